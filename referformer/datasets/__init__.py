@@ -1,1 +1,8 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
+"""Datasets of referring expressions, and their transforms."""
+
+from referformer.datasets import transforms
+from referformer.datasets.base_refer_dataset import BaseReferDataset
+from referformer.datasets.ref_youtube_vos import RefYouTubeVOSDataset
+
+__all__ = ['BaseReferDataset', 'RefYouTubeVOSDataset', 'transforms']

@@ -1,1 +1,32 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
+"""Transforms of clips with an expression."""
+
+from referformer.datasets.transforms.formatting import PackReferInputs
+from referformer.datasets.transforms.frame_sampling import (
+    SampleAllFrames,
+    SampleClipFrames,
+)
+from referformer.datasets.transforms.loading import (
+    LoadReferAnnotations,
+    LoadReferFrame,
+)
+from referformer.datasets.transforms.photometric import (
+    ReferPhotoMetricDistortion,
+)
+from referformer.datasets.transforms.resize import ReferResize
+from referformer.datasets.transforms.text import (
+    NormalizeText,
+    ReferRandomFlip,
+)
+
+__all__ = [
+    'LoadReferAnnotations',
+    'LoadReferFrame',
+    'NormalizeText',
+    'PackReferInputs',
+    'ReferPhotoMetricDistortion',
+    'ReferRandomFlip',
+    'ReferResize',
+    'SampleAllFrames',
+    'SampleClipFrames',
+]

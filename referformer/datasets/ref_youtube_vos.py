@@ -1,0 +1,271 @@
+# Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
+"""Ref-YouTube-VOS and everything else in its layout."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from referformer.datasets.base_refer_dataset import BaseReferDataset
+from referformer.registry import DATASETS
+
+#: The 65 categories of the training videos, in the order in which class
+#: heads with 65 outputs number them (alphabetical).
+# fmt: off
+CATEGORIES = (
+    'airplane', 'ape', 'bear', 'bike', 'bird', 'boat', 'bucket', 'bus',
+    'camel', 'cat', 'cow', 'crocodile', 'deer', 'dog', 'dolphin', 'duck',
+    'eagle', 'earless_seal', 'elephant', 'fish', 'fox', 'frisbee', 'frog',
+    'giant_panda', 'giraffe', 'hand', 'hat', 'hedgehog', 'horse', 'knife',
+    'leopard', 'lion', 'lizard', 'monkey', 'motorbike', 'mouse', 'others',
+    'owl', 'paddle', 'parachute', 'parrot', 'penguin', 'person', 'plant',
+    'rabbit', 'raccoon', 'sedan', 'shark', 'sheep', 'sign', 'skateboard',
+    'snail', 'snake', 'snowboard', 'squirrel', 'surfboard', 'tennis_racket',
+    'tiger', 'toilet', 'train', 'truck', 'turtle', 'umbrella', 'whale',
+    'zebra',
+)
+# fmt: on
+
+
+def _read_videos(path: Path, what: str) -> dict[str, dict]:
+    """Return the ``videos`` of a json file of the Ref-YouTube-VOS layout.
+
+    Args:
+        path: The file.
+        what: What the file is, for the error messages.
+
+    Raises:
+        FileNotFoundError: If the file is missing.
+        ValueError: If it is no json or has no ``videos``.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(
+            f'{path} ({what}) does not exist; docs/datasets.md shows the '
+            'expected folders.'
+        )
+    try:
+        content = json.loads(path.read_text(encoding='utf-8'))
+    except ValueError as error:
+        raise ValueError(
+            f'{path} ({what}) is not valid json ({error}); download or '
+            'extract it again.'
+        ) from error
+    videos = content.get('videos') if isinstance(content, dict) else None
+    if not isinstance(videos, dict):
+        raise ValueError(
+            f'{path} ({what}) has no table "videos"; it is not a file of the '
+            'Ref-YouTube-VOS layout.'
+        )
+    return videos
+
+
+@DATASETS.register_module()
+class RefYouTubeVOSDataset(BaseReferDataset):
+    """Ref-YouTube-VOS.
+
+    ::
+
+        data_root/
+        ├── train/
+        │   ├── JPEGImages/<video>/<frame>.jpg
+        │   ├── Annotations/<video>/<frame>.png    value = object id
+        │   └── meta.json                          categories
+        ├── valid/JPEGImages/...                   and, if you have them,
+        │                                          Annotations/...
+        └── meta_expressions/{train,valid,test}/meta_expressions.json
+
+    Args:
+        ann_file: Expressions file, relative to ``data_root``.
+        data_root: Folder of the set.
+        data_prefix: Folders of the frames (``img``) and of the masks
+            (``mask``; leave it out when there is no ground truth).
+        meta_file: Optional file with the objects and their categories. With
+            it, an ``obj_id`` that the video does not have is an error.
+        with_category: Label an object with its category (65 classes) and
+            not with "the referred object" (one class, the published models).
+        exclude_ann_file: Expressions file whose videos are left out. The
+            ``valid`` file also lists the videos of ``test``; the official
+            validation set is the difference.
+        expected_videos: Number of videos that must remain; 202 for the
+            official validation set. ``None`` does not check.
+        metainfo: See :class:`mmengine.dataset.BaseDataset`.
+        **kwargs: Arguments of :class:`BaseReferDataset`.
+
+    Raises:
+        FileNotFoundError: If a file or folder is missing.
+        ValueError: If a file does not hold what it should.
+    """
+
+    def __init__(
+        self,
+        ann_file: str,
+        *,
+        data_root: str = '',
+        data_prefix: Mapping[str, str] | None = None,
+        meta_file: str | None = None,
+        with_category: bool = False,
+        exclude_ann_file: str | None = None,
+        expected_videos: int | None = None,
+        metainfo: Mapping | Config | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.with_category = with_category
+        self.meta_file = meta_file
+        self.exclude_ann_file = exclude_ann_file
+        self.expected_videos = expected_videos
+        if with_category:
+            if meta_file is None:
+                raise ValueError(
+                    'with_category=True needs meta_file (train/meta.json).'
+                )
+            metainfo = {'classes': CATEGORIES, **(metainfo or {})}
+        if data_prefix is None:
+            data_prefix = {
+                'img': 'train/JPEGImages',
+                'mask': 'train/Annotations',
+            }
+        if 'img' not in data_prefix:
+            raise ValueError(
+                f'data_prefix is {dict(data_prefix)}; it needs "img", the '
+                'folder of the frames.'
+            )
+        super().__init__(
+            ann_file=ann_file,
+            data_root=data_root,
+            data_prefix=dict(data_prefix),
+            metainfo=metainfo,
+            **kwargs,
+        )
+
+    def _beside(self, path: str) -> Path:
+        """Return ``path`` relative to the root of the data."""
+        return Path(self.data_root or '') / path
+
+    def load_expressions(self) -> list[dict]:
+        """Return one dict per (video, expression)."""
+        ann_file = Path(self.ann_file)
+        videos = _read_videos(ann_file, 'expressions')
+        if self.exclude_ann_file is not None:
+            excluded = _read_videos(
+                self._beside(self.exclude_ann_file), 'expressions to exclude'
+            )
+            videos = {k: v for k, v in videos.items() if k not in excluded}
+        if self.expected_videos not in (None, len(videos)):
+            raise ValueError(
+                f'{ann_file} leaves {len(videos)} videos, expected '
+                f'{self.expected_videos}; the official validation set is '
+                '"valid" without the videos of "test" (exclude_ann_file).'
+            )
+        objects = None
+        if self.meta_file is not None:
+            objects = _read_videos(self._beside(self.meta_file), 'objects')
+        self._check_folders(videos)
+        return [
+            clip
+            for video_id, video in videos.items()
+            for clip in self._parse_video(video_id, video, objects)
+        ]
+
+    def _check_folders(self, videos: Mapping[str, dict]) -> None:
+        """Check that every video has its folders.
+
+        One listing per kind; single frames are checked when they are read.
+        """
+        for kind in ('img', 'mask'):
+            if kind not in self.data_prefix:
+                continue
+            folder = Path(self.data_prefix[kind])
+            if not folder.is_dir():
+                raise FileNotFoundError(
+                    f'Folder {folder} (data_prefix {kind!r}) does not exist; '
+                    'docs/datasets.md shows the expected folders.'
+                )
+            present = {path.name for path in folder.iterdir()}
+            missing = [video for video in videos if video not in present]
+            if missing:
+                raise FileNotFoundError(
+                    f'{len(missing)} of {len(videos)} videos of '
+                    f'{self.ann_file} have no folder in {folder}, first '
+                    f'{missing[0]!r}; extract the archive completely.'
+                )
+
+    def _parse_video(
+        self,
+        video_id: str,
+        video: dict,
+        objects: Mapping[str, dict] | None,
+    ) -> list[dict]:
+        """Turn one video of the json file into clips, one per expression."""
+        where = f'{self.ann_file}: video {video_id}'
+        frames = video.get('frames')
+        expressions = video.get('expressions')
+        if not frames or not isinstance(expressions, dict):
+            raise ValueError(
+                f'{where} needs a list "frames" and a table "expressions".'
+            )
+        frames = sorted(frames)
+        known = None
+        if objects is not None:
+            if video_id not in objects:
+                raise ValueError(
+                    f'{where} is not in {self._beside(self.meta_file)}; the '
+                    'two files belong to different splits.'
+                )
+            known = objects[video_id].get('objects', {})
+        common = {
+            'video_id': video_id,
+            'num_frames': len(frames),
+            'frame_names': frames,
+            'img_dir': str(Path(self.data_prefix['img']) / video_id),
+            'img_suffix': '.jpg',
+            'mask_suffix': '.png',
+        }
+        clips = []
+        for exp_id, expression in expressions.items():
+            text = expression.get('exp')
+            if not isinstance(text, str) or not text.strip():
+                raise ValueError(
+                    f'{where}, expression {exp_id} is empty; remove it or '
+                    'write what it should say.'
+                )
+            obj_id = expression.get('obj_id')
+            obj_id = None if obj_id is None else str(obj_id)
+            label = 0
+            if obj_id is not None and known is not None:
+                if obj_id not in known:
+                    raise ValueError(
+                        f'{where}, expression {exp_id} names object '
+                        f'{obj_id}, but {self._beside(self.meta_file)} has '
+                        f'only {sorted(known)}.'
+                    )
+                label = self._label(known[obj_id], where)
+            mask_dir = None
+            if obj_id is not None and 'mask' in self.data_prefix:
+                mask_dir = str(Path(self.data_prefix['mask']) / video_id)
+            clips.append(
+                {
+                    **common,
+                    'exp_id': str(exp_id),
+                    'text': text,
+                    'obj_id': obj_id,
+                    'label': label,
+                    'mask_dir': mask_dir,
+                }
+            )
+        return clips
+
+    def _label(self, entry: dict, where: str) -> int:
+        """Return the class of an object of ``meta.json``."""
+        if not self.with_category:
+            return 0
+        category = entry.get('category')
+        classes = self.metainfo['classes']
+        if category not in classes:
+            raise ValueError(
+                f'{where}: category {category!r} is none of the '
+                f'{len(classes)} classes; pass them as metainfo=dict('
+                'classes=...).'
+            )
+        return classes.index(category)

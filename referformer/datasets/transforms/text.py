@@ -1,0 +1,71 @@
+# Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
+"""Transforms that touch the expression."""
+
+import re
+
+from mmcv.transforms import BaseTransform
+from mmdet.datasets.transforms import RandomFlip
+
+from referformer.registry import TRANSFORMS
+
+_SIDES = {'left': 'right', 'right': 'left'}
+# Whole words and compounds such as "leftmost" and "right-hand", but neither
+# "bright" nor "cleft".
+_SIDE_WORD = re.compile(
+    r'\b(left|right)(?=\b|most\b|wards?\b)', flags=re.IGNORECASE
+)
+
+
+def normalize_text(text: str) -> str:
+    """Return ``text`` in lower case with single spaces."""
+    return ' '.join(text.lower().split())
+
+
+def swap_sides(text: str) -> str:
+    """Exchange left and right in ``text``.
+
+    Only words for the two sides: the published code exchanges letters, also
+    within "bright".
+    """
+
+    def mirrored(match: re.Match) -> str:
+        word = match.group()
+        other = _SIDES[word.lower()]
+        return other.capitalize() if word[0].isupper() else other
+
+    return _SIDE_WORD.sub(mirrored, text)
+
+
+@TRANSFORMS.register_module()
+class NormalizeText(BaseTransform):
+    """Bring the expression into lower case with single spaces.
+
+    Modified key: ``text``, a str; use it before the frames are sampled, or
+    inside a ``TransformBroadcaster``.
+    """
+
+    def transform(self, results: dict) -> dict:
+        """Normalise ``text``."""
+        results['text'] = normalize_text(results['text'])
+        return results
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}()'
+
+
+@TRANSFORMS.register_module()
+class ReferRandomFlip(RandomFlip):
+    """Flip a frame, its boxes and masks, and keep its expression true.
+
+    A horizontal flip exchanges left and right in ``text`` (see
+    :func:`swap_sides`). Use it inside a ``TransformBroadcaster`` with
+    ``share_random_params=True``, so that all frames of the clip agree.
+
+    Args: see :class:`mmdet.datasets.transforms.RandomFlip`.
+    """
+
+    def _flip(self, results: dict) -> None:
+        """Flip everything that has a side."""
+        super()._flip(results)
+        if results['flip_direction'] in ('horizontal', 'diagonal'):
+            results['text'] = swap_sides(results['text'])
