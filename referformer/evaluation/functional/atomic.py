@@ -1,0 +1,47 @@
+# Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
+"""Output files that are either whole or absent."""
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Hand out a temporary name which becomes ``path`` if all goes well.
+
+    The temporary file lies in the same folder (renaming across file systems
+    is not atomic), is hidden, and is unique to the caller, so several
+    processes may write the same path. It is removed if the block fails.
+
+    Args:
+        path (str | Path): The final name. Its folder is created.
+
+    Yields:
+        Path: Where to write.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unique = f'{os.getpid()}-{secrets.token_hex(4)}'
+    temporary = path.with_name(f'.{path.name}.{unique}.tmp')
+    try:
+        yield temporary
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_atomic(path: str | Path, content: str | bytes) -> None:
+    """Write a whole file, or leave what was there before.
+
+    Args:
+        path (str | Path): The file. Its folder is created.
+        content (str | bytes): Text (stored as UTF-8) or bytes.
+    """
+    if isinstance(content, str):
+        content = content.encode()
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)

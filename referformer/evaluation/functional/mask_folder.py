@@ -1,0 +1,155 @@
+# Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
+"""Folders of indexed PNGs, ``<root>/<video>/<frame>.png``."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+# Modes whose pixel values are the stored numbers: palette, 8-bit grey, 1-bit.
+_INDEXED_MODES = ('P', 'L', '1')
+_NAMES_SHOWN = 5
+
+
+class MaskFolderError(ValueError):
+    """Something is wrong with a folder of masks; the text says what."""
+
+
+def read_label_map(path: str | Path) -> np.ndarray:
+    """Read the object ids of one indexed PNG.
+
+    Args:
+        path (str | Path): A PNG with a palette, or an 8-bit or 1-bit grey
+            one. Its pixel values are the ids, whatever its colours.
+
+    Returns:
+        np.ndarray: Ids, uint8, shape (H, W).
+
+    Raises:
+        MaskFolderError: If the file is missing, broken, or has no indices.
+    """
+    try:
+        with Image.open(path) as image:
+            mode, kind = image.mode, image.format
+            if mode in _INDEXED_MODES:
+                return np.array(image, dtype=np.uint8)
+    except FileNotFoundError:
+        raise MaskFolderError(f'{path} does not exist.') from None
+    except UnidentifiedImageError:
+        raise MaskFolderError(
+            f'{path} is not an image; write it again as an indexed PNG.'
+        ) from None
+    except (OSError, SyntaxError, ValueError) as error:
+        # Pillow reports a damaged PNG with any of these.
+        raise MaskFolderError(
+            f'{path} cannot be read ({error}); write it again.'
+        ) from None
+    raise MaskFolderError(
+        f'{path} is a {kind} of mode {mode}, not an indexed PNG; save masks '
+        'with one channel of 8 bits whose values are the object ids.'
+    )
+
+
+def list_videos(root: str | Path) -> list[str]:
+    """Names of the video folders in a folder of masks, sorted.
+
+    Raises:
+        MaskFolderError: If ``root`` is no folder or holds no video folder.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise MaskFolderError(f'{root} is not a folder.')
+    videos = sorted(
+        entry.name
+        for entry in root.iterdir()
+        if entry.is_dir() and not entry.name.startswith('.')
+    )
+    if not videos:
+        hint = (
+            ' (it holds PNGs itself: give its parent folder)'
+            if next(root.glob('*.png'), None)
+            else ''
+        )
+        raise MaskFolderError(
+            f'{root} holds no video folder; expected '
+            f'<video>/<frame>.png in it{hint}.'
+        )
+    return videos
+
+
+def list_frames(folder: str | Path) -> list[str]:
+    """Names of the frames of a video without ``.png``, in order of time.
+
+    Names made of digits are sorted as numbers, so ``10`` comes after ``9``.
+
+    Raises:
+        MaskFolderError: If there is no PNG in the folder.
+    """
+    folder = Path(folder)
+    names = [
+        path.stem
+        for path in folder.glob('*.png')
+        if not path.name.startswith('.')
+    ]
+    if not names:
+        nested = [entry for entry in folder.iterdir() if entry.is_dir()]
+        hint = f' (did you mean {folder} itself?)' if nested else ''
+        raise MaskFolderError(f'{folder} holds no PNG{hint}.')
+    if all(name.isdecimal() for name in names):
+        return sorted(names, key=lambda name: (int(name), name))
+    return sorted(names)
+
+
+def shorten(names: Iterable[str]) -> str:
+    """A list of names for an error message, cut after a few."""
+    names = list(names)
+    text = ', '.join(names[:_NAMES_SHOWN])
+    more = len(names) - _NAMES_SHOWN
+    return f'{text} and {more} more' if more > 0 else text
+
+
+def match_frames(
+    gt_root: str | Path, pred_root: str | Path
+) -> dict[str, list[str]]:
+    """Frames to score: those of the ground truth, all of them predicted.
+
+    Further videos and frames of the prediction are nobody's business here.
+
+    Args:
+        gt_root (str | Path): Folder with the true masks.
+        pred_root (str | Path): Folder with the predicted masks.
+
+    Returns:
+        dict[str, list[str]]: Names of the frames by the video's name.
+
+    Raises:
+        MaskFolderError: If a folder is missing or empty, or the prediction
+            lacks a video or a frame. A missing one is never scored as zero:
+            that would pass a broken run off as a bad one.
+    """
+    gt_root, pred_root = Path(gt_root), Path(pred_root)
+    frames = {
+        name: list_frames(gt_root / name) for name in list_videos(gt_root)
+    }
+    if not pred_root.is_dir():
+        raise MaskFolderError(f'{pred_root} is not a folder.')
+    lost = [name for name in frames if not (pred_root / name).is_dir()]
+    if lost:
+        raise MaskFolderError(
+            f'{pred_root} lacks {len(lost)} of {len(frames)} videos: '
+            f'{shorten(lost)}; write their masks (all zeros where nothing '
+            'was found) or take them out of the ground truth folder.'
+        )
+    missing = []
+    for video, names in frames.items():
+        present = {path.stem for path in (pred_root / video).glob('*.png')}
+        missing += [f'{video}/{n}.png' for n in names if n not in present]
+    if missing:
+        total = sum(len(names) for names in frames.values())
+        raise MaskFolderError(
+            f'{pred_root} lacks {len(missing)} of {total} frames: '
+            f'{shorten(missing)}; write an all-zero mask where nothing was '
+            'found.'
+        )
+    return frames

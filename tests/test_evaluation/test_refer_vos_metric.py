@@ -1,0 +1,193 @@
+# Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
+import json
+
+import numpy as np
+import pytest
+import torch
+from mmengine.evaluator import Evaluator
+from mmengine.structures import InstanceData
+
+from referformer.evaluation import ReferVOSMetric
+from referformer.evaluation.functional import sequence_scores
+from referformer.registry import METRICS
+
+from .helpers import SHAPE, ClipSet, make_sample, random_masks
+
+
+def run(metric, samples):
+    for sample in samples:
+        metric.process(None, [sample])
+    return metric.evaluate(len(samples))
+
+
+def expected_scores(clips):
+    pairs = [
+        sequence_scores(pred, gt)
+        for pred, gt in zip(clips.preds, clips.gts, strict=True)
+    ]
+    j = 100 * np.mean([scores.j.mean() for scores in pairs])
+    f = 100 * np.mean([scores.f.mean() for scores in pairs])
+    return {'refer/J&F': (j + f) / 2, 'refer/J': j, 'refer/F': f}
+
+
+def test_mean_over_expressions():
+    clips = ClipSet()
+    samples = [clips.sample(index) for index in range(len(clips))]
+    scores = run(ReferVOSMetric(), samples)
+    assert scores == pytest.approx(expected_scores(clips))
+    # Neither the order of the samples nor the batches matter.
+    metric = ReferVOSMetric()
+    metric.process(None, samples[3:])
+    metric.process(None, samples[2::-1])
+    assert metric.evaluate(len(clips)) == scores
+
+
+def test_through_the_evaluator():
+    clips = ClipSet(2)
+    evaluator = Evaluator({'type': 'referformer.ReferVOSMetric'})
+    for key, pred, gt in zip(clips.keys, clips.preds, clips.gts, strict=True):
+        evaluator.process([make_sample(*key, pred, gt)])
+    assert evaluator.evaluate(2) == pytest.approx(expected_scores(clips))
+
+
+def test_registered_and_prefix():
+    metric = METRICS.build({'type': 'ReferVOSMetric', 'prefix': 'val'})
+    clips = ClipSet(1)
+    assert set(run(metric, [clips.sample(0)])) == {
+        'val/J&F',
+        'val/J',
+        'val/F',
+    }
+
+
+def test_absent_object():
+    gts = np.zeros((2, *SHAPE), bool)
+    preds = gts.copy()
+    preds[1, 3:9, 3:9] = True
+    # Nothing predicted where nothing is: right. Something: wrong.
+    sample = make_sample('v', '0', preds, gts).to_dict()
+    assert run(ReferVOSMetric(), [sample])['refer/J&F'] == 50
+
+
+def test_no_prediction_is_an_empty_mask():
+    gts = random_masks(np.random.default_rng(0), 3)
+    sample = make_sample('v', '0', gts, gts)
+    for frame in sample.video_data_samples:
+        frame.pred_track_instances = InstanceData(
+            masks=torch.zeros(0, *SHAPE, dtype=torch.bool)
+        )
+    empty = make_sample('v', '0', np.zeros_like(gts), gts)
+    assert run(ReferVOSMetric(), [sample.to_dict()]) == run(
+        ReferVOSMetric(), [empty.to_dict()]
+    )
+
+
+def test_only_the_best_prediction_counts():
+    rng = np.random.default_rng(1)
+    gts = random_masks(rng, 2)
+    sample = make_sample('v', '0', gts, gts)
+    for frame in sample.video_data_samples:
+        masks = frame.pred_track_instances.masks
+        frame.pred_track_instances = InstanceData(
+            masks=torch.cat([masks, ~masks])
+        )
+    assert run(ReferVOSMetric(), [sample.to_dict()])['refer/J&F'] == 100
+
+
+def test_several_objects_are_one_referent():
+    gts = np.zeros((1, *SHAPE), bool)
+    gts[0, 2:10, 2:10] = True
+    gts[0, 20:30, 30:50] = True
+    sample = make_sample('v', '0', gts, gts)
+    instances = sample.video_data_samples[0].gt_instances
+    parts = np.stack([gts[0], gts[0]]).astype(np.uint8)
+    parts[0, 15:], parts[1, :15] = 0, 0
+    sample.video_data_samples[0].gt_instances = InstanceData(
+        masks=type(instances.masks)(parts, *SHAPE)
+    )
+    assert run(ReferVOSMetric(), [sample.to_dict()])['refer/J&F'] == 100
+
+
+def test_masks_are_not_kept():
+    metric = ReferVOSMetric()
+    metric.process(None, [ClipSet(1).sample(0)])
+    (result,) = metric.results
+    assert all(isinstance(value, str | int | float) for value in result)
+
+
+def test_samples_repeated_by_the_sampler_are_dropped():
+    clips = ClipSet(3)
+    samples = [clips.sample(index) for index in (0, 1, 2, 0)]
+    metric = ReferVOSMetric()
+    metric.process(None, samples)
+    assert metric.evaluate(3) == pytest.approx(expected_scores(clips))
+    # Even if they get through, an expression counts once.
+    metric.process(None, samples)
+    assert metric.evaluate(4) == pytest.approx(expected_scores(clips))
+
+
+def test_table(tmp_path):
+    clips = ClipSet(3)
+    path = tmp_path / 'new' / 'table.json'
+    samples = [clips.sample(index) for index in range(3)]
+    scores = run(ReferVOSMetric(outfile=str(path)), samples)
+    table = json.loads(path.read_text())
+    assert table['J&F'] == scores['refer/J&F']
+    assert table['num_expressions'] == 3
+    rows = table['per_expression']
+    assert list(rows) == ['video0/0', 'video0/1', 'video1/0']
+    assert np.mean([row['J&F'] for row in rows.values()]) == pytest.approx(
+        table['J&F']
+    )
+    assert rows['video1/0']['num_frames'] == 3
+    assert rows['video1/0']['text'] == 'a thing'
+
+
+def test_no_ground_truth():
+    clip = ClipSet(1)
+    sample = make_sample('v', '7', clip.preds[0])
+    with pytest.raises(ValueError, match=r'of v/7 .* use ReferSubmission'):
+        ReferVOSMetric().process(None, [sample.to_dict()])
+    # mmdet packs an instance container even without annotations.
+    for frame in sample.video_data_samples:
+        frame.gt_instances = InstanceData()
+    with pytest.raises(ValueError, match='use ReferSubmission'):
+        ReferVOSMetric().process(None, [sample.to_dict()])
+
+
+def test_bad_samples():
+    clip = ClipSet(1)
+    preds, gts = clip.preds[0], clip.gts[0]
+
+    sample = make_sample('v', '0', preds, gts)
+    sample.video_data_samples[0].pred_track_instances = InstanceData(
+        masks=torch.rand(1, *SHAPE)
+    )
+    with pytest.raises(TypeError, match='v/0 are float32; threshold'):
+        ReferVOSMetric().process(None, [sample.to_dict()])
+
+    sample.video_data_samples[0].pred_track_instances = InstanceData(
+        masks=torch.ones(1, 8, 9, dtype=torch.bool)
+    )
+    with pytest.raises(ValueError, match=r'is 9 x 8 .* frame is 60 x 40'):
+        ReferVOSMetric().process(None, [sample.to_dict()])
+
+    sample = make_sample('v', '0', preds, gts)
+    sample.video_data_samples[1].set_metainfo({'ori_shape': (80, 120)})
+    with pytest.raises(ValueError, match='true mask of frame 1 of v/0'):
+        ReferVOSMetric().process(None, [sample.to_dict()])
+
+    sample = make_sample('v', '0', preds, gts)
+    del sample.video_data_samples[0].pred_track_instances
+    with pytest.raises(KeyError, match='pred_track_instances'):
+        ReferVOSMetric().process(None, [sample.to_dict()])
+
+    sample = make_sample('v', '0', preds, gts).to_dict()
+    del sample['exp_id']
+    with pytest.raises(KeyError, match='exp_id'):
+        ReferVOSMetric().process(None, [sample])
+
+
+def test_no_samples():
+    with pytest.raises(ValueError, match='no samples'):
+        ReferVOSMetric().evaluate(0)

@@ -1,0 +1,273 @@
+# Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+TOOL = ROOT / 'tools' / 'eval_masks.py'
+GOLDEN = ROOT / 'tests' / 'data' / 'golden' / 'jf'
+EXPECTED = json.loads((GOLDEN / 'expected.json').read_text())
+KEYS = ['J-Mean', 'J-Recall', 'J-Decay', 'F-Mean', 'F-Recall', 'F-Decay']
+
+
+def run(*args, python_args=()):
+    return subprocess.run(
+        [sys.executable, *python_args, str(TOOL), *map(str, args)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+
+
+def score(gt, pred, protocol, out, jobs=2):
+    result = run(
+        'davis',
+        *('--gt', gt),
+        *('--pred', pred),
+        *('--protocol', protocol),
+        *('--out', out),
+        *('--jobs', jobs),
+    )
+    assert result.returncode == 0, result.stderr
+    return json.loads(out.read_text()), result
+
+
+def error_of(gt, pred, out, protocol='identity', jobs=1):
+    result = run(
+        'davis',
+        *('--gt', gt),
+        *('--pred', pred),
+        *('--protocol', protocol),
+        *('--out', out),
+        *('--jobs', jobs),
+    )
+    assert result.returncode == 1, result.stderr
+    assert 'Traceback' not in result.stderr
+    assert not out.exists()
+    line = result.stderr.splitlines()[-1]
+    assert line.startswith('eval_masks.py: error: ')
+    return line
+
+
+def save(path, labels, palette=True):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = Image.fromarray(np.asarray(labels, np.uint8))
+    if palette:
+        image.putpalette(list(range(256)) * 3)
+    image.save(path)
+
+
+def check(summary, case):
+    """Compare a whole output with the recorded numbers."""
+    assert list(summary) == ['J&F', *KEYS, 'per_object']
+    expected = {
+        f'{video}_{index + 1}': {
+            measure: record[case][measure][index] for measure in 'JF'
+        }
+        for video, record in EXPECTED.items()
+        for index in range(len(record[case]['J']))
+    }
+    assert set(summary['per_object']) == set(expected)
+    for name, entry in expected.items():
+        for measure in 'JF':
+            np.testing.assert_allclose(
+                summary['per_object'][name][measure],
+                entry[measure],
+                rtol=0,
+                atol=1e-6,
+                err_msg=f'{name} {measure}',
+            )
+    means = {
+        f'{measure}-{name}': np.mean(
+            [entry[measure][i] for entry in expected.values()]
+        )
+        for measure in 'JF'
+        for i, name in enumerate(('Mean', 'Recall', 'Decay'))
+    }
+    assert {key: summary[key] for key in KEYS} == pytest.approx(
+        means, abs=1e-6
+    )
+    assert summary['J&F'] == pytest.approx(
+        (means['J-Mean'] + means['F-Mean']) / 2, abs=1e-6
+    )
+
+
+def test_golden_identity(tmp_path):
+    for folder in (GOLDEN / 'gt').iterdir():
+        frames = sorted(folder.iterdir())
+        shifted = tmp_path / 'pred' / folder.name
+        shifted.mkdir(parents=True)
+        for frame, following in zip(
+            frames, [*frames[1:], frames[-1]], strict=True
+        ):
+            shutil.copyfile(following, shifted / frame.name)
+    summary, result = score(
+        GOLDEN / 'gt', tmp_path / 'pred', 'identity', tmp_path / 'o.json'
+    )
+    check(summary, 'shift_identity')
+    assert '348/348 frames' in result.stderr
+    assert 'protocol identity: 5 videos, 13 objects' in result.stdout
+
+
+def test_golden_unsupervised(tmp_path):
+    for folder in (GOLDEN / 'gt').iterdir():
+        for path in sorted(folder.iterdir())[::4]:
+            labels = np.array(Image.open(path))
+            labels[:20] = 255
+            save(tmp_path / 'gt' / folder.name / path.name, labels)
+    summary, _ = score(
+        tmp_path / 'gt',
+        GOLDEN / 'pred',
+        'unsupervised',
+        tmp_path / 'o.json',
+    )
+    check(summary, 'unsupervised_every4_void20rows')
+
+
+@pytest.fixture
+def pair(tmp_path):
+    """Two short videos of moving squares and a good prediction."""
+    for video in ('a', 'b'):
+        for t in range(20):
+            labels = np.zeros((24, 32), np.uint8)
+            labels[t % 8 : 10 + t % 8, 2:12] = 1
+            labels[4:20, 18 : 20 + t % 7] = 2
+            save(tmp_path / 'gt' / video / f'{t:05d}.png', labels)
+            labels = np.roll(labels, 1, axis=1)
+            save(tmp_path / 'pred' / video / f'{t:05d}.png', labels, False)
+    return tmp_path / 'gt', tmp_path / 'pred', tmp_path / 'out' / 'o.json'
+
+
+@pytest.mark.parametrize('protocol', ['identity', 'unsupervised'])
+def test_jobs_change_nothing(pair, protocol):
+    gt, pred, out = pair
+    one, _ = score(gt, pred, protocol, out, jobs=1)
+    three, _ = score(gt, pred, protocol, out, jobs=3)
+    assert one == three
+    assert 0.3 < one['J&F'] < 1
+    assert [path.name for path in out.parent.iterdir()] == ['o.json']
+
+
+def test_help_is_instant():
+    for args in (['--help'], ['davis', '--help']):
+        start = time.perf_counter()
+        result = run(*args)
+        assert time.perf_counter() - start < 1
+        assert result.returncode == 0
+        assert 'usage' in result.stdout
+
+
+def test_pytorch_is_not_imported(pair):
+    gt, pred, out = pair
+    result = run(
+        *('davis', '--gt', gt, '--pred', pred, '--out', out),
+        *('--protocol', 'identity', '--jobs', '1'),
+        python_args=['-X', 'importtime'],
+    )
+    assert result.returncode == 0
+    modules = {
+        line.split('|')[-1].strip() for line in result.stderr.split('\n')
+    }
+    assert 'cv2' in modules
+    assert not modules & {'torch', 'mmengine', 'referformer'}
+
+
+def test_wrong_command_lines(pair):
+    gt, pred, out = pair
+    assert run().returncode == 2
+    result = run('davis', '--gt', gt)
+    assert result.returncode == 2
+    assert '--protocol' in result.stderr
+    for jobs in ('0', '-1', 'many'):
+        result = run(
+            *('davis', '--gt', gt, '--pred', pred, '--out', out),
+            *('--protocol', 'identity', '--jobs', jobs),
+        )
+        assert result.returncode == 2
+        assert 'at least 1' in result.stderr
+
+
+@pytest.mark.parametrize('jobs', [1, 2])
+def test_errors_in_files(pair, jobs):
+    gt, pred, out = pair
+    frame = pred / 'b' / '00003.png'
+    good = frame.read_bytes()
+
+    Image.open(frame).convert('RGB').save(frame)
+    text = error_of(gt, pred, out, jobs=jobs)
+    assert 'b/00003.png is a PNG of mode RGB' in text
+
+    frame.write_bytes(good[:60])
+    assert 'b/00003.png cannot be read' in error_of(gt, pred, out, jobs=jobs)
+
+    save(frame, np.zeros((12, 16)))
+    text = error_of(gt, pred, out, jobs=jobs)
+    assert 'b/00003.png is 16 x 12 pixels but' in text
+    assert '32 x 24' in text
+
+    save(frame, np.full((24, 32), 3))
+    text = error_of(gt, pred, out, jobs=jobs)
+    assert 'pred/b: the prediction has id 3' in text
+
+    save(frame, np.full((24, 32), 21))
+    text = error_of(gt, pred, out, 'unsupervised', jobs)
+    assert 'id 21' in text
+
+
+def test_errors_in_folders(pair):
+    gt, pred, out = pair
+    (pred / 'a' / '00019.png').unlink()
+    assert 'lacks 1 of 40 frames: a/00019.png' in error_of(gt, pred, out)
+    shutil.rmtree(pred / 'a')
+    assert 'lacks 1 of 2 videos: a;' in error_of(gt, pred, out)
+    assert 'nowhere is not a folder' in error_of(gt, gt / 'nowhere', out)
+    assert 'nowhere is not a folder' in error_of(gt / 'nowhere', pred, out)
+    assert 'give its parent' in error_of(gt / 'a', pred, out)
+
+
+def test_binary_masks_are_not_taken_for_void(pair):
+    gt, pred, out = pair
+    for path in (pred / 'a').iterdir():
+        save(path, np.where(np.array(Image.open(path)), 255, 0))
+    assert 'pred/a has the values 0 and 255 only' in error_of(gt, pred, out)
+    for path in (gt / 'a').iterdir():
+        save(path, np.where(np.array(Image.open(path)), 255, 0))
+    assert 'gt/a has the values 0 and 255 only' in error_of(gt, pred, out)
+
+
+def test_remarks(pair):
+    gt, pred, out = pair
+    for path in (gt / 'a').iterdir():
+        save(path, np.zeros((24, 32)))
+    for path in (pred / 'a').iterdir():
+        save(path, np.zeros((24, 32)))
+    for root in (gt, pred):
+        for path in (root / 'b').iterdir():
+            labels = np.array(Image.open(path))
+            save(path, np.where(labels == 2, 2, 0))
+    summary, result = score(gt, pred, 'identity', out)
+    assert list(summary['per_object']) == ['b_1', 'b_2']
+    assert summary['per_object']['b_1']['J'] == [1, 1, 0]
+    assert 'gt/a shows no object' in result.stderr
+    assert 'gt/b shows id 1, though' in result.stderr
+    shutil.rmtree(gt / 'b')
+    out.unlink()
+    assert 'holds no object' in error_of(gt, pred, out)
+
+
+def test_void_in_the_prediction_is_nobody(pair):
+    gt, pred, out = pair
+    before, _ = score(gt, pred, 'identity', out)
+    for path in (pred / 'a').iterdir():
+        labels = np.array(Image.open(path))
+        save(path, np.where(labels == 0, 255, labels))
+    after, _ = score(gt, pred, 'identity', out)
+    assert before == after
