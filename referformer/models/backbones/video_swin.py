@@ -1,0 +1,460 @@
+# Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
+"""Video Swin Transformer that keeps every frame."""
+
+from collections.abc import Sequence
+from itertools import product
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from mmcv.cnn.bricks.drop import DropPath
+from mmengine.model import BaseModule, ModuleList
+from mmengine.model.weight_init import trunc_normal_
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from referformer.registry import MODELS
+
+Size3D = tuple[int, int, int]
+
+
+def split_windows(x: Tensor, window: Size3D) -> Tensor:
+    """Cut a clip into windows.
+
+    Args:
+        x (Tensor): Shape (N, T, h, w, C), sides divisible by the window's.
+        window (tuple[int, int, int]): Window size (t, h, w).
+
+    Returns:
+        Tensor: Tokens, shape (N * windows, t*h*w, C).
+    """
+    n, t, h, w, c = x.shape
+    a, b, d = window
+    x = x.view(n, t // a, a, h // b, b, w // d, d, c)
+    return x.permute(0, 1, 3, 5, 2, 4, 6, 7).reshape(-1, a * b * d, c)
+
+
+def join_windows(
+    windows: Tensor, window: Size3D, shape: Sequence[int]
+) -> Tensor:
+    """Undo :func:`split_windows`.
+
+    Args:
+        windows (Tensor): Shape (N * windows, t*h*w, C).
+        window (tuple[int, int, int]): Window size (t, h, w).
+        shape (Sequence[int]): (N, T, h, w, C) of the clip.
+
+    Returns:
+        Tensor: Shape (N, T, h, w, C).
+    """
+    n, t, h, w, c = shape
+    a, b, d = window
+    x = windows.view(n, t // a, h // b, w // d, a, b, d, c)
+    return x.permute(0, 1, 4, 2, 5, 3, 6, 7).reshape(n, t, h, w, c)
+
+
+def shifted_window_mask(
+    size: Size3D, window: Size3D, shift: Size3D, device: torch.device
+) -> Tensor:
+    """Which tokens of a cyclically shifted window really are neighbours.
+
+    Args:
+        size (tuple[int, int, int]): Padded (T, h, w).
+        window (tuple[int, int, int]): Window size.
+        shift (tuple[int, int, int]): Cyclic shift of each axis.
+        device (torch.device): Where to put the mask.
+
+    Returns:
+        Tensor: True where attention is allowed,
+        shape (windows, 1, tokens, tokens).
+    """
+    region = torch.zeros(1, *size, 1, device=device)
+    for axis in range(3):
+        if shift[axis] == 0:
+            continue
+        # along this axis: whole windows | rest of the last one | wrapped part
+        ids = torch.zeros(size[axis], device=device)
+        ids[-window[axis] : -shift[axis]] = 1
+        ids[-shift[axis] :] = 2
+        view = [1] * 5
+        view[axis + 1] = -1
+        region = region * 3 + ids.view(view)
+    tokens = split_windows(region, window)[..., 0]
+    return (tokens[:, :, None] == tokens[:, None, :])[:, None]
+
+
+class WindowAttention3D(BaseModule):
+    """Self-attention inside windows, with a relative position bias.
+
+    Args:
+        embed_dims (int): Channels C.
+        num_heads (int): Attention heads.
+        window_size (tuple[int, int, int]): Largest window (t, h, w).
+        attn_drop_rate (float): Dropout rate of the attention weights.
+        drop_rate (float): Dropout rate of the output.
+        init_cfg (dict, optional): Initialisation config of mmengine.
+    """
+
+    def __init__(
+        self,
+        embed_dims: int,
+        num_heads: int,
+        window_size: Size3D,
+        attn_drop_rate: float = 0.0,
+        drop_rate: float = 0.0,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        self.num_heads = num_heads
+        self.attn_drop_rate = attn_drop_rate
+        self.qkv = nn.Linear(embed_dims, embed_dims * 3)
+        self.proj = nn.Linear(embed_dims, embed_dims)
+        self.proj_drop = nn.Dropout(drop_rate)
+        spans = [2 * side - 1 for side in window_size]
+        self.relative_position_bias_table = nn.Parameter(
+            torch.zeros(spans[0] * spans[1] * spans[2], num_heads)
+        )
+        self.register_buffer(
+            'relative_position_index',
+            self.relative_index(window_size),
+            persistent=False,
+        )
+
+    @staticmethod
+    def relative_index(window: Size3D) -> Tensor:
+        """Row of the bias table for each pair of tokens of a window.
+
+        Args:
+            window (tuple[int, int, int]): Window of P = t*h*w tokens.
+
+        Returns:
+            Tensor: int64, shape (P, P).
+        """
+        coords = torch.tensor(list(product(*map(range, window))))
+        offset = coords[:, None] - coords[None]  # [P, P, 3]
+        offset = offset + torch.tensor([side - 1 for side in window])
+        stride_w = 2 * window[2] - 1
+        stride_h = stride_w * (2 * window[1] - 1)
+        return offset @ torch.tensor([stride_h, stride_w, 1])
+
+    def init_weights(self) -> None:
+        """Truncated normal bias table."""
+        super().init_weights()
+        trunc_normal_(self.relative_position_bias_table, std=0.02)
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """Attend inside windows.
+
+        Args:
+            x (Tensor): Tokens of N * W windows, shape (N*W, P, C).
+            mask (Tensor, optional): True where attention is allowed,
+                shape (W, 1, P, P).
+
+        Returns:
+            Tensor: Shape (N*W, P, C).
+        """
+        num_windows, num_tokens, channels = x.shape
+        qkv = self.qkv(x).view(num_windows, num_tokens, 3, self.num_heads, -1)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)
+        # A window smaller than the table's is read from its top-left corner,
+        # as the published weights were trained.
+        index = self.relative_position_index[:num_tokens, :num_tokens]
+        bias = self.relative_position_bias_table[index.flatten()]
+        bias = bias.view(num_tokens, num_tokens, -1).permute(2, 0, 1)
+        bias = bias[None].to(q.dtype)
+        if mask is not None:
+            # [W, heads, P, P], repeated for the N clips
+            bias = bias.masked_fill(~mask, float('-inf'))
+            bias = bias.repeat(num_windows // len(mask), 1, 1, 1)
+        out = F.scaled_dot_product_attention(
+            q,
+            k,
+            v,
+            attn_mask=bias,
+            dropout_p=self.attn_drop_rate if self.training else 0.0,
+        )
+        out = out.transpose(1, 2).reshape(num_windows, num_tokens, channels)
+        return self.proj_drop(self.proj(out))
+
+
+class _MLP(BaseModule):
+    """Two linear layers with GELU."""
+
+    def __init__(self, embed_dims: int, hidden: int, drop_rate: float) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(embed_dims, hidden)
+        self.act = nn.GELU()
+        self.fc2 = nn.Linear(hidden, embed_dims)
+        self.drop = nn.Dropout(drop_rate)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.drop(self.fc2(self.drop(self.act(self.fc1(x)))))
+
+
+class SwinBlock3D(BaseModule):
+    """Pre-norm window attention and MLP.
+
+    Args:
+        embed_dims (int): Channels C.
+        num_heads (int): Attention heads.
+        window_size (tuple[int, int, int]): Largest window (t, h, w).
+        shifted (bool): Whether windows are shifted by half their size.
+        mlp_ratio (float): MLP channels over C.
+        drop_rate (float): Dropout rate.
+        attn_drop_rate (float): Dropout rate of the attention weights.
+        drop_path_rate (float): Stochastic depth rate.
+        init_cfg (dict, optional): Initialisation config of mmengine.
+    """
+
+    def __init__(
+        self,
+        embed_dims: int,
+        num_heads: int,
+        window_size: Size3D,
+        shifted: bool,
+        mlp_ratio: float,
+        drop_rate: float,
+        attn_drop_rate: float,
+        drop_path_rate: float,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        self.window_size = window_size
+        self.shifted = shifted
+        self.norm1 = nn.LayerNorm(embed_dims)
+        self.attn = WindowAttention3D(
+            embed_dims, num_heads, window_size, attn_drop_rate, drop_rate
+        )
+        self.drop_path = DropPath(drop_path_rate)
+        self.norm2 = nn.LayerNorm(embed_dims)
+        self.mlp = _MLP(embed_dims, int(embed_dims * mlp_ratio), drop_rate)
+
+    def _window_attention(self, x: Tensor) -> Tensor:
+        size = x.shape[1:4]
+        # an axis shorter than the window is one window, not shifted
+        window = tuple(map(min, size, self.window_size))
+        shift = tuple(
+            side // 2 if self.shifted and length > side else 0
+            for length, side in zip(size, self.window_size, strict=True)
+        )
+        pad_t, pad_h, pad_w = (
+            -length % side for length, side in zip(size, window, strict=True)
+        )
+        x = F.pad(x, (0, 0, 0, pad_w, 0, pad_h, 0, pad_t))
+        padded = tuple(x.shape[1:4])
+        mask = None
+        if any(shift):
+            x = x.roll([-s for s in shift], (1, 2, 3))
+            mask = shifted_window_mask(padded, window, shift, x.device)
+        out = self.attn(split_windows(x, window), mask)
+        out = join_windows(out, window, x.shape)
+        if any(shift):
+            out = out.roll(shift, (1, 2, 3))
+        return out[:, : size[0], : size[1], : size[2]]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Transform ``x`` of shape (N, T, h, w, C)."""
+        x = x + self.drop_path(self._window_attention(self.norm1(x)))
+        return x + self.drop_path(self.mlp(self.norm2(x)))
+
+
+class SwinStage3D(BaseModule):
+    """Blocks of one resolution, plain and shifted windows in turn.
+
+    Args:
+        blocks (Sequence[SwinBlock3D]): The blocks.
+        with_cp (bool): Recompute activations in the backward pass.
+        init_cfg (dict, optional): Initialisation config of mmengine.
+    """
+
+    def __init__(
+        self,
+        blocks: Sequence[SwinBlock3D],
+        with_cp: bool = False,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        self.blocks = ModuleList(blocks)
+        self.with_cp = with_cp
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Transform ``x`` of shape (N, T, h, w, C)."""
+        for block in self.blocks:
+            if self.with_cp and x.requires_grad:
+                x = checkpoint(block, x, use_reentrant=False)
+            else:
+                x = block(x)
+        return x
+
+
+class PatchMerging3D(BaseModule):
+    """Halve height and width, double channels; time is kept.
+
+    Args:
+        embed_dims (int): Input channels C.
+        init_cfg (dict, optional): Initialisation config of mmengine.
+    """
+
+    def __init__(self, embed_dims: int, init_cfg: dict | None = None) -> None:
+        super().__init__(init_cfg)
+        self.norm = nn.LayerNorm(4 * embed_dims)
+        self.reduction = nn.Linear(4 * embed_dims, 2 * embed_dims, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Merge (N, T, h, w, C) into (N, T, ceil(h/2), ceil(w/2), 2C)."""
+        x = F.pad(x, (0, 0, 0, x.shape[3] % 2, 0, x.shape[2] % 2))
+        # column by column: the order of the published weights
+        corners = [x[:, :, i::2, j::2] for j in (0, 1) for i in (0, 1)]
+        return self.reduction(self.norm(torch.cat(corners, -1)))
+
+
+class PatchEmbed3D(BaseModule):
+    """Patches of one frame each to tokens.
+
+    Args:
+        embed_dims (int): Output channels.
+        patch_size (tuple[int, int, int]): Patch size; the first must be 1.
+        init_cfg (dict, optional): Initialisation config of mmengine.
+    """
+
+    def __init__(
+        self,
+        embed_dims: int,
+        patch_size: Size3D,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        self.patch_size = patch_size
+        self.proj = nn.Conv3d(3, embed_dims, patch_size, stride=patch_size)
+        self.norm = nn.LayerNorm(embed_dims)
+
+    def forward(self, clips: Tensor) -> Tensor:
+        """Embed (N, T, 3, H, W) as (N, T, ceil(H/4), ceil(W/4), C)."""
+        _, ph, pw = self.patch_size
+        height, width = clips.shape[-2:]
+        clips = F.pad(clips, (0, -width % pw, 0, -height % ph))
+        x = self.proj(clips.transpose(1, 2))
+        return self.norm(x.permute(0, 2, 3, 4, 1))
+
+
+@MODELS.register_module()
+class VideoSwinTransformer(BaseModule):
+    """Video Swin Transformer with one output per frame.
+
+    Patches cover one frame, so time is never reduced; windows reach over up
+    to ``window_size[0]`` frames. Stage outputs are taken before the patch
+    merging, without a norm (published code of the paper).
+
+    Args:
+        arch (str | dict): ``'tiny'``, ``'small'``, ``'base'``, or a dict
+            with ``embed_dims``, ``depths`` and ``num_heads``.
+        patch_size (tuple[int, int, int]): Patch size (t, h, w).
+        window_size (tuple[int, int, int]): Window size (t, h, w).
+        mlp_ratio (float): MLP channels over C.
+        drop_rate (float): Dropout rate.
+        attn_drop_rate (float): Dropout rate of the attention weights.
+        drop_path_rate (float): Stochastic depth rate of the last block.
+        with_cp (bool): Recompute activations in the backward pass to save
+            memory.
+        init_cfg (dict, optional): Initialisation config of mmengine.
+
+    Raises:
+        ValueError: If ``arch`` is unknown or patches span several frames.
+    """
+
+    #: The detector hands over clips (N, T, 3, H, W) instead of frames.
+    takes_clips = True
+    arch_zoo: ClassVar[dict[str, dict]] = {
+        'tiny': {
+            'embed_dims': 96,
+            'depths': (2, 2, 6, 2),
+            'num_heads': (3, 6, 12, 24),
+        },
+        'small': {
+            'embed_dims': 96,
+            'depths': (2, 2, 18, 2),
+            'num_heads': (3, 6, 12, 24),
+        },
+        'base': {
+            'embed_dims': 128,
+            'depths': (2, 2, 18, 2),
+            'num_heads': (4, 8, 16, 32),
+        },
+    }
+
+    def __init__(
+        self,
+        arch: str | dict = 'tiny',
+        patch_size: Size3D = (1, 4, 4),
+        window_size: Size3D = (8, 7, 7),
+        mlp_ratio: float = 4.0,
+        drop_rate: float = 0.0,
+        attn_drop_rate: float = 0.0,
+        drop_path_rate: float = 0.2,
+        with_cp: bool = False,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        if isinstance(arch, str):
+            if arch not in self.arch_zoo:
+                raise ValueError(
+                    f'arch={arch!r} is not one of {sorted(self.arch_zoo)}'
+                )
+            arch = self.arch_zoo[arch]
+        if patch_size[0] != 1:
+            raise ValueError(
+                f'patch_size={patch_size} merges frames; masks are needed '
+                'for each of them, so its first number must be 1'
+            )
+        depths, num_heads = arch['depths'], arch['num_heads']
+        channels = [arch['embed_dims'] * 2**i for i in range(len(depths))]
+        rates = torch.linspace(0, drop_path_rate, sum(depths)).tolist()
+        self.patch_embed = PatchEmbed3D(channels[0], tuple(patch_size))
+        self.pos_drop = nn.Dropout(drop_rate)
+        self.layers = ModuleList()
+        self.downsamples = ModuleList()
+        for i, depth in enumerate(depths):
+            blocks = [
+                SwinBlock3D(
+                    channels[i],
+                    num_heads[i],
+                    tuple(window_size),
+                    shifted=j % 2 == 1,
+                    mlp_ratio=mlp_ratio,
+                    drop_rate=drop_rate,
+                    attn_drop_rate=attn_drop_rate,
+                    drop_path_rate=rates[sum(depths[:i]) + j],
+                )
+                for j in range(depth)
+            ]
+            self.layers.append(SwinStage3D(blocks, with_cp))
+            if i < len(depths) - 1:
+                self.downsamples.append(PatchMerging3D(channels[i]))
+
+    def init_weights(self) -> None:
+        """Truncated normal linear layers, unless ``init_cfg`` says else."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                trunc_normal_(module.weight, std=0.02)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        super().init_weights()
+
+    def forward(self, clips: Tensor) -> tuple[Tensor, ...]:
+        """Extract feature maps.
+
+        Args:
+            clips (Tensor): Normalised frames, shape (N, T, 3, H, W).
+
+        Returns:
+            tuple[Tensor]: Four maps at strides 4, 8, 16, 32, each of shape
+            (N * T, C * 2^i, h, w).
+        """
+        x = self.pos_drop(self.patch_embed(clips))
+        outs = []
+        for i, stage in enumerate(self.layers):
+            x = stage(x)
+            outs.append(x.flatten(0, 1).permute(0, 3, 1, 2).contiguous())
+            if i < len(self.downsamples):
+                x = self.downsamples[i](x)
+        return tuple(outs)

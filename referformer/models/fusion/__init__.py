@@ -1,0 +1,6 @@
+# Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
+"""Early fusion of vision and language."""
+
+from .vision_language_fusion import VisionLanguageFusion
+
+__all__ = ['VisionLanguageFusion']

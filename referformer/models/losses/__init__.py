@@ -1,0 +1,6 @@
+# Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
+"""Training criteria."""
+
+from .sequence_criterion import InstanceSequenceCriterion
+
+__all__ = ['InstanceSequenceCriterion']

@@ -1,0 +1,160 @@
+# Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
+"""Training criterion over instance sequences."""
+
+import torch
+from mmdet.registry import MODELS as MMDET_MODELS
+from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
+from mmdet.utils import reduce_mean
+from mmengine.model import BaseModule
+from torch import Tensor
+
+from referformer.registry import MODELS, TASK_UTILS
+from referformer.structures import ClipPredictions, ClipTargets
+
+
+@MODELS.register_module()
+class InstanceSequenceCriterion(BaseModule):
+    """Losses of the matched sequence in every decoder layer (Sec. 3.5).
+
+    All sums are divided by the number of visible (clip, frame) pairs of the
+    batch, averaged over the processes. Frames without the object count in
+    the box and mask terms, with a zero box and a zero mask, as in the
+    published code.
+
+    Args:
+        matcher (dict): Config of the matcher.
+        loss_cls (dict): Config of the class loss (sigmoid focal).
+        loss_bbox (dict): Config of the box L1 loss.
+        loss_iou (dict): Config of the box GIoU loss.
+        loss_mask (dict): Config of the mask loss (sigmoid focal).
+        loss_dice (dict): Config of the Dice loss.
+        mask_stride (int): Stride of the predicted masks in pixels; targets
+            are sampled at the centres ``[stride // 2::stride]``.
+        init_cfg (dict, optional): Initialisation config of mmengine.
+    """
+
+    def __init__(
+        self,
+        matcher: dict,
+        loss_cls: dict,
+        loss_bbox: dict,
+        loss_iou: dict,
+        loss_mask: dict,
+        loss_dice: dict,
+        mask_stride: int = 4,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        self.matcher = TASK_UTILS.build(matcher)
+        self.loss_cls = MMDET_MODELS.build(loss_cls)
+        self.loss_bbox = MMDET_MODELS.build(loss_bbox)
+        self.loss_iou = MMDET_MODELS.build(loss_iou)
+        self.loss_mask = MMDET_MODELS.build(loss_mask)
+        self.loss_dice = MMDET_MODELS.build(loss_dice)
+        self.mask_stride = mask_stride
+
+    def sample_masks(self, masks: Tensor) -> Tensor:
+        """Sample target masks where predictions live.
+
+        Args:
+            masks (Tensor): Shape (N, T, H, W), sides divisible by the stride.
+
+        Returns:
+            Tensor: Shape (N, T, h, w).
+
+        Raises:
+            ValueError: If a side is not divisible by the stride.
+        """
+        stride = self.mask_stride
+        if masks.shape[-1] % stride or masks.shape[-2] % stride:
+            raise ValueError(
+                f'target masks of {tuple(masks.shape[-2:])} pixels are not '
+                f'divisible by {stride}: set pad_size_divisor=32 in the data '
+                'preprocessor'
+            )
+        return masks[..., stride // 2 :: stride, stride // 2 :: stride]
+
+    def forward(
+        self, preds: ClipPredictions, targets: ClipTargets
+    ) -> dict[str, Tensor]:
+        """Match every layer and sum up its losses.
+
+        Args:
+            preds (ClipPredictions): Of D layers and N clips.
+            targets (ClipTargets): Ground truth of the padded frames.
+
+        Returns:
+            dict[str, Tensor]: ``loss_cls, loss_bbox, loss_giou, loss_mask,
+            loss_dice`` of the last layer, and ``d{i}.loss_*`` of layer ``i``.
+        """
+        targets = targets._replace(masks=self.sample_masks(targets.masks))
+        matched = self.matcher(preds, targets)
+        # one small reduction, kept on the device
+        num_visible = targets.valid.sum().float()
+        num_visible = reduce_mean(num_visible).clamp(min=1.0)
+        losses = {}
+        num_layers = len(preds.logits)
+        for i in range(num_layers):
+            layer = ClipPredictions(*(part[i] for part in preds))
+            prefix = '' if i == num_layers - 1 else f'd{i}.'
+            terms = self.loss_by_layer(layer, targets, matched[i], num_visible)
+            losses.update({prefix + k: v for k, v in terms.items()})
+        return losses
+
+    def loss_by_layer(
+        self,
+        preds: ClipPredictions,
+        targets: ClipTargets,
+        matched: Tensor,
+        num_visible: Tensor,
+    ) -> dict[str, Tensor]:
+        """Losses of one decoder layer.
+
+        Args:
+            preds (ClipPredictions): One layer: (N, T, Q, K), (N, T, Q, 4),
+                (N, T, Q, h, w).
+            targets (ClipTargets): With masks of shape (N, T, h, w).
+            matched (Tensor): Matched query of each clip, shape (N,).
+            num_visible (Tensor): Normaliser, a scalar.
+
+        Returns:
+            dict[str, Tensor]: Five weighted scalars.
+        """
+        clips = torch.arange(len(matched), device=matched.device)
+        boxes = preds.boxes[clips, :, matched].flatten(0, 1)  # [N*T, 4]
+        masks = preds.masks[clips, :, matched].flatten(1)  # [N, T*h*w]
+        target_boxes = targets.boxes.flatten(0, 1)
+        target_masks = targets.masks.flatten(1)
+        return {
+            'loss_cls': self.loss_cls(
+                preds.logits.flatten(0, 2).float(),
+                self._class_targets(preds.logits, targets, matched),
+                avg_factor=num_visible,
+            ),
+            'loss_bbox': self.loss_bbox(
+                boxes.float(), target_boxes, avg_factor=num_visible
+            ),
+            'loss_giou': self.loss_iou(
+                bbox_cxcywh_to_xyxy(boxes.float()),
+                bbox_cxcywh_to_xyxy(target_boxes),
+                avg_factor=num_visible,
+            ),
+            'loss_mask': self.loss_mask(
+                masks.float(),
+                target_masks,
+                avg_factor=num_visible * masks.shape[1],
+            ),
+            'loss_dice': self.loss_dice(
+                masks.float(), target_masks, avg_factor=num_visible
+            ),
+        }
+
+    @staticmethod
+    def _class_targets(
+        logits: Tensor, targets: ClipTargets, matched: Tensor
+    ) -> Tensor:
+        """Positives: the matched query in visible frames, (N*T*Q, K)."""
+        onehot = torch.zeros_like(logits, dtype=torch.float32)
+        clips = torch.arange(len(matched), device=matched.device)
+        onehot[clips, :, matched, targets.labels] = targets.valid.float()
+        return onehot.flatten(0, 2)

@@ -1,0 +1,38 @@
+# Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
+"""Choice of the referred sequence at prediction."""
+
+from torch import Tensor
+
+from referformer.registry import TASK_UTILS
+from referformer.structures import SelectedSequences
+
+
+@TASK_UTILS.register_module()
+class MeanScoreSelector:
+    """Keep the sequences with the best score averaged over time (Sec. 3.6).
+
+    Args:
+        topk (int): Sequences to keep. 1 gives the answer; benchmarks that
+            rank proposals (A2D-, JHMDB-Sentences) keep all Q.
+
+    Raises:
+        ValueError: If ``topk`` is not positive.
+    """
+
+    def __init__(self, topk: int = 1) -> None:
+        if topk < 1:
+            raise ValueError(f'topk must be at least 1, got {topk}')
+        self.topk = topk
+
+    def __call__(self, logits: Tensor) -> SelectedSequences:
+        """Select.
+
+        Args:
+            logits (Tensor): Class logits of the last layer, (N, T, Q, K).
+
+        Returns:
+            SelectedSequences: The ``min(topk, Q)`` best, best first.
+        """
+        scores, labels = logits.float().sigmoid().mean(1).max(-1)  # [N, Q]
+        best, query = scores.topk(min(self.topk, scores.shape[1]), dim=1)
+        return SelectedSequences(query, best, labels.gather(1, query))

@@ -1,0 +1,242 @@
+# Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
+"""Any Hugging Face text encoder, by name, by folder or from a config."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from referformer.models.layers import SinePositionalEncoding1D
+from referformer.registry import MODELS, TASK_UTILS
+from referformer.structures import TextFeatures, TextTokens
+
+# what `tokenizer.model_max_length` says when it knows no limit
+_UNLIMITED = 10**6
+
+
+class TextProjection(BaseModule):
+    """Map language features to the transformer's channels.
+
+    Args:
+        in_channels (int): Channels of the text encoder.
+        embed_dims (int): Channels C.
+        dropout (float): Dropout rate.
+        init_cfg (dict, optional): Initialisation config of mmengine.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        embed_dims: int,
+        dropout: float,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        self.fc = nn.Linear(in_channels, embed_dims)
+        self.layer_norm = nn.LayerNorm(embed_dims, eps=1e-12)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Project ``x`` of shape (..., in_channels) to (..., C)."""
+        return self.dropout(self.layer_norm(self.fc(x)))
+
+
+@MODELS.register_module()
+class HFTextEncoder(BaseModule):
+    """Words and sentence features from a Hugging Face encoder (Sec. 3.2).
+
+    The weights come from ``pretrained`` (a hub name or a local folder), or
+    are random when only ``hf_config`` is given, which needs no network. One
+    projection maps words and sentence alike.
+
+    Args:
+        pretrained (str, optional): Hub name such as ``'roberta-base'`` or a
+            folder. A hub name is looked for as ``<local_root>/<name>`` first.
+        hf_config (dict, optional): ``model_type`` and the arguments of its
+            configuration class, for a model with random weights.
+        tokenizer (str | dict, optional): Name or folder of the tokenizer, or
+            the config of one registered in ``TASK_UTILS``. Defaults to
+            ``pretrained``.
+        embed_dims (int): Channels C of the output.
+        pooling (str): Sentence feature: ``'pooler'`` (the encoder's own),
+            ``'first'`` token, or ``'mean'`` over tokens.
+        dropout (float): Dropout rate after the projection.
+        frozen (bool): Whether the encoder gets no gradient. Its dropout
+            stays active in training, as published.
+        local_root (str): Folder searched before the hub.
+        init_cfg (dict, optional): Initialisation config of mmengine.
+
+    Raises:
+        ValueError: If neither or both of ``pretrained`` and ``hf_config``
+            are given, or ``pooling`` is unknown or unsupported.
+        OSError: If the pretrained files can be had neither locally nor from
+            the hub.
+    """
+
+    def __init__(
+        self,
+        pretrained: str | None = None,
+        hf_config: dict | None = None,
+        tokenizer: str | dict | None = None,
+        embed_dims: int = 256,
+        pooling: str = 'pooler',
+        dropout: float = 0.1,
+        frozen: bool = False,
+        local_root: str = 'checkpoints',
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        if (pretrained is None) == (hf_config is None):
+            raise ValueError(
+                'text_encoder takes either pretrained (a name or folder) or '
+                'hf_config (random weights), got '
+                f'pretrained={pretrained!r} and hf_config={hf_config!r}'
+            )
+        if pooling not in ('pooler', 'first', 'mean'):
+            raise ValueError(
+                f"pooling={pooling!r} is not 'pooler', 'first' or 'mean'"
+            )
+        self.local_root = Path(local_root)
+        self.pooling = pooling
+        self.frozen = frozen
+        self.language_model = self._build_model(pretrained, hf_config)
+        self.tokenizer = self._build_tokenizer(tokenizer or pretrained)
+        self.projection = TextProjection(
+            self.language_model.config.hidden_size, embed_dims, dropout
+        )
+        self.word_pos = SinePositionalEncoding1D(embed_dims)
+        if frozen:
+            self.language_model.requires_grad_(False)
+
+    def _from_pretrained(self, loader: type, name: str) -> Any:
+        """Load from a folder, the local root or the hub, in this order."""
+        local = self.local_root / name
+        source = str(local) if local.is_dir() else name
+        try:
+            return loader.from_pretrained(source)
+        # transformers wraps network failures differently in each version;
+        # ValueError is what a folder without a usable config raises
+        except (OSError, ValueError, ConnectionError) as error:
+            raise OSError(
+                f'cannot load {name!r} with {loader.__name__}: it is neither '
+                'a complete folder nor reachable on the hub. Download its '
+                'config, weights and tokenizer files on a machine with '
+                f'network access and put them into {local}/'
+            ) from error
+
+    def _build_model(
+        self, pretrained: str | None, hf_config: dict | None
+    ) -> nn.Module:
+        from transformers import AutoConfig, AutoModel
+
+        if hf_config is not None:
+            args = dict(hf_config)
+            config = AutoConfig.for_model(args.pop('model_type'), **args)
+            model = AutoModel.from_config(config)
+        else:
+            model = self._from_pretrained(AutoModel, pretrained)
+        # two-tower and encoder-decoder models carry the text encoder inside
+        if hasattr(model, 'text_model'):
+            model = model.text_model
+        elif getattr(model.config, 'is_encoder_decoder', False):
+            model = model.get_encoder()
+        if self.pooling == 'pooler' and model.config.model_type in (
+            't5',
+            'distilbert',
+        ):
+            raise ValueError(
+                f'{model.config.model_type} has no pooled output: set '
+                "text_encoder.pooling to 'mean' or 'first'"
+            )
+        return model
+
+    def _build_tokenizer(self, source: str | dict | None) -> Any:
+        if source is None:
+            return None
+        if isinstance(source, dict):
+            return TASK_UTILS.build(source)
+        from transformers import AutoTokenizer
+
+        return self._from_pretrained(AutoTokenizer, source)
+
+    def init_weights(self) -> None:
+        """Leave the language model as loaded.
+
+        mmengine would otherwise call the ``init_weights`` of transformers,
+        which overwrites pretrained weights.
+        """
+        self._is_init = True
+
+    def tokenize(self, texts: Sequence[str]) -> TextTokens:
+        """Turn expressions into token ids.
+
+        Args:
+            texts (Sequence[str]): N expressions.
+
+        Returns:
+            TextTokens: On the encoder's device, padded to the longest.
+
+        Raises:
+            ValueError: If no tokenizer was configured or a text is empty.
+        """
+        if self.tokenizer is None:
+            raise ValueError(
+                'text_encoder has no tokenizer: set text_encoder.tokenizer '
+                "to a folder, a hub name or dict(type='HashTokenizer')"
+            )
+        for text in texts:
+            if not isinstance(text, str) or not text.strip():
+                raise ValueError(
+                    f'an expression must be a non-empty string, got {text!r}'
+                )
+        device = self.projection.fc.weight.device
+        if hasattr(self.tokenizer, 'model_max_length'):
+            limit = self.tokenizer.model_max_length
+            batch = self.tokenizer(
+                list(texts),
+                padding='longest',
+                truncation=limit < _UNLIMITED,
+                return_tensors='pt',
+            )
+            tokens = TextTokens(batch['input_ids'], batch['attention_mask'])
+        else:
+            tokens = self.tokenizer(texts)
+        return TextTokens(*(part.to(device) for part in tokens))
+
+    def _pool(self, output: Any, words: Tensor, mask: Tensor) -> Tensor:
+        """Sentence feature before the projection, shape (N, C_text)."""
+        if self.pooling == 'pooler':
+            return output.pooler_output
+        if self.pooling == 'first':
+            return words[:, 0]
+        weight = mask.to(words.dtype)[..., None]
+        return (words * weight).sum(1) / weight.sum(1)
+
+    def forward(self, tokens: TextTokens) -> TextFeatures:
+        """Encode expressions.
+
+        Args:
+            tokens (TextTokens): N expressions of L tokens.
+
+        Returns:
+            TextFeatures: Words (N, L, C), their positions, padding mask and
+            sentence (N, C).
+        """
+        with torch.set_grad_enabled(
+            torch.is_grad_enabled() and not self.frozen
+        ):
+            output = self.language_model(
+                input_ids=tokens.ids, attention_mask=tokens.attention_mask
+            )
+            words = output.last_hidden_state
+            sentence = self._pool(output, words, tokens.attention_mask)
+        padding_mask = tokens.attention_mask == 0
+        return TextFeatures(
+            words=self.projection(words),
+            word_pos=self.word_pos(padding_mask),
+            padding_mask=padding_mask,
+            sentence=self.projection(sentence),
+        )

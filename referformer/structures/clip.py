@@ -1,0 +1,249 @@
+# Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
+"""Typed containers that travel between the parts of the model.
+
+Symbols used for shapes throughout the package:
+
+==== =================================================================
+N    clips in a batch (one clip carries one expression)
+T    frames in a clip
+B    ``N * T`` frames, clip-major: frame ``t`` of clip ``n`` is ``n*T + t``
+Q    queries per frame; query ``q`` is the same object in every frame
+L    words (tokens) of an expression, padded to the longest of the batch
+C    channels of the transformer (``embed_dims``)
+K    classes (1 in the published models: referred or not)
+D    decoder layers
+H, W height and width of the padded batch; ``h, w`` those of a feature map
+==== =================================================================
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from mmdet.structures import TrackDataSample
+from torch import Tensor
+
+
+class TextTokens(NamedTuple):
+    """Tokenised expressions of a batch.
+
+    Attributes:
+        ids (Tensor): Token ids, int64, shape (N, L).
+        attention_mask (Tensor): 1 for a token, 0 for padding, shape (N, L).
+    """
+
+    ids: Tensor
+    attention_mask: Tensor
+
+
+class TextFeatures(NamedTuple):
+    """What the text encoder hands to the rest of the model.
+
+    Attributes:
+        words (Tensor): One feature per token, shape (N, L, C).
+        word_pos (Tensor): Position encoding of the tokens, added to
+            attention keys only, shape (N, L, C).
+        padding_mask (Tensor): True where a token is padding, shape (N, L).
+        sentence (Tensor): One feature per expression, shape (N, C).
+    """
+
+    words: Tensor
+    word_pos: Tensor
+    padding_mask: Tensor
+    sentence: Tensor
+
+    def index_select(self, index: Tensor) -> 'TextFeatures':
+        """Pick expressions.
+
+        Args:
+            index (Tensor): Positions along N, int64, shape (M,).
+
+        Returns:
+            TextFeatures: The same features with N replaced by M.
+        """
+        return TextFeatures(*(part.index_select(0, index) for part in self))
+
+
+class FrameFeatures(NamedTuple):
+    """One feature map of every frame, with what attention needs to read it.
+
+    Attributes:
+        map (Tensor): Features, shape (B, C_l, h, w).
+        padding_mask (Tensor): True on padding, shape (B, h, w).
+        pos (Tensor): 2-D sine position encoding, shape (B, C, h, w).
+    """
+
+    map: Tensor
+    padding_mask: Tensor
+    pos: Tensor
+
+
+class VisualFeatures(NamedTuple):
+    """All that is computed from the frames alone, before any word is read.
+
+    It depends on no expression, so one result serves all expressions of a
+    video.
+
+    Attributes:
+        fine (FrameFeatures): Backbone map at stride 4.
+        levels (tuple[FrameFeatures]): Neck maps, finest first, C channels.
+        sizes (Tensor): Unpadded (height, width) of each clip in pixels,
+            float32, shape (N, 2).
+        padded (bool): Whether any pixel of the batch is padding.
+    """
+
+    fine: FrameFeatures
+    levels: tuple[FrameFeatures, ...]
+    sizes: Tensor
+    padded: bool
+
+
+class ConditionalQueryInputs(NamedTuple):
+    """Decoder input made from language (paper Sec. 3.2).
+
+    Attributes:
+        content (Tensor): Sentence feature of each query, shape (B, Q, C).
+        pos (Tensor): Learned positional part, shape (B, Q, C).
+        reference (Tensor): Initial reference points (x, y) in [0, 1],
+            shape (B, Q, 2).
+    """
+
+    content: Tensor
+    pos: Tensor
+    reference: Tensor
+
+
+class DecodedQueries(NamedTuple):
+    """Output of the deformable transformer.
+
+    Attributes:
+        hidden (Tensor): Query states after each layer, shape (D, B, Q, C).
+        init_reference (Tensor): References entering the first layer,
+            shape (B, Q, 2).
+        references (Tensor): Detached references after each layer, as
+            (cx, cy, w, h) in [0, 1], shape (D, B, Q, 4).
+        memory (tuple[Tensor]): Encoded maps at strides 8, 16, 32, each of
+            shape (B, C, h, w).
+    """
+
+    hidden: Tensor
+    init_reference: Tensor
+    references: Tensor
+    memory: tuple[Tensor, ...]
+
+
+class ClipPredictions(NamedTuple):
+    """Predictions for every clip, stacked over the decoder layers.
+
+    Attributes:
+        logits (Tensor): Class logits, shape (D, N, T, Q, K).
+        boxes (Tensor): (cx, cy, w, h) relative to the unpadded frame,
+            shape (D, N, T, Q, 4).
+        masks (Tensor): Mask logits at stride 4, shape (D, N, T, Q, h, w).
+    """
+
+    logits: Tensor
+    boxes: Tensor
+    masks: Tensor
+
+
+class SelectedSequences(NamedTuple):
+    """The instance sequences kept at prediction, best first.
+
+    Attributes:
+        query (Tensor): Index of the chosen queries, int64, shape (N, k).
+        scores (Tensor): Score of each sequence in [0, 1], shape (N, k).
+        labels (Tensor): Class of each sequence, int64, shape (N, k).
+    """
+
+    query: Tensor
+    scores: Tensor
+    labels: Tensor
+
+
+class ClipTargets(NamedTuple):
+    """Ground truth of a batch: one referred object per clip.
+
+    A frame without the object keeps a zero box and a zero mask and is marked
+    in ``valid``: the published criterion counts such frames in the box and
+    mask terms, but not in the class terms.
+
+    Attributes:
+        labels (Tensor): Class of each clip, int64, shape (N,).
+        boxes (Tensor): (cx, cy, w, h) relative to the unpadded frame,
+            shape (N, T, 4).
+        masks (Tensor): 0/1 float masks of the padded frames,
+            shape (N, T, H, W).
+        valid (Tensor): True where the object is visible, shape (N, T).
+    """
+
+    labels: Tensor
+    boxes: Tensor
+    masks: Tensor
+    valid: Tensor
+
+
+def stack_clip_targets(
+    data_samples: Sequence[TrackDataSample],
+    device: torch.device,
+    frame_indices: Sequence[int] | None = None,
+) -> ClipTargets:
+    """Stack the annotations of a batch into tensors.
+
+    Args:
+        data_samples (Sequence[TrackDataSample]): N samples of T frames whose
+            ``gt_instances`` hold 0 or 1 instance.
+        device (torch.device): Where to put the result.
+        frame_indices (Sequence[int], optional): The one annotated frame of
+            each clip (A2D- and JHMDB-Sentences); all frames when None.
+
+    Returns:
+        ClipTargets: With T = 1 when ``frame_indices`` is given.
+
+    Raises:
+        ValueError: If a frame holds more than one instance, or a clip none
+            in any frame.
+    """
+    labels, boxes, masks, valid = [], [], [], []
+    for n, sample in enumerate(data_samples):
+        frames = list(sample.video_data_samples)
+        if frame_indices is not None:
+            frames = [frames[frame_indices[n]]]
+        clip_labels = []
+        for frame in frames:
+            instances = frame.gt_instances
+            height, width = frame.img_shape[:2]
+            padded = frame.get('batch_input_shape', (height, width))
+            if len(instances) > 1:
+                raise ValueError(
+                    f'frame {frame.get("img_path", "?")!r} holds '
+                    f'{len(instances)} instances; an expression denotes one '
+                    'object: merge their masks in the loading transform'
+                )
+            valid.append(len(instances) == 1)
+            if len(instances) == 0:
+                boxes.append(torch.zeros(4, device=device))
+                masks.append(torch.zeros(padded, device=device))
+                continue
+            clip_labels.append(int(instances.labels[0]))
+            x1, y1, x2, y2 = instances.bboxes[0].to(device).float().unbind()
+            scale = torch.tensor([width, height] * 2, device=device)
+            box = torch.stack([(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1])
+            boxes.append(box / scale)
+            mask = instances.masks.to_tensor(torch.float32, device)[0]
+            pad = (0, padded[1] - mask.shape[1], 0, padded[0] - mask.shape[0])
+            masks.append(torch.nn.functional.pad(mask, pad))
+        if not clip_labels:
+            raise ValueError(
+                f'the object of {sample.get("text", "?")!r} (video '
+                f'{sample.get("video_id", "?")!r}) is visible in no frame of '
+                'the clip; the pipeline must drop such clips'
+            )
+        labels.append(clip_labels[0])
+    shape = (len(data_samples), -1)
+    return ClipTargets(
+        labels=torch.tensor(labels, device=device),
+        boxes=torch.stack(boxes).view(*shape, 4),
+        masks=torch.stack(masks).unflatten(0, shape),
+        valid=torch.tensor(valid, device=device).view(shape),
+    )
