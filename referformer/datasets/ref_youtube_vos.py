@@ -2,7 +2,7 @@
 """Ref-YouTube-VOS and everything else in its layout."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +80,9 @@ class RefYouTubeVOSDataset(BaseReferDataset):
         ann_file: Expressions file, relative to ``data_root``.
         data_root: Folder of the set.
         data_prefix: Folders of the frames (``img``) and of the masks
-            (``mask``; leave it out when there is no ground truth).
+            (``mask``; leave it out, or ``None``, when there is no ground
+            truth; it is not looked at either when the expressions name no
+            ``obj_id``, as in the official validation file).
         meta_file: Optional file with the objects and their categories. With
             it, an ``obj_id`` that the video does not have is an error.
         with_category: Label an object with its category (65 classes) and
@@ -126,15 +128,16 @@ class RefYouTubeVOSDataset(BaseReferDataset):
                 'img': 'train/JPEGImages',
                 'mask': 'train/Annotations',
             }
+        data_prefix = {k: v for k, v in data_prefix.items() if v is not None}
         if 'img' not in data_prefix:
             raise ValueError(
-                f'data_prefix is {dict(data_prefix)}; it needs "img", the '
+                f'data_prefix is {data_prefix}; it needs "img", the '
                 'folder of the frames.'
             )
         super().__init__(
             ann_file=ann_file,
             data_root=data_root,
-            data_prefix=dict(data_prefix),
+            data_prefix=data_prefix,
             metainfo=metainfo,
             **kwargs,
         )
@@ -161,20 +164,23 @@ class RefYouTubeVOSDataset(BaseReferDataset):
         objects = None
         if self.meta_file is not None:
             objects = _read_videos(self._beside(self.meta_file), 'objects')
-        self._check_folders(videos)
-        return [
+        clips = [
             clip
             for video_id, video in videos.items()
             for clip in self._parse_video(video_id, video, objects)
         ]
+        self._check_folders(clips)
+        return clips
 
-    def _check_folders(self, videos: Mapping[str, dict]) -> None:
+    def _check_folders(self, clips: Sequence[dict]) -> None:
         """Check that every video has its folders.
 
         One listing per kind; single frames are checked when they are read.
         """
         for kind in ('img', 'mask'):
-            if kind not in self.data_prefix:
+            wanted = {c[f'{kind}_dir']: c['video_id'] for c in clips}
+            wanted.pop(None, None)
+            if not wanted:
                 continue
             folder = Path(self.data_prefix[kind])
             if not folder.is_dir():
@@ -183,10 +189,10 @@ class RefYouTubeVOSDataset(BaseReferDataset):
                     'docs/datasets.md shows the expected folders.'
                 )
             present = {path.name for path in folder.iterdir()}
-            missing = [video for video in videos if video not in present]
+            missing = [v for v in wanted.values() if v not in present]
             if missing:
                 raise FileNotFoundError(
-                    f'{len(missing)} of {len(videos)} videos of '
+                    f'{len(missing)} of {len(wanted)} videos of '
                     f'{self.ann_file} have no folder in {folder}, first '
                     f'{missing[0]!r}; extract the archive completely.'
                 )

@@ -1,0 +1,121 @@
+# Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
+# Ref-YouTube-VOS as in the published recipe: T = 5, one clip per GPU, and
+# whole videos at short side 360 for prediction.
+dataset_type = 'RefYouTubeVOSDataset'
+data_root = 'data/ref-youtube-vos/'
+scales = (288, 320, 352, 392, 416, 448, 480, 512)
+
+train_pipeline = [
+    dict(type='NormalizeText'),
+    dict(type='SampleClipFrames', num_frames=5),
+    dict(
+        type='TransformBroadcaster',
+        share_random_params=True,
+        transforms=[
+            dict(type='LoadReferFrame'),
+            dict(type='LoadReferAnnotations'),
+            dict(type='ReferRandomFlip', prob=0.5),
+        ],
+    ),
+    # Every frame is distorted on its own.
+    dict(
+        type='TransformBroadcaster',
+        share_random_params=False,
+        transforms=[dict(type='ReferPhotoMetricDistortion')],
+    ),
+    # RandomChoice does not work inside a sharing broadcaster.
+    dict(
+        type='RandomChoice',
+        transforms=[
+            [
+                dict(
+                    type='TransformBroadcaster',
+                    share_random_params=True,
+                    transforms=[
+                        dict(
+                            type='ReferResize',
+                            short_side=scales,
+                            max_long_side=640,
+                        ),
+                    ],
+                ),
+            ],
+            [
+                dict(
+                    type='TransformBroadcaster',
+                    share_random_params=True,
+                    transforms=[
+                        dict(type='ReferResize', short_side=(400, 500, 600)),
+                        dict(
+                            type='mmdet.RandomCrop',
+                            crop_type='absolute_range',
+                            crop_size=(384, 600),
+                            allow_negative_crop=True,
+                        ),
+                        dict(
+                            type='ReferResize',
+                            short_side=scales,
+                            max_long_side=640,
+                        ),
+                    ],
+                ),
+            ],
+        ],
+    ),
+    dict(type='PackReferInputs'),
+]
+test_pipeline = [
+    dict(type='NormalizeText'),
+    dict(type='SampleAllFrames'),
+    dict(
+        type='TransformBroadcaster',
+        transforms=[
+            dict(type='LoadReferFrame'),
+            dict(type='ReferResize', short_side=360),
+            # After the resize: the ground truth keeps its own size.
+            dict(type='LoadReferAnnotations'),
+        ],
+    ),
+    dict(type='PackReferInputs', test_mode=True),
+]
+
+train_dataloader = dict(
+    batch_size=1,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    dataset=dict(
+        type=dataset_type,
+        data_root=data_root,
+        ann_file='meta_expressions/train/meta_expressions.json',
+        data_prefix=dict(img='train/JPEGImages', mask='train/Annotations'),
+        meta_file='train/meta.json',
+        clip_length=5,
+        pipeline=train_pipeline,
+    ),
+)
+val_dataloader = dict(
+    batch_size=1,
+    num_workers=2,
+    persistent_workers=True,
+    drop_last=False,
+    sampler=dict(type='DefaultSampler', shuffle=False, round_up=False),
+    dataset=dict(
+        type=dataset_type,
+        data_root=data_root,
+        ann_file='meta_expressions/valid/meta_expressions.json',
+        # The valid file also lists the videos of test.
+        exclude_ann_file='meta_expressions/test/meta_expressions.json',
+        expected_videos=202,
+        data_prefix=dict(img='valid/JPEGImages', mask='valid/Annotations'),
+        test_mode=True,
+        pipeline=test_pipeline,
+    ),
+)
+test_dataloader = val_dataloader
+
+# Scores need the ground truth of the validation videos. Without it, write a
+# submission instead: test_evaluator = dict(type='ReferSubmission', ...), see
+# docs/datasets.md.
+val_evaluator = dict(type='ReferVOSMetric')
+test_evaluator = val_evaluator

@@ -1,0 +1,85 @@
+# Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
+import pytest
+
+from referformer.datasets import BaseReferDataset
+
+
+class Clips(BaseReferDataset):
+    """Two videos; the second has only one object."""
+
+    def load_expressions(self):
+        def clip(video, exp_id, obj_id, length):
+            return {
+                'video_id': video,
+                'exp_id': exp_id,
+                'text': f'{video} {obj_id} {exp_id}',
+                'obj_id': obj_id,
+                'label': 0,
+                'num_frames': length,
+                'frame_names': [f'{i:05d}' for i in range(length)],
+                'img_dir': 'img',
+                'img_suffix': '.jpg',
+                'mask_dir': None if obj_id is None else 'mask',
+                'mask_suffix': '.png',
+            }
+
+        if self.metainfo.get('empty'):
+            return []
+        lone = None if self.metainfo.get('no_truth') else '1'
+        return [
+            clip('a', '0', '1', 7),
+            clip('a', '1', '1', 7),
+            clip('a', '2', '3', 7),
+            clip('b', '0', lone, 4),
+        ]
+
+
+def test_training_items_start_every_clip_length():
+    items = [Clips(clip_length=3)[i] for i in range(9 + 2)]
+    anchors = [i['anchor'] for i in items if i['text'] == 'a 1 0']
+    assert anchors == [0, 3, 6]
+    assert [i['anchor'] for i in items if i['video_id'] == 'b'] == [0, 3]
+    assert len(Clips(clip_length=3)) == 11
+
+
+def test_test_items_are_whole_videos():
+    dataset = Clips(test_mode=True)
+    assert len(dataset) == 4
+    assert 'anchor' not in dataset[0]
+    assert dataset[0]['num_frames'] == 7
+
+
+def test_other_object_changes_the_words_and_nothing_else():
+    own = Clips(test_mode=True)
+    other = Clips(test_mode=True, expression_from='other_object')
+    # b has one object only.
+    assert len(other) == 3
+    for before, after in zip(own, other, strict=False):
+        assert after['text_obj_id'] != after['obj_id']
+        assert after['text'].split()[1] == after['text_obj_id']
+        for key in ('video_id', 'exp_id', 'obj_id', 'mask_dir'):
+            assert before[key] == after[key]
+    assert [i['text'] for i in other] == ['a 3 2', 'a 3 2', 'a 1 0']
+
+
+@pytest.mark.parametrize(
+    ('kwargs', 'message'),
+    [
+        ({'clip_length': 0}, 'clip_length is 0'),
+        ({'expression_from': 'nobody'}, "'nobody'"),
+        ({'expression_from': 'other_object'}, 'test_mode=True'),
+        ({'metainfo': {'empty': True}}, 'yields no clip'),
+        ({'metainfo': {'no_truth': True}}, 'video b has no ground truth'),
+        (
+            {
+                'metainfo': {'no_truth': True},
+                'test_mode': True,
+                'expression_from': 'other_object',
+            },
+            'video b has no obj_id',
+        ),
+    ],
+)
+def test_errors(kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        Clips(**kwargs)

@@ -1,0 +1,181 @@
+# Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
+import json
+import shutil
+
+import pytest
+
+from referformer.datasets import RefYouTubeVOSDataset
+from referformer.datasets.ref_youtube_vos import CATEGORIES
+from referformer.registry import DATASETS
+
+TRAIN = 'meta_expressions/train/meta_expressions.json'
+VALID = 'meta_expressions/valid/meta_expressions.json'
+VALID_PREFIX = {'img': 'valid/JPEGImages', 'mask': 'valid/Annotations'}
+
+
+def edit(path, change):
+    content = json.loads(path.read_text())
+    change(content['videos'])
+    path.write_text(json.dumps(content))
+
+
+@pytest.fixture
+def root(synthetic_root, tmp_path):
+    """A copy that a test may damage."""
+    copy = tmp_path / 'copy'
+    shutil.copytree(synthetic_root, copy)
+    return copy
+
+
+def build(root, ann_file=TRAIN, **kwargs):
+    return RefYouTubeVOSDataset(ann_file, data_root=str(root), **kwargs)
+
+
+def test_reads_the_training_set(synthetic_root):
+    dataset = DATASETS.build(
+        {
+            'type': 'RefYouTubeVOSDataset',
+            'data_root': str(synthetic_root),
+            'ann_file': TRAIN,
+            'meta_file': 'train/meta.json',
+            'clip_length': 4,
+        }
+    )
+    videos = json.loads((synthetic_root / TRAIN).read_text())['videos']
+    expressions = sum(len(v['expressions']) for v in videos.values())
+    # Eight frames: a start at 0 and at 4.
+    assert len(dataset) == 2 * expressions
+    assert dataset.metainfo['classes'] == ('object',)
+    item = dataset[1]
+    assert item['anchor'] == 4
+    assert item['text'] == videos[item['video_id']]['expressions']['0']['exp']
+    assert item['frame_names'] == videos[item['video_id']]['frames']
+    assert isinstance(item['obj_id'], str)
+    assert item['label'] == 0
+
+
+def test_all_65_categories(root):
+    def rename(videos):
+        for video in videos.values():
+            for entry in video['objects'].values():
+                entry['category'] = 'zebra'
+
+    assert len(CATEGORIES) == len(set(CATEGORIES)) == 65
+    assert list(CATEGORIES) == sorted(CATEGORIES)
+    edit(root / 'train/meta.json', rename)
+    dataset = build(root, meta_file='train/meta.json', with_category=True)
+    assert dataset[0]['label'] == 64
+    assert dataset.metainfo['classes'] == CATEGORIES
+
+
+def test_categories_of_another_set(synthetic_root):
+    shapes = ('circle', 'square', 'triangle', 'star', 'cross', 'ring')
+    dataset = build(
+        synthetic_root,
+        meta_file='train/meta.json',
+        with_category=True,
+        metainfo={'classes': shapes},
+    )
+    labels = {dataset[i]['label'] for i in range(len(dataset))}
+    assert labels <= set(range(6))
+    assert len(labels) > 1
+    with pytest.raises(ValueError, match='none of the 65 classes'):
+        build(synthetic_root, meta_file='train/meta.json', with_category=True)
+
+
+def test_valid_without_test(synthetic_root, tmp_path):
+    videos = json.loads((synthetic_root / VALID).read_text())['videos']
+    held_back = dict(list(videos.items())[:1])
+    test_file = tmp_path / 'test.json'
+    test_file.write_text(json.dumps({'videos': held_back}))
+    kwargs = {
+        'ann_file': VALID,
+        'data_prefix': VALID_PREFIX,
+        'exclude_ann_file': str(test_file),
+        'test_mode': True,
+    }
+    dataset = build(synthetic_root, expected_videos=3, **kwargs)
+    assert {i['video_id'] for i in dataset} == set(videos) - set(held_back)
+    with pytest.raises(ValueError, match='leaves 3 videos, expected 202'):
+        build(synthetic_root, expected_videos=202, **kwargs)
+
+
+def test_official_valid_has_no_ground_truth(root):
+    def anonymise(videos):
+        for video in videos.values():
+            for expression in video['expressions'].values():
+                del expression['obj_id']
+
+    edit(root / VALID, anonymise)
+    shutil.rmtree(root / 'valid/Annotations')
+    dataset = build(root, VALID, data_prefix=VALID_PREFIX, test_mode=True)
+    assert dataset[0]['obj_id'] is None
+    assert dataset[0]['mask_dir'] is None
+    with pytest.raises(ValueError, match='has no ground truth'):
+        build(root, VALID, data_prefix=VALID_PREFIX)
+    # Masks that are there may be left alone, too.
+    dataset = build(
+        root,
+        VALID,
+        data_prefix={**VALID_PREFIX, 'mask': None},
+        test_mode=True,
+    )
+    assert dataset[0]['mask_dir'] is None
+
+
+def first(videos):
+    return next(iter(videos.values()))
+
+
+def test_missing_files_are_named(root):
+    with pytest.raises(FileNotFoundError, match=r'nowhere\.json.*docs'):
+        build(root, 'nowhere.json')
+    shutil.rmtree(root / 'train/Annotations/train-00002')
+    with pytest.raises(FileNotFoundError, match=r"1 of 12.*'train-00002'"):
+        build(root)
+    shutil.rmtree(root / 'train/JPEGImages')
+    with pytest.raises(FileNotFoundError, match=r'JPEGImages.*does not exist'):
+        build(root)
+
+
+@pytest.mark.parametrize(
+    ('content', 'message'),
+    [
+        ('{"videos": {', 'not valid json'),
+        ('[]', 'no table "videos"'),
+        ('{"videos": {"train-00000": {"frames": []}}}', 'needs a list'),
+    ],
+)
+def test_malformed_json_is_named(root, content, message):
+    (root / TRAIN).write_text(content)
+    with pytest.raises(ValueError, match=message) as error:
+        build(root)
+    assert str(root / TRAIN) in str(error.value)
+
+
+def test_bad_entries_are_named(root):
+    genuine = (root / TRAIN).read_text()
+
+    edit(root / TRAIN, lambda v: first(v)['expressions']['0'].update(exp=' '))
+    with pytest.raises(ValueError, match='train-00000, expression 0 is empty'):
+        build(root)
+
+    (root / TRAIN).write_text(genuine)
+    edit(
+        root / TRAIN,
+        lambda v: first(v)['expressions']['0'].update(obj_id='9'),
+    )
+    with pytest.raises(ValueError, match=r'names object 9.*meta\.json'):
+        build(root, meta_file='train/meta.json')
+
+    (root / TRAIN).write_text(genuine)
+    edit(root / 'train/meta.json', lambda v: v.pop('train-00000'))
+    with pytest.raises(ValueError, match='different splits'):
+        build(root, meta_file='train/meta.json')
+
+
+def test_bad_arguments():
+    with pytest.raises(ValueError, match='needs meta_file'):
+        RefYouTubeVOSDataset('x.json', with_category=True)
+    with pytest.raises(ValueError, match='needs "img"'):
+        RefYouTubeVOSDataset('x.json', data_prefix={'mask': 'masks'})

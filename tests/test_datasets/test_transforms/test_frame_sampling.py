@@ -1,0 +1,129 @@
+# Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
+import random
+from collections import Counter
+
+import pytest
+
+from referformer.datasets.transforms import SampleAllFrames, SampleClipFrames
+
+
+def make_item(length=8, **kwargs):
+    return {
+        'video_id': 'v',
+        'text': 'abcde',
+        'obj_id': '1',
+        'num_frames': length,
+        'frame_names': [f'{5 * i:05d}' for i in range(length)],
+        'img_dir': 'img/v',
+        'img_suffix': '.jpg',
+        'mask_dir': 'mask/v',
+        'mask_suffix': '.png',
+        **kwargs,
+    }
+
+
+def draws(num_frames, anchor, length, times=300):
+    sampler = SampleClipFrames(num_frames)
+    return [sampler.sample(anchor, length) for _ in range(times)]
+
+
+@pytest.mark.parametrize('num_frames', [1, 2, 3, 4, 5, 6, 8, 20])
+@pytest.mark.parametrize('length', [1, 2, 3, 7, 36])
+def test_clips_are_sorted_and_inside_the_video(num_frames, length):
+    for anchor in {0, length // 2, length - 1}:
+        for clip in draws(num_frames, anchor, length, times=30):
+            assert len(clip) == num_frames
+            assert clip == sorted(clip)
+            assert clip[0] >= 0
+            assert clip[-1] < length
+            if num_frames != 2:
+                assert anchor in clip
+
+
+def test_one_frame_is_the_start_frame():
+    assert draws(1, 4, 9, times=5) == [[4]] * 5
+
+
+def test_window_is_one_to_three_frames_either_side():
+    clips = draws(3, 10, 40)
+    assert {10 - c[0] for c in clips} == {1, 2, 3}
+    assert {c[2] - 10 for c in clips} == {1, 2, 3}
+    assert {c[1] for c in clips} == {10}
+
+
+def test_quirk_clamping_repeats_the_start_frame():
+    assert all(c[:2] == [0, 0] for c in draws(3, 0, 40))
+    assert all(c[1:] == [39, 39] for c in draws(3, 39, 40))
+
+
+def test_quirk_the_last_window_frame_may_come_twice_the_others_not():
+    repeated = Counter()
+    for clip in draws(10, 10, 24, times=500):
+        window = [i for i in clip if abs(i - 10) <= 3]
+        repeated.update(i for i, n in Counter(clip).items() if n > 1)
+        assert min(window) < 10 < max(window)
+    # The window ends at 11, 12 or 13; only its end is drawn again.
+    assert set(repeated) == {11, 12, 13}
+
+
+def test_further_frames_come_from_outside_the_window():
+    for clip in draws(6, 10, 40):
+        if len(set(clip)) < 6:
+            continue
+        position = clip.index(10)
+        inside = range(clip[position - 1], clip[position + 1] + 1)
+        others = clip[: position - 1] + clip[position + 2 :]
+        assert not set(others) & set(inside)
+
+
+def test_quirk_short_videos_draw_from_everything():
+    # Four further frames, but only four can be outside the window of at
+    # least three of these six: the whole video is used, window included.
+    clips = draws(7, 2, 6)
+    assert any(Counter(clip)[2] == 2 for clip in clips)
+    assert all(max(Counter(clip).values()) <= 3 for clip in clips)
+
+
+def test_quirk_very_short_videos_give_all_frames_and_some_again():
+    for clip in draws(9, 1, 4):
+        counts = Counter(clip)
+        # Six further frames: all four, and two of them again.
+        assert set(counts) == {0, 1, 2, 3}
+    assert all(clip == [0] * 12 for clip in draws(12, 0, 1, times=5))
+
+
+def test_seeded_draws_repeat():
+    random.seed(1)
+    first = draws(5, 10, 40, times=10)
+    random.seed(1)
+    assert draws(5, 10, 40, times=10) == first
+
+
+def test_every_value_becomes_a_list_per_frame():
+    # A text of exactly T letters must not be dealt out to the frames.
+    frames = SampleClipFrames(5)(make_item(anchor=3))
+    assert all(isinstance(v, list) and len(v) == 5 for v in frames.values())
+    assert frames['text'] == ['abcde'] * 5
+    assert frames['num_frames'] == [8] * 5
+    for i, name, image, mask in zip(
+        *(frames[k] for k in ('frame_id', 'frame_name', 'img_path')),
+        frames['mask_path'],
+        strict=True,
+    ):
+        assert name == f'{5 * i:05d}'
+        assert image == f'img/v/{name}.jpg'
+        assert mask == f'mask/v/{name}.png'
+    assert 'anchor' not in frames
+
+
+def test_all_frames_in_order_without_ground_truth():
+    frames = SampleAllFrames()(make_item(mask_dir=None))
+    assert frames['frame_id'] == list(range(8))
+    assert frames['mask_path'] == [None] * 8
+
+
+def test_errors():
+    with pytest.raises(ValueError, match='num_frames is 0'):
+        SampleClipFrames(0)
+    with pytest.raises(ValueError, match='SampleAllFrames'):
+        SampleClipFrames(3)(make_item())

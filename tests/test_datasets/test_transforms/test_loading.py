@@ -1,0 +1,112 @@
+# Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from referformer.datasets.transforms import (
+    LoadReferAnnotations,
+    LoadReferFrame,
+)
+from referformer.datasets.transforms.loading import mask_to_box
+
+
+@pytest.fixture
+def frame(tmp_path):
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (24, 40, 3), dtype=np.uint8)
+    Image.fromarray(image).save(tmp_path / 'frame.png')
+    ids = np.zeros((24, 40), np.uint8)
+    ids[5:10, 20:30] = 2
+    ids[0, 0] = 7
+    mask = Image.fromarray(ids)
+    mask.putpalette([255, 0, 0] * 256)
+    mask.save(tmp_path / 'mask.png')
+    return {
+        'img_path': str(tmp_path / 'frame.png'),
+        'mask_path': str(tmp_path / 'mask.png'),
+        'obj_id': '2',
+        'label': 5,
+        'video_id': 'v',
+        'ori_shape': (24, 40),
+        'rgb': image,
+    }
+
+
+def test_frame_is_bgr(frame):
+    out = LoadReferFrame()(dict(frame))
+    assert (out['img'] == frame['rgb'][..., ::-1]).all()
+    assert out['img_shape'] == out['ori_shape'] == (24, 40)
+
+
+def test_annotations_of_the_object(frame):
+    out = LoadReferAnnotations()(frame)
+    assert out['gt_masks'].masks.shape == (1, 24, 40)
+    assert out['gt_masks'].masks.sum() == 50
+    # Quirk: the far edges are the last pixels inside.
+    assert out['gt_bboxes'].tensor.tolist() == [[20, 5, 29, 9]]
+    assert out['gt_bboxes_labels'].tolist() == [5]
+    assert out['gt_bboxes_labels'].dtype == np.int64
+
+
+def test_absent_object_has_no_instance(frame):
+    out = LoadReferAnnotations()({**frame, 'obj_id': '3'})
+    assert len(out['gt_masks']) == 0
+    assert (out['gt_masks'].height, out['gt_masks'].width) == (24, 40)
+    assert out['gt_bboxes'].tensor.shape == (0, 4)
+    assert out['gt_bboxes_labels'].shape == (0,)
+
+
+def test_no_ground_truth_passes():
+    results = {'mask_path': None}
+    assert LoadReferAnnotations()(results) == {'mask_path': None}
+
+
+def test_quirk_box_of_one_pixel_has_no_area():
+    mask = np.zeros((4, 6), bool)
+    mask[2, 3] = True
+    assert mask_to_box(mask).tolist() == [3, 2, 3, 2]
+
+
+def test_missing_frame_is_named(frame):
+    frame['img_path'] += '.gone'
+    with pytest.raises(FileNotFoundError, match=r'frame\.png\.gone'):
+        LoadReferFrame()(frame)
+
+
+@pytest.mark.parametrize('kept', [0.0, 0.5, 0.9])
+def test_truncated_jpeg_is_refused(tmp_path, kept):
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    content = cv2.imencode('.jpg', image)[1].tobytes()
+    path = tmp_path / 'short.jpg'
+    path.write_bytes(content[: int(len(content) * kept)])
+    with pytest.raises(OSError, match=r'short\.jpg cannot be decoded'):
+        LoadReferFrame()({'img_path': str(path)})
+
+
+def test_mask_of_another_size_is_refused(frame):
+    frame['ori_shape'] = (48, 80)
+    with pytest.raises(ValueError, match=r'mask\.png is 40x24.*80x48'):
+        LoadReferAnnotations()(frame)
+
+
+def test_missing_or_damaged_mask_is_named(frame, tmp_path):
+    broken = tmp_path / 'broken.png'
+    broken.write_bytes(b'no png')
+    with pytest.raises(OSError, match=r'broken\.png cannot be decoded'):
+        LoadReferAnnotations()({**frame, 'mask_path': str(broken)})
+    gone = str(tmp_path / 'gone.png')
+    with pytest.raises(FileNotFoundError, match=r'gone\.png is missing'):
+        LoadReferAnnotations()({**frame, 'mask_path': gone})
+
+
+def test_coloured_mask_is_refused(frame):
+    with pytest.raises(ValueError, match='has mode RGB'):
+        LoadReferAnnotations()({**frame, 'mask_path': frame['img_path']})
+
+
+@pytest.mark.parametrize('obj_id', ['0', '256', 'dog', '-1'])
+def test_impossible_object_id_is_refused(frame, obj_id):
+    with pytest.raises(ValueError, match=f'{obj_id!r} of video v'):
+        LoadReferAnnotations()({**frame, 'obj_id': obj_id})

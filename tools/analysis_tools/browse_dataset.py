@@ -1,0 +1,126 @@
+# Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
+"""Draw what a model is trained on: clips after all transforms."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+from mmdet.structures import TrackDataSample
+from mmengine.config import Config, DictAction
+from mmengine.registry import init_default_scope
+
+from referformer.registry import DATASETS
+
+MASK_BGR = (60, 60, 240)
+BOX_BGR = (60, 220, 250)
+HEADER = 26
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file')
+    parser.add_argument('--out', required=True, help='folder for the PNGs')
+    parser.add_argument(
+        '--num', type=int, default=10, help='number of clips (default 10)'
+    )
+    parser.add_argument(
+        '--loader',
+        default='train_dataloader',
+        choices=['train_dataloader', 'val_dataloader', 'test_dataloader'],
+        help='whose dataset to draw (default train_dataloader)',
+    )
+    parser.add_argument(
+        '--scale', type=float, default=1.0, help='enlarge the frames'
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        help='override settings, key=value',
+    )
+    return parser.parse_args()
+
+
+def draw_clip(
+    inputs: np.ndarray, sample: TrackDataSample, scale: float = 1.0
+) -> np.ndarray:
+    """Draw a clip as a strip of frames under its expression.
+
+    Args:
+        inputs: Frames, uint8, BGR, shape (T, 3, H, W).
+        sample: What goes with them.
+        scale: Enlargement of the frames.
+
+    Returns:
+        BGR image, uint8.
+    """
+    panels = []
+    for image, frame in zip(inputs, sample.video_data_samples, strict=True):
+        panel = np.ascontiguousarray(image.transpose(1, 2, 0))
+        truth = frame.get('gt_instances')
+        if truth is not None and len(truth):
+            # In test pipelines the truth has the original size.
+            height, width = panel.shape[:2]
+            mask = cv2.resize(
+                truth.masks.masks[0],
+                (width, height),
+                interpolation=cv2.INTER_NEAREST,
+            ).astype(bool)
+            panel[mask] = panel[mask] * 0.5 + np.array(MASK_BGR) * 0.5
+            ratio = np.array(
+                [width / truth.masks.width, height / truth.masks.height] * 2
+            )
+            x1, y1, x2, y2 = (
+                (truth.bboxes[0].numpy() * ratio).round().astype(int).tolist()
+            )
+            cv2.rectangle(panel, (x1, y1), (x2, y2), BOX_BGR, 1)
+        panel = cv2.resize(
+            panel, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST
+        )
+        label = frame.get('frame_name', '')
+        cv2.putText(
+            panel, label, (4, 14), 0, 0.4, (255, 255, 255), 1, cv2.LINE_AA
+        )
+        panels.append(cv2.copyMakeBorder(panel, 0, 0, 0, 2, 0))
+    strip = np.concatenate(panels, axis=1)
+    header = np.zeros((HEADER, strip.shape[1], 3), np.uint8)
+    facts = f'{sample.get("text")}   [{sample.get("video_id")}]'
+    cv2.putText(
+        header, facts, (6, 18), 0, 0.5, (255, 255, 255), 1, cv2.LINE_AA
+    )
+    return np.concatenate([header, strip])
+
+
+def main() -> None:
+    """Draw clips of a config's dataset."""
+    args = parse_args()
+    cfg = Config.fromfile(args.config)
+    if args.cfg_options:
+        cfg.merge_from_dict(args.cfg_options)
+    init_default_scope(cfg.get('default_scope', 'referformer'))
+    if cfg.get(args.loader) is None:
+        sys.exit(f'browse_dataset: {args.config} has no {args.loader}.')
+    try:
+        dataset = DATASETS.build(cfg[args.loader].dataset)
+    except (OSError, ValueError) as error:
+        sys.exit(f'browse_dataset: {error}')
+    out = Path(args.out)
+    out.mkdir(parents=True, exist_ok=True)
+    count = min(args.num, len(dataset))
+    # Spread over the dataset: neighbours show the same video.
+    for number, index in enumerate(
+        np.linspace(0, len(dataset) - 1, count).astype(int)
+    ):
+        item = dataset[int(index)]
+        image = draw_clip(
+            item['inputs'].numpy(), item['data_samples'], args.scale
+        )
+        cv2.imwrite(str(out / f'{number:04d}.png'), image)
+    print(f'Drew {count} of {len(dataset)} items of {args.loader} in {out}.')
+
+
+if __name__ == '__main__':
+    main()
