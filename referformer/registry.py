@@ -7,6 +7,7 @@ bare name and every other OpenMMLab component by its prefixed one
 ``referformer.<Name>`` once ``referformer`` has been imported.
 """
 
+from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import METRICS as MMENGINE_METRICS
@@ -33,6 +34,12 @@ DATASETS = Registry(
     parent=MMENGINE_DATASETS,
     scope='referformer',
     locations=['referformer.datasets'],
+)
+DATA_SAMPLERS = Registry(
+    'data sampler',
+    parent=MMENGINE_DATA_SAMPLERS,
+    scope='referformer',
+    locations=['referformer.engine'],
 )
 TRANSFORMS = Registry(
     'transform',
@@ -61,6 +68,7 @@ VISUALIZERS = Registry(
 
 __all__ = [
     'DATASETS',
+    'DATA_SAMPLERS',
     'HOOKS',
     'METRICS',
     'MODELS',

@@ -1,1 +1,19 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
+"""What drives a training besides the model: hooks and samplers."""
+
+from referformer.engine.hooks import (
+    CheckWeightsHook,
+    ReferVisualizationHook,
+    ReproducibleResumeHook,
+)
+from referformer.engine.samplers import SeededSampler
+from referformer.utils.checkpoint import use_safe_loading
+
+use_safe_loading()
+
+__all__ = [
+    'CheckWeightsHook',
+    'ReferVisualizationHook',
+    'ReproducibleResumeHook',
+    'SeededSampler',
+]

@@ -1,0 +1,35 @@
+# Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
+default_scope = 'referformer'
+
+default_hooks = dict(
+    timer=dict(type='IterTimerHook'),
+    logger=dict(type='LoggerHook', interval=50),
+    param_scheduler=dict(type='ParamSchedulerHook'),
+    # Three at least: the oldest goes before the newest is written whole.
+    # A config with a validation adds save_best='J&F', rule='greater'.
+    checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=3),
+    sampler_seed=dict(type='DistSamplerSeedHook'),
+    # Resuming repeats the uninterrupted run; see docs/install.md.
+    resume=dict(type='ReproducibleResumeHook'),
+    check_weights=dict(type='CheckWeightsHook'),
+    visualization=dict(type='ReferVisualizationHook'),
+)
+
+env_cfg = dict(
+    cudnn_benchmark=False,
+    mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
+    dist_cfg=dict(backend='nccl'),
+)
+# A fixed seed, so that an interrupted run resumes with the same order of
+# data. Another run of the same config: --cfg-options randomness.seed=1
+randomness = dict(seed=0)
+
+vis_backends = [dict(type='LocalVisBackend')]
+visualizer = dict(
+    type='ReferLocalVisualizer', vis_backends=vis_backends, name='visualizer'
+)
+log_processor = dict(type='LogProcessor', window_size=50, by_epoch=True)
+
+log_level = 'INFO'
+load_from = None
+resume = False

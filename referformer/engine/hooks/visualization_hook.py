@@ -1,0 +1,130 @@
+# Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
+"""Hook that writes pictures of the results while they are scored."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import mmcv
+import numpy as np
+from mmdet.structures import TrackDataSample
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from referformer.registry import HOOKS
+from referformer.visualization.video_writer import write_image, write_video
+
+
+@HOOKS.register_module()
+class ReferVisualizationHook(Hook):
+    """Draw every ``interval``-th clip of validation and test.
+
+    A clip becomes ``<folder>/<video>/<expression>/<frame>.png``, and with
+    ``fps`` also ``<folder>/<video>/<expression>.mp4``. Each rank writes the
+    clips it scores.
+
+    Args:
+        draw (bool): Whether to draw at all. Defaults to False.
+        interval (int): Every how many batches of a rank. Defaults to 1.
+        show_dir (str): Folder, below the work directory unless absolute.
+            Defaults to ``'vis_data/clips'``.
+        draw_gt (bool): Whether to outline the true masks. Defaults to False.
+        fps (float, optional): Frames a second of the video. Defaults to
+            None, no video.
+    """
+
+    priority = 'LOW'
+
+    def __init__(
+        self,
+        draw: bool = False,
+        interval: int = 1,
+        show_dir: str = 'vis_data/clips',
+        draw_gt: bool = False,
+        fps: float | None = None,
+    ) -> None:
+        if interval < 1:
+            raise ValueError(f'interval must be at least 1, not {interval}.')
+        self.draw = draw
+        self.interval = interval
+        self.show_dir = show_dir
+        self.draw_gt = draw_gt
+        self.fps = fps
+
+    def after_val_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Any = None,
+        outputs: Sequence[TrackDataSample] | None = None,
+    ) -> None:
+        """Draw the clips of a validation batch, in a folder per iteration.
+
+        Args:
+            runner (Runner): The runner.
+            batch_idx (int): Number of the batch.
+            data_batch (Any): The batch.
+            outputs (Sequence[TrackDataSample]): The predicted clips.
+        """
+        folder = Path(runner.work_dir, self.show_dir, f'iter_{runner.iter}')
+        self._draw_batch(runner, batch_idx, outputs, folder)
+
+    def after_test_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Any = None,
+        outputs: Sequence[TrackDataSample] | None = None,
+    ) -> None:
+        """Draw the clips of a test batch.
+
+        Args:
+            runner (Runner): The runner.
+            batch_idx (int): Number of the batch.
+            data_batch (Any): The batch.
+            outputs (Sequence[TrackDataSample]): The predicted clips.
+        """
+        folder = Path(runner.work_dir, self.show_dir)
+        self._draw_batch(runner, batch_idx, outputs, folder)
+
+    def _draw_batch(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        outputs: Sequence[TrackDataSample] | None,
+        folder: Path,
+    ) -> None:
+        """Draw all clips of a batch when its turn has come."""
+        if not self.draw or outputs is None or batch_idx % self.interval:
+            return
+        for clip in outputs:
+            images = [
+                mmcv.imread(frame.metainfo['img_path'], channel_order='rgb')
+                for frame in clip.video_data_samples
+            ]
+            drawn = runner.visualizer.draw_clip(
+                images, clip, draw_gt=self.draw_gt
+            )
+            self._write_clip(clip, drawn, folder)
+
+    def _write_clip(
+        self, clip: TrackDataSample, drawn: Sequence[np.ndarray], folder: Path
+    ) -> None:
+        """Write the pictures of one clip, and its video where asked for."""
+        place = folder.joinpath(
+            _file_name(clip.metainfo.get('video_id', 'video')),
+            _file_name(clip.metainfo.get('exp_id', 'expression')),
+        )
+        for image, frame in zip(drawn, clip.video_data_samples, strict=True):
+            name = frame.metainfo.get(
+                'frame_name', Path(frame.metainfo['img_path']).stem
+            )
+            write_image(place / f'{_file_name(name)}.png', image)
+        if self.fps is not None:
+            write_video(place.with_name(f'{place.name}.mp4'), drawn, self.fps)
+
+
+def _file_name(part: Any) -> str:
+    """Return ``part`` without what a file name must not hold."""
+    return re.sub(r'[^\w.\- ]', '_', str(part)) or '_'

@@ -1,0 +1,6 @@
+# Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
+"""Samplers."""
+
+from referformer.engine.samplers.seeded_sampler import SeededSampler
+
+__all__ = ['SeededSampler']

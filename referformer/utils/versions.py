@@ -1,0 +1,115 @@
+# Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
+"""Check of the installed versions, with no import of what is checked."""
+
+from importlib import metadata
+from typing import NamedTuple
+
+from packaging.specifiers import SpecifierSet
+
+
+class Requirement(NamedTuple):
+    """A distribution and the versions of it this package runs on.
+
+    Attributes:
+        distribution: Name on the package index.
+        versions: Accepted versions, as in a requirements file.
+        command: What to type to get the version the tests run on.
+    """
+
+    distribution: str
+    versions: str
+    command: str
+
+
+_BUILD = 'MMCV_WITH_OPS=1 pip install --no-build-isolation'
+
+# The OpenMMLab packages come as two sets of distributions with the same
+# import names. Keyed by the import name.
+OPENMMLAB: dict[str, Requirement] = {
+    'mmengine': Requirement(
+        'mmengine', '>=0.10.3,<0.11', 'pip install mmengine==0.10.7'
+    ),
+    'mmcv': Requirement('mmcv', '>=2.0.0rc4,<2.2.0', f'{_BUILD} mmcv==2.1.0'),
+    'mmdet': Requirement('mmdet', '>=3.3.0,<3.4', 'pip install mmdet==3.3.0'),
+}
+ONEDL: dict[str, Requirement] = {
+    'mmengine': Requirement(
+        'onedl-mmengine',
+        '>=0.10.8,<0.11',
+        'pip install onedl-mmengine==0.10.12',
+    ),
+    'mmcv': Requirement(
+        'onedl-mmcv', '>=2.3.0,<2.4', f'{_BUILD} onedl-mmcv==2.3.6'
+    ),
+    'mmdet': Requirement(
+        'onedl-mmdetection',
+        '>=3.4.0,<3.6',
+        'pip install onedl-mmdetection==3.5.1',
+    ),
+}
+COMMON: dict[str, Requirement] = {
+    'torch': Requirement('torch', '>=2.1', 'pip install torch==2.13.0'),
+    'transformers': Requirement(
+        'transformers', '>=4.45,<6', 'pip install "transformers>=4.45,<6"'
+    ),
+}
+
+
+def installed_version(distribution: str) -> str | None:
+    """Return the version of an installed distribution, ``None`` if absent."""
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _check_one(requirement: Requirement) -> None:
+    """Raise ``ImportError`` unless ``requirement`` is met."""
+    found = installed_version(requirement.distribution)
+    if found is None:
+        raise ImportError(
+            f'referformer needs {requirement.distribution} '
+            f'{requirement.versions}, which is not installed; run: '
+            f'{requirement.command}'
+        )
+    if not SpecifierSet(requirement.versions, prereleases=True).contains(
+        found
+    ):
+        raise ImportError(
+            f'referformer needs {requirement.distribution} '
+            f'{requirement.versions} but found {found}; run: '
+            f'{requirement.command}'
+        )
+
+
+def check_versions() -> None:
+    """Check that one complete set of the packages we build on is there.
+
+    Raises:
+        ImportError: When a package is missing, has a version that does not
+            work, or when the two sets of OpenMMLab distributions are mixed.
+            The message names what was found, what is wanted and the command
+            that brings it.
+    """
+    forked = [r for r in ONEDL.values() if installed_version(r.distribution)]
+    plain = [
+        r for r in OPENMMLAB.values() if installed_version(r.distribution)
+    ]
+    if forked and plain:
+        raise ImportError(
+            f'{plain[0].distribution} and {forked[0].distribution} are both '
+            'installed and must not be mixed, because both sets write the '
+            'same modules; uninstall one set, for example: pip uninstall '
+            f'{" ".join(r.distribution for r in forked)}'
+        )
+    wanted = ONEDL if forked else OPENMMLAB
+    if not installed_version(wanted['mmcv'].distribution) and (
+        installed_version('mmcv-lite')
+    ):
+        raise ImportError(
+            'mmcv-lite is installed, which lacks the compiled operators '
+            'referformer needs; run: pip uninstall mmcv-lite && '
+            f'{wanted["mmcv"].command}'
+        )
+    for requirement in (*COMMON.values(), *wanted.values()):
+        _check_one(requirement)

@@ -1,0 +1,59 @@
+# Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
+"""Options, markers and the state every test starts from."""
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+DEFAULT_GOLDEN_DIR = Path(__file__).parent / 'data' / 'golden'
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        '--golden-dir',
+        type=Path,
+        default=DEFAULT_GOLDEN_DIR,
+        help='folder of the recorded numbers (default: tests/data/golden)',
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # A test may not reach for the network, not even to fail.
+    import os
+
+    os.environ.setdefault('HF_HUB_OFFLINE', '1')
+    os.environ.setdefault('TOKENIZERS_PARALLELISM', 'false')
+    golden_dir = config.getoption('--golden-dir')
+    if not golden_dir.is_dir() and golden_dir != DEFAULT_GOLDEN_DIR:
+        raise pytest.UsageError(f'--golden-dir {golden_dir} is not a folder')
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if torch.cuda.is_available():
+        return
+    skip = pytest.mark.skip(reason='no CUDA device')
+    for item in items:
+        if 'cuda' in item.keywords:
+            item.add_marker(skip)
+
+
+@pytest.fixture(scope='session')
+def golden_dir(request: pytest.FixtureRequest) -> Path:
+    """Folder of the recorded numbers."""
+    return request.config.getoption('--golden-dir').resolve()
+
+
+@pytest.fixture(autouse=True)
+def _fresh_state() -> None:
+    """The default scope and the seeds are the same for every test."""
+    from mmengine.registry import init_default_scope
+
+    import referformer.engine  # noqa: F401  (installs the safe loader)
+
+    init_default_scope('referformer')
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002
+    torch.manual_seed(0)

@@ -1,0 +1,53 @@
+# shellcheck shell=bash
+# Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
+# Sourced by dist_*.sh and slurm_*.sh.
+
+# The Python of an active environment, else that of the repository's .venv.
+find_python() {
+    local own
+    own=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)/.venv/bin/python
+    if [ -n "${PYTHON:-}" ]; then
+        echo "$PYTHON"
+    elif [ -z "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ] && [ -x "$own" ]; then
+        echo "$own"
+    else
+        echo python
+    fi
+}
+
+# launch PROCESSES SCRIPT ARGUMENTS...
+launch() {
+    local processes=$1
+    shift
+    # A free port is chosen unless one is given, so that two runs on one
+    # machine do not meet.
+    local -a meeting=(--rdzv-backend=c10d --rdzv-endpoint=localhost:0)
+    if [ "${NNODES:-1}" -gt 1 ] || [ -n "${MASTER_PORT:-}" ]; then
+        meeting=(--node-rank="${NODE_RANK:-0}"
+            --master-addr="${MASTER_ADDR:-127.0.0.1}"
+            --master-port="${MASTER_PORT:-29500}")
+    fi
+    exec "$(find_python)" -m torch.distributed.run --nnodes="${NNODES:-1}" \
+        --nproc-per-node="$processes" "${meeting[@]}" "$@"
+}
+
+# launch_slurm PARTITION JOB SCRIPT ARGUMENTS...
+launch_slurm() {
+    local partition=$1 job=$2 gpus=${GPUS_PER_NODE:-8} nodes=${NODES:-1}
+    local -a extra=()
+    shift 2
+    read -ra extra <<<"${SRUN_ARGS:-}"
+    # The first node of the allocation is where the processes meet, which
+    # only a task inside the allocation can tell. The port follows the job.
+    # shellcheck disable=SC2016
+    exec srun --partition="$partition" --job-name="$job" --nodes="$nodes" \
+        --ntasks-per-node=1 --gres="gpu:$gpus" \
+        --cpus-per-task=$((${CPUS_PER_TASK:-5} * gpus)) \
+        --kill-on-bad-exit=1 ${extra[@]+"${extra[@]}"} \
+        bash -c 'python=$1 nodes=$2 gpus=$3; shift 3
+first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+exec "$python" -m torch.distributed.run --nnodes="$nodes" \
+    --nproc-per-node="$gpus" --rdzv-id="$SLURM_JOB_ID" --rdzv-backend=c10d \
+    --rdzv-endpoint="$first:$((20000 + SLURM_JOB_ID % 20000))" "$@"' \
+        launch "$(find_python)" "$nodes" "$gpus" "$@"
+}

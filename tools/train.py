@@ -1,0 +1,95 @@
+# Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
+"""Train a model from a config.
+
+Examples:
+    python tools/train.py configs/referformer_r50_ytvos.py
+    python tools/train.py CONFIG --resume
+    python tools/train.py CONFIG --cfg-options train_dataloader.batch_size=2
+"""
+
+import argparse
+import os
+
+# mmengine and torch are imported in main(), so that --help and a mistyped
+# option answer at once.
+from cli_options import add_common_options, parse_overrides
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Parse the command line.
+
+    Args:
+        argv (list[str], optional): Arguments. Defaults to None: sys.argv.
+
+    Returns:
+        argparse.Namespace: The options.
+    """
+    parser = argparse.ArgumentParser(
+        description='Train a model from a config.'
+    )
+    parser.add_argument('config', help='config file')
+    parser.add_argument(
+        '--amp', action='store_true', help='train in mixed precision (CUDA)'
+    )
+    parser.add_argument(
+        '--auto-scale-lr',
+        action='store_true',
+        help='scale the learning rate with the total batch size, relative to '
+        "the config's auto_scale_lr.base_batch_size",
+    )
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        metavar='CHECKPOINT',
+        help='continue an interrupted training: from this checkpoint, or '
+        'from the latest one in the work directory',
+    )
+    add_common_options(parser)
+    args = parser.parse_args(argv)
+    args.cfg_options = parse_overrides(parser, args.cfg_options)
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    return args
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the training.
+
+    Args:
+        argv (list[str], optional): Arguments. Defaults to None: sys.argv.
+    """
+    args = parse_args(argv)
+
+    import torch
+    from mmengine.runner import Runner
+
+    import referformer  # noqa: F401  (makes the registries known)
+    from referformer.utils.launch import load_config, prepare_processes
+
+    cfg = load_config(
+        args.config, args.cfg_options, args.work_dir, args.launcher
+    )
+    if args.amp:
+        if not torch.cuda.is_available():
+            raise SystemExit('--amp needs a CUDA device, and none was found.')
+        cfg.optim_wrapper.type = 'AmpOptimWrapper'
+        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+    if args.auto_scale_lr:
+        if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
+            raise SystemExit(
+                f'--auto-scale-lr needs auto_scale_lr.base_batch_size, which '
+                f'{args.config} does not set.'
+            )
+        cfg.auto_scale_lr.enable = True
+    if args.resume is not None:
+        cfg.resume = True
+        cfg.load_from = None if args.resume == 'auto' else args.resume
+        # A resumed model must be the same one, weight by weight.
+        if 'check_weights' in cfg.get('default_hooks', {}):
+            cfg.default_hooks.check_weights.strict = True
+    prepare_processes(cfg)
+    Runner.from_cfg(cfg).train()
+
+
+if __name__ == '__main__':
+    main()
