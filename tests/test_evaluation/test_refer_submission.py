@@ -18,7 +18,7 @@ def build(tmp_path, clips, **kwargs):
     return METRICS.build(
         {
             'type': 'ReferSubmission',
-            'expressions_file': path,
+            'ann_file': path,
             'out_dir': str(tmp_path / 'out'),
             **kwargs,
         }
@@ -126,7 +126,7 @@ def test_stale_files(tmp_path):
     stale = tmp_path / 'out' / 'Annotations' / 'old' / '0' / '00000.png'
     stale.parent.mkdir(parents=True)
     stale.touch()
-    with pytest.raises(ValueError, match=r'1 files .* 00000\.png|do not belo'):
+    with pytest.raises(ValueError, match=r'1 files in .* do not belong to'):
         metric.evaluate(2)
     assert not metric.zip_file.exists()
 
@@ -147,7 +147,7 @@ def test_excluded_videos(tmp_path):
     content = json.loads(test_file.read_text())
     content['videos'] = {'video1': content['videos']['video1']}
     test_file.write_text(json.dumps(content))
-    metric = build(tmp_path, clips, exclude_file=str(test_file))
+    metric = build(tmp_path, clips, exclude_ann_file=str(test_file))
     process(metric, clips, [0, 1, 4])
     metric.evaluate(3)
     with zipfile.ZipFile(metric.zip_file) as archive:
@@ -155,7 +155,7 @@ def test_excluded_videos(tmp_path):
     assert videos == {'video0', 'video2'}
 
 
-def test_bad_expressions_file(tmp_path):
+def test_bad_ann_file(tmp_path):
     out = str(tmp_path / 'out')
     with pytest.raises(FileNotFoundError, match=r'none\.json does not exist'):
         ReferSubmission(str(tmp_path / 'none.json'), out)

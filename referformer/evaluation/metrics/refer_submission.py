@@ -59,11 +59,11 @@ class ReferSubmission(BaseMetric):
     Files appear under their names only when they are whole.
 
     Args:
-        expressions_file (str): The ``meta_expressions.json`` whose videos,
+        ann_file (str): The ``meta_expressions.json`` whose videos,
             expressions and frames the submission must hold.
         out_dir (str): Folder of the tree and the zip file, seen by all
             processes. Expected to be empty or from the same data.
-        exclude_file (str, optional): Another ``meta_expressions.json`` whose
+        exclude_ann_file (str, optional): Another expressions file, whose
             videos are not wanted. The published file of the validation split
             lists the test videos as well; name the test file here.
         collect_device (str): 'cpu' or 'gpu', how results are gathered.
@@ -81,9 +81,9 @@ class ReferSubmission(BaseMetric):
 
     def __init__(
         self,
-        expressions_file: str,
+        ann_file: str,
         out_dir: str,
-        exclude_file: str | None = None,
+        exclude_ann_file: str | None = None,
         collect_device: str = 'cpu',
         prefix: str | None = None,
         collect_dir: str | None = None,
@@ -93,12 +93,14 @@ class ReferSubmission(BaseMetric):
             prefix=prefix,
             collect_dir=collect_dir,
         )
-        self.expressions_file = Path(expressions_file)
+        self.ann_file = Path(ann_file)
         self.out_dir = Path(out_dir)
-        excluded = _read_expressions(exclude_file) if exclude_file else {}
+        excluded = (
+            _read_expressions(exclude_ann_file) if exclude_ann_file else {}
+        )
         self._expected: dict[tuple[str, str], frozenset[str]] = {
             (video, expression): frozenset(entry['frames'])
-            for video, entry in _read_expressions(expressions_file).items()
+            for video, entry in _read_expressions(ann_file).items()
             if video not in excluded
             for expression in entry['expressions']
         }
@@ -134,13 +136,13 @@ class ReferSubmission(BaseMetric):
             expected = self._expected.get((clip.video_id, clip.exp_id))
             if expected is None:
                 raise ValueError(
-                    f'{self.expressions_file} does not list the expression '
+                    f'{self.ann_file} does not list the expression '
                     f'{clip.name}; test on the data set it belongs to.'
                 )
             unknown = [name for name in names if name not in expected]
             if unknown:
                 raise ValueError(
-                    f'{self.expressions_file} does not list the frames '
+                    f'{self.ann_file} does not list the frames '
                     f'{shorten(unknown)} of {clip.name}; test on the data set '
                     'it belongs to.'
                 )
@@ -203,10 +205,10 @@ class ReferSubmission(BaseMetric):
             names = [f'{video}/{expression}' for video, expression in lost]
             raise ValueError(
                 f'{len(lost)} of {len(self._expected)} expressions of '
-                f'{self.expressions_file} were not predicted: '
+                f'{self.ann_file} were not predicted: '
                 f'{shorten(names)}; no zip file was written. Test on the '
                 'whole data set, or name videos that do not belong to it in '
-                'exclude_file.'
+                'exclude_ann_file.'
             )
         short = [
             f'{video}/{expression}/{name}.png'
@@ -215,7 +217,7 @@ class ReferSubmission(BaseMetric):
         ]
         if short:
             raise ValueError(
-                f'{len(short)} frames of {self.expressions_file} were not '
+                f'{len(short)} frames of {self.ann_file} were not '
                 f'predicted: {shorten(short)}; no zip file was written. Test '
                 'on whole videos.'
             )
@@ -239,6 +241,6 @@ class ReferSubmission(BaseMetric):
         if stale:
             raise ValueError(
                 f'{len(stale)} files in {root} do not belong to '
-                f'{self.expressions_file}: {shorten(map(str, stale))}; no zip '
+                f'{self.ann_file}: {shorten(map(str, stale))}; no zip '
                 'file was written. Empty the folder or choose another out_dir.'
             )
