@@ -150,6 +150,24 @@ def test_sizes_are_far_apart_and_objects_leave_and_hide():
     assert occluded > 20
 
 
+def test_masks_are_of_what_is_seen():
+    params = SyntheticParams(height=96, width=160)
+    compared = 0
+    for index in range(8):
+        video = render_video(params, 'train', index)
+        for frame, ids in zip(video.frames, video.ids, strict=True):
+            for number, obj in enumerate(video.objects, start=1):
+                mask = (ids == number).astype(np.uint8)
+                inside = cv2.erode(mask, np.ones((7, 7)), borderValue=0) > 0
+                if inside.sum() < 10:
+                    continue
+                colour = frame[inside].mean(axis=0)
+                wanted = np.array(synthetic.COLOURS[obj.colour])
+                assert np.abs(colour - wanted).max() < 30
+                compared += 1
+    assert compared > 100
+
+
 def test_same_parameters_give_same_bytes(synthetic_root, tmp_path):
     params = SyntheticParams(
         train_videos=3, valid_videos=2, height=48, width=80, seed=3

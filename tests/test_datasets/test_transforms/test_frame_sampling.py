@@ -84,6 +84,15 @@ def test_quirk_short_videos_draw_from_everything():
     assert all(max(Counter(clip).values()) <= 3 for clip in clips)
 
 
+def test_quirk_exactly_enough_outside_is_not_enough(monkeypatch):
+    monkeypatch.setattr(random, 'randint', lambda low, high: low)
+    # Window 2, 3, 4; outside are the five 0, 1, 4, 5, 6.
+    eight = draws(8, 3, 7)
+    assert any(Counter(clip)[3] == 2 for clip in eight)
+    seven = draws(7, 3, 7)
+    assert all(Counter(clip)[3] == 1 for clip in seven)
+
+
 def test_quirk_very_short_videos_give_all_frames_and_some_again():
     for clip in draws(9, 1, 4):
         counts = Counter(clip)
