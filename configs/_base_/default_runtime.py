@@ -9,7 +9,7 @@ default_hooks = dict(
     # A config with a validation adds save_best='J&F', rule='greater'.
     checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=3),
     sampler_seed=dict(type='DistSamplerSeedHook'),
-    # Resuming repeats the uninterrupted run; see docs/install.md.
+    # With SeededSampler, resuming repeats the uninterrupted run bit by bit.
     resume=dict(type='ReproducibleResumeHook'),
     check_weights=dict(type='CheckWeightsHook'),
     visualization=dict(type='ReferVisualizationHook'),

@@ -16,6 +16,7 @@ import os
 import pickle
 import re
 import types
+import urllib.parse
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -56,6 +57,7 @@ def safe_globals() -> dict[str, Any]:
     allowed: dict[str, Any] = {
         'mmengine.logging.history_buffer.HistoryBuffer': HistoryBuffer,
         'mmengine.config.config.ConfigDict': ConfigDict,
+        'builtins.getattr': _statistic_of_history_buffer,
         'numpy.ndarray': np.ndarray,
         'numpy.dtype': np.dtype,
     }
@@ -69,6 +71,28 @@ def safe_globals() -> dict[str, Any]:
         dtype_class = type(np.dtype(kind))
         allowed[f'numpy.dtypes.{dtype_class.__name__}'] = dtype_class
     return allowed
+
+
+def _statistic_of_history_buffer(owner: type, name: str) -> Any:
+    """Stand in for ``getattr``, which a pickled ``HistoryBuffer`` asks for.
+
+    It names its statistics as ``getattr(HistoryBuffer, 'min')``. The real
+    ``getattr`` would lead from any allowed class to everything else.
+
+    Args:
+        owner (type): The class to look into.
+        name (str): Name of the method.
+    """
+    from mmengine.logging import HistoryBuffer
+
+    if owner is HistoryBuffer and name in ('min', 'max', 'current', 'mean'):
+        return getattr(HistoryBuffer, name)
+    raise pickle.UnpicklingError('Unsupported global: GLOBAL builtins.getattr')
+
+
+# Before torch 2.6 an allowed object is known by its own name only.
+_statistic_of_history_buffer.__module__ = 'builtins'
+_statistic_of_history_buffer.__qualname__ = 'getattr'
 
 
 def _allow(extra: Sequence[Any]) -> dict[str, Any]:
@@ -95,6 +119,9 @@ def _restricted_pickle(allowed: Mapping[str, Any]) -> types.ModuleType:
 
         def find_class(self, module: str, name: str) -> Any:
             """Look a global up in the allow-list."""
+            # torch writes protocol 2, hence Python 2's name of builtins.
+            if module == '__builtin__':
+                module = 'builtins'
             full_name = f'{module}.{name}'
             if full_name not in names:
                 raise pickle.UnpicklingError(
@@ -119,10 +146,6 @@ def _torch_load(
         entries = [(item, name) for name, item in allowed.items()]
         if not _accepts_names():
             entries = [item for item, _ in entries]
-        # The context removes on leaving what it added, hence not what was
-        # allowed for the whole process before.
-        known = torch.serialization.get_safe_globals()
-        entries = [entry for entry in entries if entry not in known]
         with torch.serialization.safe_globals(entries):
             return torch.load(
                 path, map_location=map_location, weights_only=True
@@ -234,21 +257,40 @@ def _load_from_local(filename: str, map_location: MapLocation) -> Any:
     return load_checkpoint_safely(filename, map_location)
 
 
+def _load_from_http(
+    filename: str, map_location: MapLocation = None, **kwargs: Any
+) -> Any:
+    """Load an address for mmengine's ``CheckpointLoader``.
+
+    The file is kept in torch's hub folder and fetched once a machine.
+    """
+    from mmengine.dist import barrier, get_local_rank
+
+    path = Path(torch.hub.get_dir(), 'checkpoints')
+    path /= Path(urllib.parse.urlparse(filename).path).name
+    if get_local_rank() == 0 and not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Writes to a temporary name first.
+        torch.hub.download_url_to_file(filename, str(path), progress=False)
+    barrier()
+    return load_checkpoint_safely(path, map_location)
+
+
 def use_safe_loading() -> None:
     """Make mmengine load checkpoints through this module.
 
-    Replaces the loader of local files, and tells torch which classes belong
-    into an mmengine checkpoint, so that a checkpoint loaded by its address
-    (``https://``) is accepted too. Called when ``referformer.engine`` or
-    ``referformer.models`` is imported; calling it again changes nothing.
+    Replaces the loaders of local files and of web addresses in mmengine's
+    ``CheckpointLoader``, hence what ``Runner.resume``, ``load_from`` and
+    ``init_cfg=dict(type='Pretrained')`` use. (The fork's own loader falls
+    back to an unsafe one; ours does not.) Called when ``referformer.engine``
+    is imported; calling it again changes nothing.
     """
     from mmengine.runner.checkpoint import CheckpointLoader
 
     CheckpointLoader.register_scheme('', _load_from_local, force=True)
-    if _accepts_names():
-        torch.serialization.add_safe_globals(
-            [(item, name) for name, item in safe_globals().items()]
-        )
+    CheckpointLoader.register_scheme(
+        ('http://', 'https://'), _load_from_http, force=True
+    )
 
 
 def state_dict_of(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
