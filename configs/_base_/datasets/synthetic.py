@@ -1,0 +1,55 @@
+# Synthetic referring videos of 72 x 112 pixels, written by
+# tools/dataset_converters/make_synthetic_rvos.py. Frames are used as they
+# are: no resize, and no change of colour, which the expressions name.
+dataset_type = 'RefYouTubeVOSDataset'
+data_root = 'data/quickstart/'
+
+train_pipeline = [
+    dict(type='NormalizeText'),
+    dict(type='SampleClipFrames', num_frames=4),
+    dict(
+        type='TransformBroadcaster',
+        share_random_params=True,
+        transforms=[
+            dict(type='LoadReferFrame'),
+            dict(type='LoadReferAnnotations'),
+            dict(type='ReferRandomFlip', prob=0.5)
+        ]),
+    dict(type='PackReferInputs')
+]
+test_pipeline = [
+    dict(type='NormalizeText'),
+    dict(type='SampleAllFrames'),
+    dict(
+        type='TransformBroadcaster',
+        transforms=[
+            dict(type='LoadReferFrame'),
+            dict(type='LoadReferAnnotations')
+        ]),
+    dict(type='PackReferInputs', test_mode=True)
+]
+
+train_dataloader = dict(
+    batch_size=4,
+    num_workers=1,
+    persistent_workers=True,
+    sampler=dict(type='SeededSampler', shuffle=True),
+    dataset=dict(
+        type=dataset_type,
+        data_root=data_root,
+        ann_file='meta_expressions/train/meta_expressions.json',
+        data_prefix=dict(img='train/JPEGImages', mask='train/Annotations'),
+        clip_length=4,
+        pipeline=train_pipeline))
+test_dataloader = dict(
+    batch_size=1,
+    num_workers=1,
+    sampler=dict(type='DefaultSampler', shuffle=False, round_up=False),
+    dataset=dict(
+        type=dataset_type,
+        data_root=data_root,
+        ann_file='meta_expressions/valid/meta_expressions.json',
+        data_prefix=dict(img='valid/JPEGImages', mask='valid/Annotations'),
+        test_mode=True,
+        pipeline=test_pipeline))
+test_evaluator = dict(type='ReferVOSMetric')

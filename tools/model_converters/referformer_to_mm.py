@@ -1,0 +1,106 @@
+# Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
+"""Convert the authors' checkpoints into this package's layout, or back.
+
+Examples:
+    python tools/model_converters/referformer_to_mm.py ytvos_r50.pth r50.pth
+    python tools/model_converters/referformer_to_mm.py --reverse a.pth b.pth
+"""
+
+import argparse
+from pathlib import Path
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Parse the command line.
+
+    Args:
+        argv (list[str], optional): Arguments; ``sys.argv`` when None.
+
+    Returns:
+        argparse.Namespace: The options.
+    """
+    parser = argparse.ArgumentParser(
+        description='Convert published ReferFormer weights (any backbone).'
+    )
+    parser.add_argument('src', type=Path, help='checkpoint to read')
+    parser.add_argument('dst', type=Path, help='checkpoint to write')
+    parser.add_argument(
+        '--reverse',
+        action='store_true',
+        help="write the authors' layout from one of this package",
+    )
+    return parser.parse_args(argv)
+
+
+def convert(src: Path, dst: Path, reverse: bool = False) -> int:
+    """Convert one file.
+
+    Args:
+        src (Path): Checkpoint to read; only tensors and the authors'
+            argument namespace are unpickled.
+        dst (Path): Checkpoint to write, through a temporary name.
+        reverse (bool): From our layout to the authors'.
+
+    Returns:
+        int: Number of tensors written.
+
+    Raises:
+        CheckpointError: If ``src`` is unreadable or unsafe.
+        KeyError: Naming every parameter without a place, or the missing
+            top-level entry.
+    """
+    import torch
+
+    from referformer.evaluation.functional.atomic import atomic_path
+    from referformer.utils.checkpoint import load_checkpoint_safely
+    from referformer.utils.published_weights import (
+        from_published,
+        to_published,
+    )
+
+    checkpoint = load_checkpoint_safely(
+        src, extra_safe_globals=[argparse.Namespace]
+    )
+    entry, convert_dict = (
+        ('state_dict', to_published) if reverse else ('model', from_published)
+    )
+    if entry not in checkpoint:
+        raise KeyError(
+            f'{src} has no entry {entry!r} (it has {sorted(checkpoint)}): '
+            + (
+                'it is not a checkpoint of this package'
+                if reverse
+                else "it is not one of the authors' checkpoints; to convert "
+                'the other way, add --reverse'
+            )
+        )
+    state_dict = convert_dict(checkpoint[entry])
+    content = (
+        {'model': state_dict}
+        if reverse
+        else {'state_dict': state_dict, 'meta': {'converted_from': src.name}}
+    )
+    with atomic_path(dst) as temporary:
+        torch.save(content, temporary)
+    return len(state_dict)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Convert what the command line names.
+
+    Args:
+        argv (list[str], optional): Arguments; ``sys.argv`` when None.
+    """
+    args = parse_args(argv)
+    from referformer.utils.checkpoint import CheckpointError
+
+    try:
+        count = convert(args.src, args.dst, args.reverse)
+    except (CheckpointError, KeyError, ValueError, OSError) as error:
+        message = error.args[0] if error.args else error
+        raise SystemExit(f'referformer_to_mm: {args.src}: {message}') from None
+    print(f'{args.dst}: {count} tensors')
+
+
+if __name__ == '__main__':
+    main()
