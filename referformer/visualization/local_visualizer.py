@@ -190,19 +190,12 @@ class ReferLocalVisualizer(Visualizer):
             np.ndarray: RGB picture of shape (h + strip, w, 3), uint8.
         """
         drawn = np.array(image, dtype=np.uint8)
-        if (
-            data_sample is not None
-            and draw_gt
-            and 'gt_instances' in (data_sample)
-        ):
+        present = () if data_sample is None else data_sample.keys()
+        if draw_pred and 'pred_track_instances' in present:
+            self._draw_predictions(drawn, data_sample.pred_track_instances)
+        if draw_gt and 'gt_instances' in present:
             for mask in _masks(data_sample.gt_instances, drawn.shape):
                 self._outline(drawn, mask, (255, 255, 255))
-        if (
-            data_sample is not None
-            and draw_pred
-            and ('pred_track_instances' in data_sample)
-        ):
-            self._draw_predictions(drawn, data_sample.pred_track_instances)
         if text is None:
             return drawn
         return np.concatenate([drawn, _strip(text, *drawn.shape[:2])])
@@ -241,12 +234,13 @@ class ReferLocalVisualizer(Visualizer):
 
     @staticmethod
     def _outline(drawn: np.ndarray, mask: np.ndarray, colour: Colour) -> None:
-        """Draw the border of a mask over a darker, wider one."""
+        """Draw the border of a mask, with a dark rim where there is room."""
         contours, _ = cv2.findContours(
             mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE
         )
         line = _line(drawn)
-        cv2.drawContours(drawn, contours, -1, (0, 0, 0), line + 1)
+        if line > 1:
+            cv2.drawContours(drawn, contours, -1, (0, 0, 0), line + 2)
         cv2.drawContours(drawn, contours, -1, colour, line)
 
 
@@ -279,8 +273,8 @@ def _masks(instances: InstanceData, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _line(drawn: np.ndarray) -> int:
-    """Return the thickness of lines for a frame: 1 up to 480p, 5 at 4K."""
-    return max(1, round(min(drawn.shape[:2]) / 400))
+    """Return the thickness of lines for a frame: 2 at 480p, 7 at 4K."""
+    return max(1, round(min(drawn.shape[:2]) / 300))
 
 
 def _font_size(height: int, width: int) -> int:

@@ -1,0 +1,100 @@
+# Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
+"""Hooks that look at checkpoints and at results."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmdet.structures import DetDataSample, TrackDataSample
+from mmengine.structures import InstanceData
+
+from referformer.registry import HOOKS
+from referformer.utils.checkpoint import CheckpointError
+from referformer.visualization import ReferLocalVisualizer
+
+
+@pytest.fixture
+def clip(tmp_path):
+    """Two frames on disk, blue ones, with the left half predicted."""
+    clip = TrackDataSample(
+        metainfo=dict(text='a cat', video_id='v/1', exp_id='0')
+    )
+    frames = []
+    for index in range(2):
+        path = tmp_path / f'{index:05}.png'
+        blue = np.zeros((40, 60, 3), np.uint8)
+        blue[..., 0] = 255  # BGR
+        cv2.imwrite(str(path), blue)
+        frame = DetDataSample(
+            metainfo=dict(img_path=str(path), frame_name=path.stem)
+        )
+        masks = torch.zeros(1, 40, 60, dtype=torch.bool)
+        masks[..., :30] = True
+        frame.pred_track_instances = InstanceData(masks=masks)
+        frames.append(frame)
+    clip.video_data_samples = frames
+    return clip
+
+
+@pytest.fixture
+def runner(tmp_path):
+    return SimpleNamespace(
+        work_dir=str(tmp_path / 'work'),
+        iter=7,
+        visualizer=ReferLocalVisualizer(),
+    )
+
+
+def pictures(runner):
+    root = Path(runner.work_dir)
+    return sorted(
+        path.relative_to(root).as_posix()
+        for path in root.rglob('*')
+        if path.is_file()
+    )
+
+
+def test_test_clips_are_written(runner, clip):
+    hook = HOOKS.build(dict(type='ReferVisualizationHook', draw=True, fps=4))
+    hook.after_test_iter(runner, 0, None, [clip])
+    assert pictures(runner) == [
+        'vis_data/clips/v_1/0.mp4',
+        'vis_data/clips/v_1/0/00000.png',
+        'vis_data/clips/v_1/0/00001.png',
+    ]
+    path = Path(runner.work_dir, 'vis_data/clips/v_1/0/00000.png')
+    assert (cv2.imread(str(path))[20, 50] == (255, 0, 0)).all()  # still blue
+
+
+def test_validation_keeps_iterations_apart(runner, clip):
+    hook = HOOKS.build(dict(type='ReferVisualizationHook', draw=True))
+    hook.after_val_iter(runner, 0, None, [clip])
+    assert pictures(runner)[0] == 'vis_data/clips/iter_7/v_1/0/00000.png'
+
+
+@pytest.mark.parametrize(
+    'options', [{'draw': False}, {'draw': True, 'interval': 2}]
+)
+def test_nothing_is_written_unasked(runner, clip, options):
+    hook = HOOKS.build(dict(type='ReferVisualizationHook', **options))
+    hook.after_test_iter(runner, 1, None, [clip])
+    assert not Path(runner.work_dir).exists()
+
+
+def test_interval_is_checked():
+    with pytest.raises(ValueError, match='interval must be at least 1'):
+        HOOKS.build(dict(type='ReferVisualizationHook', interval=0))
+
+
+def test_check_weights_names_the_file():
+    runner = SimpleNamespace(model=torch.nn.Linear(2, 2), _load_from='x.pth')
+    weights = {'weight': torch.ones(2, 2)}
+    HOOKS.build(dict(type='CheckWeightsHook')).after_load_checkpoint(
+        runner, weights
+    )
+    strict = HOOKS.build(dict(type='CheckWeightsHook', strict=True))
+    with pytest.raises(CheckpointError, match=r'^x\.pth does not fit'):
+        strict.after_load_checkpoint(runner, weights)

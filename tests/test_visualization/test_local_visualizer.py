@@ -1,0 +1,146 @@
+# Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
+"""Pictures show what they should, at every size and in the right colours."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmdet.structures import DetDataSample, TrackDataSample
+from mmengine.structures import InstanceData
+
+from referformer.registry import VISUALIZERS
+from referformer.visualization import ReferLocalVisualizer, write_image
+from referformer.visualization.local_visualizer import PALETTE
+
+TEXT = 'the small red circle moving to the left behind the blue square'
+
+
+def make_frame(height, width, scores=(0.9,)):
+    """A frame with the left half as the mask of every prediction."""
+    masks = torch.zeros(len(scores), height, width, dtype=torch.bool)
+    masks[..., : width // 2] = True
+    frame = DetDataSample()
+    frame.pred_track_instances = InstanceData(
+        masks=masks,
+        scores=torch.tensor(scores),
+        bboxes=torch.tensor([[0.0, 0, width // 2, height]] * len(scores)),
+        labels=torch.zeros(len(scores), dtype=torch.long),
+    )
+    return frame
+
+
+@pytest.fixture
+def visualizer():
+    return VISUALIZERS.build(dict(type='ReferLocalVisualizer', name='test'))
+
+
+@pytest.mark.parametrize(
+    'size', [(96, 160), (97, 53), (480, 854), (2160, 3840)]
+)
+@pytest.mark.parametrize('value', [0, 255])
+def test_mask_and_strip(visualizer, size, value):
+    height, width = size
+    image = np.full((height, width, 3), value, np.uint8)
+
+    drawn = visualizer.draw_frame(image, make_frame(height, width), TEXT)
+
+    inside = drawn[height * 3 // 4, width // 4]
+    blend = 0.5 * np.array(PALETTE[0]) + 0.5 * value
+    np.testing.assert_allclose(inside, blend, atol=1)
+    assert (drawn[:height, width * 3 // 4 :] == value).all()
+    strip = drawn[height:]
+    assert strip.shape[1] == width
+    assert strip.std() > 20  # light letters on dark ground
+    assert len(strip) < height
+    assert (image == value).all()  # the input stays as it was
+
+
+def test_text_changes_the_strip_only(visualizer):
+    image = np.zeros((96, 160, 3), np.uint8)
+    one = visualizer.draw_frame(image, text='a cat')
+    two = visualizer.draw_frame(image, text='a dog')
+    assert (one[:96] == two[:96]).all()
+    assert (one[96:] != two[96:]).any()
+    assert visualizer.draw_frame(image).shape == image.shape
+
+
+@pytest.mark.parametrize(
+    'text', ['', 'x' * 900, 'été — 柔道', 'a\nb', 'word ' * 99]
+)
+def test_any_text_fits(visualizer, text):
+    drawn = visualizer.draw_frame(np.zeros((96, 60, 3), np.uint8), text=text)
+    assert drawn.shape[1] == 60
+    assert 96 < drawn.shape[0] < 96 * 2
+
+
+def test_without_anything_found(visualizer):
+    image = np.full((40, 60, 3), 7, np.uint8)
+    empty = make_frame(40, 60)
+    empty.pred_track_instances = empty.pred_track_instances[:0]
+    assert (visualizer.draw_frame(image, empty) == image).all()
+    assert (visualizer.draw_frame(image, DetDataSample()) == image).all()
+
+
+def test_a_box_outside_the_frame(visualizer):
+    frame = make_frame(40, 60)
+    frame.pred_track_instances.bboxes = torch.tensor([[-30.0, -9, 900, 70]])
+    visualizer.draw_frame(np.zeros((40, 60, 3), np.uint8), frame)
+    frame.pred_track_instances.bboxes[:] = float('nan')
+    visualizer.draw_frame(np.zeros((40, 60, 3), np.uint8), frame)
+
+
+def test_true_masks_are_outlined_on_demand(visualizer):
+    frame = DetDataSample()
+    frame.gt_instances = InstanceData(masks=np.zeros((1, 40, 60), bool))
+    frame.gt_instances.masks[0, 10:30, 20:40] = True
+    image = np.zeros((40, 60, 3), np.uint8)
+    assert (visualizer.draw_frame(image, frame) == image).all()
+    drawn = visualizer.draw_frame(image, frame, draw_gt=True)
+    assert (drawn[10, 20:40] == 255).all()
+    assert (drawn[20, 30] == 0).all()
+
+
+def test_a_mask_of_another_size_is_refused(visualizer):
+    with pytest.raises(
+        ValueError, match=r'mask of 40 x 60 .* frame of 30 x 60'
+    ):
+        visualizer.draw_frame(
+            np.zeros((30, 60, 3), np.uint8), make_frame(40, 60)
+        )
+
+
+def test_draw_clip(visualizer):
+    clip = TrackDataSample(metainfo=dict(text=TEXT))
+    clip.video_data_samples = [make_frame(96, 160) for _ in range(3)]
+    images = [np.zeros((96, 160, 3), np.uint8)] * 3
+    drawn = visualizer.draw_clip(images, clip)
+    assert len({item.shape for item in drawn}) == 1
+    with pytest.raises(ValueError, match=r'2 pictures .* 3 frames'):
+        visualizer.draw_clip(images[:2], clip)
+
+
+def test_add_datasample_writes_rgb(visualizer, tmp_path):
+    image = np.zeros((20, 30, 3), np.uint8)
+    image[:] = (255, 0, 0)
+    visualizer.add_datasample('x', image, out_file=str(tmp_path / 'a.png'))
+    bgr = cv2.imread(str(tmp_path / 'a.png'))
+    assert (bgr == (0, 0, 255)).all()
+    assert [item.name for item in tmp_path.iterdir()] == ['a.png']
+
+
+def test_backends_get_the_picture(tmp_path):
+    visualizer = ReferLocalVisualizer(
+        vis_backends=[dict(type='LocalVisBackend')], save_dir=str(tmp_path)
+    )
+    visualizer.add_datasample('clip', np.zeros((20, 30, 3), np.uint8), step=4)
+    assert list(tmp_path.rglob('clip_4.png'))
+
+
+def test_an_unknown_suffix_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r'a\.doc cannot be written'):
+        write_image(tmp_path / 'a.doc', np.zeros((2, 2, 3), np.uint8))
+
+
+def test_alpha_is_checked():
+    with pytest.raises(ValueError, match='alpha must be in'):
+        ReferLocalVisualizer(alpha=2)
