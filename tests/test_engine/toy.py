@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from torch import nn
 from torch.utils.data import Dataset
 
-from referformer.registry import DATASETS, HOOKS, MODELS
+from referformer.registry import DATASETS, HOOKS, METRICS, MODELS
 from referformer.utils.seeding import seed_sample
 
 
@@ -22,8 +23,9 @@ from referformer.utils.seeding import seed_sample
 class ToyDataset(Dataset):
     """Samples with noise from Python's, numpy's and torch's generators."""
 
-    def __init__(self, length=12):
+    def __init__(self, length=12, noisy=True):
         self.length = length
+        self.noisy = noisy
         self.metainfo = {'classes': ('object',), 'scale': np.float64(2.5)}
 
     def __len__(self):
@@ -33,6 +35,8 @@ class ToyDataset(Dataset):
         seed_sample(index)
         noise = random.random() + np.random.rand()  # noqa: NPY002
         inputs = torch.randn(4) + noise
+        if not self.noisy:
+            inputs = torch.arange(4.0) + index
         return {'inputs': inputs, 'data_samples': float(index)}
 
 
@@ -79,3 +83,16 @@ class RecordLossHook(Hook):
     def read(path):
         """Return the losses of the file, later runs over earlier ones."""
         return dict(map(json.loads, Path(path).read_text().splitlines()))
+
+
+@METRICS.register_module()
+class ToyMetric(BaseMetric):
+    """Mean of the outputs, and the number of samples."""
+
+    default_prefix = 'toy'
+
+    def process(self, data_batch, data_samples):
+        self.results.extend(out.item() for out in data_samples[0])
+
+    def compute_metrics(self, results):
+        return {'mean': float(np.mean(results)), 'number': len(results)}

@@ -1,0 +1,240 @@
+# Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
+"""The scripts that train and test: options, errors, several processes."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+
+from ..test_engine.test_resume import make_config
+from ..test_engine.toy import RecordLossHook
+
+ROOT = Path(__file__).parents[2]
+ENV = dict(os.environ, PYTHONPATH=str(ROOT), PYTHON=sys.executable)
+
+
+def call(*command, **kwargs):
+    """Run a command from the top of the repository."""
+    return subprocess.run(
+        [str(part) for part in command],
+        cwd=ROOT,
+        env=ENV,
+        capture_output=True,
+        text=True,
+        check=False,
+        **kwargs,
+    )
+
+
+def script(name):
+    """Import a script of tools/, whose folder Python would put on the path."""
+    sys.path.insert(0, str(ROOT / 'tools'))
+    try:
+        spec = importlib.util.spec_from_file_location(
+            f'tools_{name}', ROOT / 'tools' / f'{name}.py'
+        )
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.pop(0)
+    return module
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+    """A toy config with scoring, and its checkpoint."""
+    folder = tmp_path_factory.mktemp('toy')
+    cfg = make_config(folder / 'work', by_epoch=True, num_workers=0)
+    cfg.test_dataloader = dict(
+        batch_size=2,
+        num_workers=0,
+        sampler=dict(type='DefaultSampler', shuffle=False),
+        # An odd number: two processes get one sample twice.
+        dataset=dict(type='ToyDataset', length=7, noisy=False),
+    )
+    cfg.test_evaluator = dict(type='ToyMetric')
+    cfg.test_cfg = {}
+    cfg.dump(folder / 'toy.py')
+    script('train').main([str(folder / 'toy.py')])
+    return folder
+
+
+@pytest.mark.parametrize('script', ['train.py', 'test.py'])
+def test_help_is_fast(script):
+    started = time.perf_counter()
+    done = call(sys.executable, f'tools/{script}', '--help')
+    assert done.returncode == 0
+    assert '--cfg-options' in done.stdout
+    assert time.perf_counter() - started < 1
+
+
+def test_the_config_is_kept_with_the_run(trained):
+    cfg = Config.fromfile(trained / 'work' / 'toy.py')
+    assert cfg.model.type == 'ToyModel'
+
+
+def test_two_processes_score_as_one(trained):
+    arguments = [trained / 'toy.py', trained / 'work' / 'epoch_3.pth']
+    options = ['--work-dir', trained / 'test', '--out']
+    one = call(
+        sys.executable,
+        'tools/test.py',
+        *arguments,
+        *options,
+        trained / 'new' / 'one.json',
+    )
+    assert one.returncode == 0, one.stderr
+    two = call(
+        'bash',
+        'tools/dist_test.sh',
+        *arguments,
+        2,
+        *options,
+        trained / 'new' / 'two.json',
+    )
+    assert two.returncode == 0, two.stderr
+
+    scores = json.loads((trained / 'new' / 'one.json').read_text())
+    assert scores['toy/number'] == 7
+    assert json.loads((trained / 'new' / 'two.json').read_text()) == scores
+    # Printed too, and once.
+    assert one.stdout.count('"toy/number": 7') == 1
+    assert two.stdout.count('"toy/number": 7') == 1
+
+
+def test_two_processes_train_and_resume(tmp_path):
+    cfg = make_config(tmp_path / 'work', by_epoch=True, num_workers=0)
+    cfg.train_dataloader.batch_size = 2
+    cfg.dump(tmp_path / 'toy.py')
+    train = ['bash', 'tools/dist_train.sh', tmp_path / 'toy.py', 2]
+    done = call(*train)
+    assert done.returncode == 0, done.stderr
+    losses = cfg.custom_hooks[0].path
+    # Both ranks write; they saw different samples.
+    lines = Path(losses).read_text().splitlines()
+    assert len(lines) == 2 * 9
+    assert len(set(lines)) == 2 * 9
+
+    Path(losses).unlink()
+    (tmp_path / 'work' / 'epoch_3.pth').unlink()
+    done = call(*train, '--resume', tmp_path / 'work' / 'epoch_2.pth')
+    assert done.returncode == 0, done.stderr
+    resumed = Path(losses).read_text().splitlines()
+    assert sorted(resumed) == sorted(
+        line for line in lines if json.loads(line)[0] >= 6
+    )
+    assert max(RecordLossHook.read(losses)) == 8
+
+
+@pytest.mark.parametrize(
+    ('options', 'reason'),
+    [
+        (['--amp'], '--amp needs a CUDA device'),
+        (['--auto-scale-lr'], r'needs auto_scale_lr\.base_batch_size'),
+        (['--cfg-options', 'model.type=ToyModle'], 'ToyModle is not in the'),
+        (['--resume', 'gone.pth'], r'gone\.pth is not a file'),
+    ],
+)
+def test_train_refuses(trained, options, reason, monkeypatch):
+    monkeypatch.setattr('torch.cuda.is_available', lambda: False)
+    arguments = [trained / 'toy.py', '--work-dir', trained / 'refused']
+    with pytest.raises((SystemExit, KeyError, OSError), match=reason):
+        script('train').main([*map(str, arguments), *options])
+
+
+@pytest.mark.parametrize(
+    ('options', 'reason'),
+    [
+        (['--cfg-options', 'work_dir'], 'KEY=VALUE is expected'),
+        (['--launcher', 'slrum'], 'invalid choice'),
+    ],
+)
+def test_malformed_options(options, reason, capsys):
+    with pytest.raises(SystemExit, match='2'):
+        script('train').main(['x.py', *options])
+    assert reason in capsys.readouterr().err
+
+
+def test_overrides_are_typed():
+    options = ['--cfg-options', 'a.b=1e-4', 'c=(1,2)']
+    options += ['--cfg-options', 'd=None']
+    args = script('train').parse_args(['x.py', *options])
+    assert args.cfg_options == {'a.b': 1e-4, 'c': (1, 2), 'd': None}
+    assert args.resume is None
+    assert script('train').parse_args(['x.py', '--resume']).resume == 'auto'
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'reason'),
+    [
+        (['gone.py', 'x.pth'], r'gone\.py is not a file; give a config'),
+        (['toy.py', 'gone.pth'], r'gone\.pth is not a file; give a check'),
+        (['toy.py', 'other.pth'], r'other\.pth does not fit the model'),
+        (['toy.py', 'broken.pth'], r'broken\.pth is not a readable'),
+    ],
+)
+def test_test_refuses(trained, arguments, reason):
+    import torch
+
+    torch.save({'state_dict': {'a': torch.ones(1)}}, trained / 'other.pth')
+    (trained / 'broken.pth').write_bytes(b'oops')
+    paths = [str(trained / name) for name in arguments]
+    with pytest.raises((OSError, RuntimeError), match=reason):
+        script('test').main([*paths, '--work-dir', str(trained / 'refused')])
+
+
+@pytest.mark.parametrize(
+    'script', ['dist_train', 'dist_test', 'slurm_train', 'slurm_test']
+)
+def test_shell_scripts_tell_their_usage(script):
+    done = call('bash', f'tools/{script}.sh')
+    assert done.returncode == 2
+    assert done.stderr.startswith('usage: ')
+
+
+def test_slurm_starts_torchrun_on_the_nodes(tmp_path):
+    """With a fake ``srun`` and ``scontrol``, the command is as it must be."""
+    (tmp_path / 'srun').write_text(
+        '#!/bin/bash\necho "srun: ${*%%--*}" "$@" >&2\n'
+        'while [[ $1 == --* ]]; do shift; done\n'
+        'SLURM_JOB_ID=41 SLURM_JOB_NODELIST="n[1-2]" exec "$@"\n'
+    )
+    (tmp_path / 'scontrol').write_text('#!/bin/bash\necho n1\necho n2\n')
+    (tmp_path / 'python').write_text('#!/bin/bash\necho "$@"\n')
+    for path in tmp_path.iterdir():
+        path.chmod(0o755)
+    done = subprocess.run(
+        [
+            'bash',
+            ROOT / 'tools/slurm_train.sh',
+            'gpu',
+            'job',
+            'a b.py',
+            '--amp',
+        ],
+        env=dict(
+            ENV,
+            PATH=f'{tmp_path}:{os.environ["PATH"]}',
+            PYTHON='python',
+            NODES='2',
+            GPUS_PER_NODE='4',
+            SRUN_ARGS='--time=1:00 --mem=0',
+        ),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert '--partition=gpu --job-name=job --nodes=2' in done.stderr
+    assert '--time=1:00 --mem=0' in done.stderr
+    assert done.stdout.split()[:2] == ['-m', 'torch.distributed.run']
+    assert '--nnodes=2 --nproc-per-node=4' in done.stdout
+    assert '--rdzv-endpoint=n1:20041' in done.stdout
+    assert done.stdout.rstrip().endswith(
+        'tools/train.py a b.py --amp --launcher pytorch'
+    )
