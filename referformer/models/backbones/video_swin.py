@@ -1,9 +1,10 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
 """Video Swin Transformer that keeps every frame."""
 
+import re
 from collections.abc import Sequence
 from itertools import product
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -337,13 +338,42 @@ class PatchEmbed3D(BaseModule):
         return self.norm(x.permute(0, 2, 3, 4, 1))
 
 
+def adapt_kinetics_weights(state_dict: dict[str, Tensor], prefix: str) -> None:
+    """Bring action-recognition weights into our layout, in place.
+
+    Those checkpoints hold a whole recogniser, merge patches inside a stage,
+    and embed patches of two frames; the latter are summed over time, so that
+    a still clip is embedded as before. Other state dicts are left alone.
+
+    Args:
+        state_dict (dict[str, Tensor]): Being loaded.
+        prefix (str): Of this backbone's parameters.
+    """
+    recogniser = prefix + 'backbone.'
+    for name in list(state_dict):
+        if not name.startswith(prefix):
+            continue
+        ours = name
+        if name.startswith(recogniser):
+            ours = prefix + name[len(recogniser) :]
+        ours = re.sub(r'layers\.(\d+)\.downsample\.', r'downsamples.\1.', ours)
+        if ours != name:
+            state_dict[ours] = state_dict.pop(name)
+    weight = state_dict.get(prefix + 'patch_embed.proj.weight')
+    if weight is not None and weight.shape[2] > 1:
+        state_dict[prefix + 'patch_embed.proj.weight'] = weight.sum(
+            2, keepdim=True
+        )
+
+
 @MODELS.register_module()
 class VideoSwinTransformer(BaseModule):
     """Video Swin Transformer with one output per frame.
 
     Patches cover one frame, so time is never reduced; windows reach over up
     to ``window_size[0]`` frames. Stage outputs are taken before the patch
-    merging, without a norm (published code of the paper).
+    merging, without a norm (published code of the paper). Weights of a
+    recogniser trained on Kinetics load as they are.
 
     Args:
         arch (str | dict): ``'tiny'``, ``'small'``, ``'base'``, or a dict
@@ -439,6 +469,12 @@ class VideoSwinTransformer(BaseModule):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
         super().init_weights()
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Tensor], prefix: str, *args: Any
+    ) -> None:
+        adapt_kinetics_weights(state_dict, prefix)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def forward(self, clips: Tensor) -> tuple[Tensor, ...]:
         """Extract feature maps.

@@ -50,8 +50,17 @@ class HashTokenizer:
 
         Returns:
             list[int]: Start id, word ids, end id.
+
+        Raises:
+            ValueError: If the text is longer than ``max_length``.
         """
-        words = _WORD.findall(text.lower())[: self.max_length - 2]
+        words = _WORD.findall(text.lower())
+        if len(words) + 2 > self.max_length:
+            raise ValueError(
+                f'the expression {text[:40]!r}... has {len(words) + 2} '
+                f'tokens, the text encoder reads at most {self.max_length}: '
+                'shorten it'
+            )
         free = self.vocab_size - self.num_special
         ids = [
             self.num_special + zlib.crc32(word.encode('utf-8')) % free

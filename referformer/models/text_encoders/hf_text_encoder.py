@@ -13,9 +13,6 @@ from referformer.models.layers import SinePositionalEncoding1D
 from referformer.registry import MODELS, TASK_UTILS
 from referformer.structures import TextFeatures, TextTokens
 
-# what `tokenizer.model_max_length` says when it knows no limit
-_UNLIMITED = 10**6
-
 
 class TextProjection(BaseModule):
     """Map language features to the transformer's channels.
@@ -71,7 +68,7 @@ class HFTextEncoder(BaseModule):
 
     Raises:
         ValueError: If neither or both of ``pretrained`` and ``hf_config``
-            are given, or ``pooling`` is unknown or unsupported.
+            are given, or ``pooling`` is unknown.
         OSError: If the pretrained files can be had neither locally nor from
             the hub.
     """
@@ -110,6 +107,11 @@ class HFTextEncoder(BaseModule):
         self.word_pos = SinePositionalEncoding1D(embed_dims)
         if frozen:
             self.language_model.requires_grad_(False)
+        elif pooling != 'pooler':
+            # a parameter without gradient would stop a distributed training
+            unused = getattr(self.language_model, 'pooler', None)
+            if unused is not None:
+                unused.requires_grad_(False)
 
     def _from_pretrained(self, loader: type, name: str) -> Any:
         """Load from a folder, the local root or the hub, in this order."""
@@ -143,14 +145,6 @@ class HFTextEncoder(BaseModule):
             model = model.text_model
         elif getattr(model.config, 'is_encoder_decoder', False):
             model = model.get_encoder()
-        if self.pooling == 'pooler' and model.config.model_type in (
-            't5',
-            'distilbert',
-        ):
-            raise ValueError(
-                f'{model.config.model_type} has no pooled output: set '
-                "text_encoder.pooling to 'mean' or 'first'"
-            )
         return model
 
     def _build_tokenizer(self, source: str | dict | None) -> Any:
@@ -180,7 +174,8 @@ class HFTextEncoder(BaseModule):
             TextTokens: On the encoder's device, padded to the longest.
 
         Raises:
-            ValueError: If no tokenizer was configured or a text is empty.
+            ValueError: If no tokenizer was configured, or a text is empty or
+                longer than the encoder reads.
         """
         if self.tokenizer is None:
             raise ValueError(
@@ -196,12 +191,16 @@ class HFTextEncoder(BaseModule):
         if hasattr(self.tokenizer, 'model_max_length'):
             limit = self.tokenizer.model_max_length
             batch = self.tokenizer(
-                list(texts),
-                padding='longest',
-                truncation=limit < _UNLIMITED,
-                return_tensors='pt',
+                list(texts), padding='longest', return_tensors='pt'
             )
             tokens = TextTokens(batch['input_ids'], batch['attention_mask'])
+            for text, mask in zip(texts, tokens.attention_mask, strict=True):
+                if mask.sum() > limit:
+                    raise ValueError(
+                        f'the expression {text[:40]!r}... has '
+                        f'{int(mask.sum())} tokens, the text encoder reads at '
+                        f'most {limit}: shorten it'
+                    )
         else:
             tokens = self.tokenizer(texts)
         return TextTokens(*(part.to(device) for part in tokens))
@@ -209,7 +208,13 @@ class HFTextEncoder(BaseModule):
     def _pool(self, output: Any, words: Tensor, mask: Tensor) -> Tensor:
         """Sentence feature before the projection, shape (N, C_text)."""
         if self.pooling == 'pooler':
-            return output.pooler_output
+            pooled = getattr(output, 'pooler_output', None)
+            if pooled is None:
+                raise ValueError(
+                    f'{self.language_model.config.model_type} has no pooled '
+                    "output: set text_encoder.pooling to 'mean' or 'first'"
+                )
+            return pooled
         if self.pooling == 'first':
             return words[:, 0]
         weight = mask.to(words.dtype)[..., None]
@@ -224,6 +229,10 @@ class HFTextEncoder(BaseModule):
         Returns:
             TextFeatures: Words (N, L, C), their positions, padding mask and
             sentence (N, C).
+
+        Raises:
+            ValueError: If the encoder has no pooled output but ``pooling``
+                asks for it.
         """
         with torch.set_grad_enabled(
             torch.is_grad_enabled() and not self.frozen

@@ -1,0 +1,397 @@
+# Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
+"""Small models and made-up clips for tests and for trying components.
+
+Nothing here needs a network, a GPU, a dataset or weights.
+"""
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from mmdet.structures import DetDataSample, TrackDataSample
+from mmdet.structures.mask import BitmapMasks
+from mmengine.structures import InstanceData
+
+__all__ = [
+    'demo_refer_inputs',
+    'shrink_model_cfg',
+    'tiny_model_cfg',
+    'tiny_text_encoder_cfg',
+]
+
+#: Expressions of the made-up clips; they differ in length.
+DEMO_TEXTS = (
+    'a red circle on the left',
+    'the dog',
+    'the small blue square moving towards the right side',
+)
+
+
+def tiny_text_encoder_cfg(
+    embed_dims: int = 32,
+    pooling: str = 'pooler',
+    dropout: float = 0.0,
+    frozen: bool = False,
+) -> dict:
+    """Config of a RoBERTa with random weights that needs no files.
+
+    Args:
+        embed_dims (int): Channels C of the output.
+        pooling (str): See :class:`~referformer.models.HFTextEncoder`.
+        dropout (float): Every dropout rate.
+        frozen (bool): Whether the language model gets no gradient.
+
+    Returns:
+        dict: Config of an ``HFTextEncoder``.
+    """
+    return dict(
+        type='HFTextEncoder',
+        hf_config=dict(
+            model_type='roberta',
+            vocab_size=512,
+            hidden_size=32,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=64,
+            # two more than the tokenizer's longest: ids start after padding
+            max_position_embeddings=66,
+            type_vocab_size=1,
+            pad_token_id=1,
+            bos_token_id=0,
+            eos_token_id=2,
+            hidden_dropout_prob=dropout,
+            attention_probs_dropout_prob=dropout,
+        ),
+        tokenizer=dict(type='HashTokenizer', vocab_size=512, max_length=64),
+        embed_dims=embed_dims,
+        pooling=pooling,
+        dropout=dropout,
+        frozen=frozen,
+    )
+
+
+def tiny_model_cfg(
+    backbone: str = 'resnet',
+    embed_dims: int = 32,
+    num_layers: int = 2,
+    num_queries: int = 3,
+    num_classes: int = 1,
+    topk: int = 1,
+    dropout: float = 0.0,
+    frozen_text: bool = False,
+) -> dict:
+    """Config of a whole model that trains a step in a fraction of a second.
+
+    Args:
+        backbone (str): ``'resnet'`` (mmdet's ResNet-18, 8 channels),
+            ``'swin'`` (mmdet's) or ``'video-swin'``.
+        embed_dims (int): Channels C, divisible by 8.
+        num_layers (int): Encoder layers, and decoder layers D.
+        num_queries (int): Queries Q.
+        num_classes (int): Classes K.
+        topk (int): Sequences kept at prediction.
+        dropout (float): Every dropout and drop-path rate; 0 makes the loss
+            repeatable.
+        frozen_text (bool): Whether the language model gets no gradient.
+
+    Returns:
+        dict: Model config for ``MODELS.build``.
+
+    Raises:
+        ValueError: If ``backbone`` is unknown.
+    """
+    swin_arch = {
+        'embed_dims': 8,
+        'depths': (2, 1, 1, 1),
+        'num_heads': (1, 2, 2, 2),
+    }
+    backbones: dict[str, dict[str, Any]] = {
+        'resnet': dict(
+            type='mmdet.ResNet',
+            depth=18,
+            base_channels=8,
+            frozen_stages=1,
+            norm_cfg=dict(type='BN', requires_grad=False),
+            norm_eval=True,
+        ),
+        'swin': dict(
+            type='mmdet.SwinTransformer',
+            window_size=4,
+            drop_path_rate=dropout,
+            **swin_arch,
+        ),
+        'video-swin': dict(
+            type='VideoSwinTransformer',
+            arch=swin_arch,
+            window_size=(2, 4, 4),
+            drop_path_rate=dropout,
+        ),
+    }
+    if backbone not in backbones:
+        raise ValueError(
+            f'backbone={backbone!r} is not one of {sorted(backbones)}'
+        )
+    layer = dict(
+        embed_dims=embed_dims,
+        num_heads=4,
+        feedforward_channels=2 * embed_dims,
+        dropout=dropout,
+    )
+    focal = dict(type='mmdet.FocalLoss', use_sigmoid=True, loss_weight=2.0)
+    return dict(
+        type='ReferFormer',
+        data_preprocessor=dict(
+            type='ReferDataPreprocessor',
+            mean=[123.675, 116.28, 103.53],
+            std=[58.395, 57.12, 57.375],
+            bgr_to_rgb=True,
+            pad_mask=True,
+            pad_size_divisor=32,
+        ),
+        backbone=backbones[backbone],
+        neck=dict(
+            type='mmdet.ChannelMapper',
+            in_channels=[16, 32, 64],
+            out_channels=embed_dims,
+            kernel_size=1,
+            bias=True,
+            act_cfg=None,
+            norm_cfg=dict(type='GN', num_groups=4),
+            num_outs=4,
+        ),
+        positional_encoding=dict(
+            type='mmdet.SinePositionalEncoding',
+            num_feats=embed_dims // 2,
+            normalize=True,
+            offset=-0.5,
+        ),
+        text_encoder=tiny_text_encoder_cfg(
+            embed_dims, dropout=dropout, frozen=frozen_text
+        ),
+        fusion=dict(
+            type='VisionLanguageFusion', embed_dims=embed_dims, num_heads=4
+        ),
+        queries=dict(
+            type='ConditionalQueries',
+            num_queries=num_queries,
+            embed_dims=embed_dims,
+        ),
+        transformer=dict(
+            type='ReferDeformableTransformer',
+            num_points=2,
+            num_encoder_layers=num_layers,
+            num_decoder_layers=num_layers,
+            **layer,
+        ),
+        pixel_decoder=dict(
+            type='CrossModalFPN',
+            in_channels=[8, embed_dims, embed_dims, embed_dims],
+            mask_channels=embed_dims,
+            norm_cfg=dict(type='GN', num_groups=4),
+            **layer,
+        ),
+        head=dict(
+            type='ReferHead',
+            num_classes=num_classes,
+            embed_dims=embed_dims,
+            num_layers=num_layers,
+            mask_head=dict(
+                type='DynamicMaskHead',
+                embed_dims=embed_dims,
+                mask_channels=embed_dims,
+            ),
+            criterion=dict(
+                type='InstanceSequenceCriterion',
+                matcher=dict(type='InstanceSequenceMatcher'),
+                loss_cls=focal,
+                loss_bbox=dict(type='mmdet.L1Loss', loss_weight=5.0),
+                loss_iou=dict(type='mmdet.GIoULoss', loss_weight=2.0),
+                loss_mask=focal,
+                loss_dice=dict(
+                    type='mmdet.DiceLoss',
+                    naive_dice=True,
+                    eps=1.0,
+                    loss_weight=5.0,
+                ),
+            ),
+            selector=dict(type='MeanScoreSelector', topk=topk),
+        ),
+    )
+
+
+def _shrink_backbone(backbone: dict) -> list[int] | None:
+    """Shrink in place; channels of the outputs, None when left as it is."""
+    if backbone['type'] == 'mmdet.ResNet':
+        backbone['base_channels'] = 4
+        expansion = 1 if backbone['depth'] < 50 else 4
+        return [4 * expansion * 2**i for i in range(4)]
+    # channels per head 4, blocks of both kinds (plain and shifted) kept
+    if backbone['type'] == 'mmdet.SwinTransformer':
+        backbone['embed_dims'] = width = 4 * backbone['num_heads'][0]
+        backbone['depths'] = (2, 1, 1, 1)
+        return [width * 2**i for i in range(4)]
+    if backbone['type'] == 'VideoSwinTransformer':
+        from referformer.models import VideoSwinTransformer
+
+        arch = backbone.get('arch', 'tiny')
+        if isinstance(arch, str):
+            arch = VideoSwinTransformer.arch_zoo[arch]
+        width = 4 * arch['num_heads'][0]
+        backbone['arch'] = dict(
+            embed_dims=width,
+            depths=(2, 1, 1, 1),
+            num_heads=tuple(arch['num_heads']),
+        )
+        return [width * 2**i for i in range(4)]
+    return None
+
+
+def _without_pretrained(cfg: Any) -> None:
+    """Drop every ``init_cfg`` that would load a file, in place."""
+    if isinstance(cfg, dict):
+        init = cfg.get('init_cfg')
+        if isinstance(init, dict) and init.get('type') == 'Pretrained':
+            del cfg['init_cfg']
+        for value in cfg.values():
+            _without_pretrained(value)
+    elif isinstance(cfg, list | tuple):
+        for value in cfg:
+            _without_pretrained(value)
+
+
+def shrink_model_cfg(model_cfg: dict, num_layers: int = 1) -> dict:
+    """Shrink a model config so that it builds and steps on a CPU at once.
+
+    Widths that several parts agree on stay, so that a component of your own
+    keeps fitting: what shrinks is the inside of the backbone, the number of
+    layers, the hidden channels, and the text encoder, which becomes a random
+    one without files. Parts of unknown types are left alone.
+
+    Args:
+        model_cfg (dict): The ``model`` of any config; not changed.
+        num_layers (int): Encoder layers, and decoder layers.
+
+    Returns:
+        dict: The shrunken copy.
+    """
+    cfg = copy.deepcopy(model_cfg)
+    _without_pretrained(cfg)
+    channels = _shrink_backbone(cfg['backbone'])
+    if channels is not None:
+        cfg['neck']['in_channels'] = channels[1:]
+        inputs = list(cfg['pixel_decoder']['in_channels'])
+        cfg['pixel_decoder']['in_channels'] = [channels[0], *inputs[1:]]
+    text = cfg['text_encoder']
+    if text['type'] == 'HFTextEncoder' and text.get('pretrained'):
+        tiny = tiny_text_encoder_cfg()
+        del text['pretrained']
+        text['hf_config'] = tiny['hf_config']
+        text['tokenizer'] = tiny['tokenizer']
+    if cfg['transformer']['type'] == 'ReferDeformableTransformer':
+        cfg['transformer'].update(
+            num_encoder_layers=num_layers,
+            num_decoder_layers=num_layers,
+            feedforward_channels=64,
+        )
+        cfg['head']['num_layers'] = num_layers
+    if cfg['pixel_decoder']['type'] == 'CrossModalFPN':
+        cfg['pixel_decoder']['feedforward_channels'] = 64
+    return cfg
+
+
+def demo_refer_inputs(
+    batch_size: int = 2,
+    num_frames: int = 2,
+    size: tuple[int, int] = (64, 96),
+    sizes: Sequence[tuple[int, int]] | None = None,
+    ori_scale: float = 2.0,
+    texts: Sequence[str] | None = None,
+    absent: Sequence[tuple[int, int]] = (),
+    num_classes: int = 1,
+    annotated_frames: Sequence[int] | None = None,
+    with_annotations: bool = True,
+    seed: int = 0,
+) -> dict[str, list]:
+    """Make up a batch as a data loader hands it to the preprocessor.
+
+    Each clip shows noise with a bright rectangle, the referred object, that
+    changes place from frame to frame.
+
+    Args:
+        batch_size (int): Clips N.
+        num_frames (int): Frames T of each clip.
+        size (tuple[int, int]): (height, width) of every clip in pixels.
+        sizes (Sequence[tuple[int, int]], optional): One size per clip,
+            instead of ``size``.
+        ori_scale (float): Original size of a frame over its size.
+        texts (Sequence[str], optional): One expression per clip.
+        absent (Sequence[tuple[int, int]]): (clip, frame) pairs without the
+            object.
+        num_classes (int): Labels are drawn from this many.
+        annotated_frames (Sequence[int], optional): The one annotated frame
+            of each clip (A2D- and JHMDB-Sentences).
+        with_annotations (bool): Whether frames have ``gt_instances``.
+        seed (int): Seed of everything random.
+
+    Returns:
+        dict[str, list]: ``inputs``, N uint8 tensors of shape (T, 3, h, w),
+        and ``data_samples``, N ``TrackDataSample``.
+    """
+    if sizes is None:
+        sizes = [size] * batch_size
+    if texts is None:
+        texts = [DEMO_TEXTS[n % len(DEMO_TEXTS)] for n in range(batch_size)]
+    inputs, samples = [], []
+    for n, (height, width) in enumerate(sizes[:batch_size]):
+        # a clip depends on its own number only, not on the batch around it
+        rng = np.random.default_rng([seed, n])
+        label = int(rng.integers(num_classes))
+        clip = rng.integers(0, 100, (num_frames, 3, height, width))
+        facts = dict(
+            text=texts[n], video_id=f'demo_{n}', exp_id='0', obj_id='1'
+        )
+        facts['num_frames'] = num_frames
+        if annotated_frames is not None:
+            facts['annotated_frame'] = annotated_frames[n]
+        frames = []
+        for t in range(num_frames):
+            frame = DetDataSample(
+                metainfo=dict(
+                    frame_name=f'{t:05d}',
+                    frame_id=t,
+                    img_path=f'demo_{n}/{t:05d}.jpg',
+                    img_shape=(height, width),
+                    ori_shape=(
+                        round(height * ori_scale),
+                        round(width * ori_scale),
+                    ),
+                    scale_factor=(1 / ori_scale, 1 / ori_scale),
+                )
+            )
+            box_h = int(rng.integers(height // 4, height // 2))
+            box_w = int(rng.integers(width // 4, width // 2))
+            y = int(rng.integers(0, height - box_h))
+            x = int(rng.integers(0, width - box_w))
+            mask = np.zeros((1, height, width), np.uint8)
+            if (n, t) in absent:
+                mask = mask[:0]
+            else:
+                mask[0, y : y + box_h, x : x + box_w] = 1
+                clip[t][:, mask[0] == 1] += 120
+            if with_annotations:
+                boxes = [[x, y, x + box_w, y + box_h]] * len(mask)
+                frame.gt_instances = InstanceData(
+                    bboxes=torch.tensor(boxes, dtype=torch.float32).view(
+                        -1, 4
+                    ),
+                    labels=torch.full((len(mask),), label),
+                    masks=BitmapMasks(mask, height, width),
+                )
+            frames.append(frame)
+        sample = TrackDataSample(metainfo=facts)
+        sample.video_data_samples = frames
+        inputs.append(torch.from_numpy(clip.astype(np.uint8)))
+        samples.append(sample)
+    return {'inputs': inputs, 'data_samples': samples}

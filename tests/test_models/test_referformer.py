@@ -1,0 +1,398 @@
+# Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
+"""Properties of the whole model."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModule
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from referformer.registry import MODELS
+from referformer.testing import DEMO_TEXTS, demo_refer_inputs, tiny_model_cfg
+
+from .helpers import build_model, randomise
+
+BACKBONES = ('resnet', 'swin', 'video-swin')
+CLOSE = dict(rtol=1e-4, atol=1e-4)
+
+
+def prepare(model, data, training=True):
+    return model.data_preprocessor(data, training)
+
+
+def losses_of(model, data):
+    return model(**prepare(model, data), mode='loss')
+
+
+@MODELS.register_module(force=True)
+class PatchBackbone(BaseModule):
+    """Convolutions that never look over the border of a patch."""
+
+    def __init__(self):
+        super().__init__()
+        channels, strides = (3, 8, 16, 32, 64), (4, 2, 2, 2)
+        self.convs = nn.ModuleList(
+            nn.Conv2d(channels[i], channels[i + 1], s, s, bias=False)
+            for i, s in enumerate(strides)
+        )
+
+    def forward(self, x):
+        outs = []
+        for conv in self.convs:
+            x = conv(x).tanh()
+            outs.append(x)
+        return tuple(outs)
+
+
+# -- batches and padding -----------------------------------------------------
+
+
+def test_padding_changes_no_score_and_no_box():
+    """Where backbone and neck keep to their pixels, nothing else leaks.
+
+    Published backbones, group norms and the reduced attention of the pixel
+    decoder do read over the border; that is part of the design.
+    """
+    cfg = tiny_model_cfg()
+    cfg['backbone'] = dict(type='PatchBackbone')
+    cfg['neck']['norm_cfg'] = None
+    model = MODELS.build(cfg).double().eval()
+    randomise(model)
+    sizes = [(128, 128), (64, 64)]
+    clips = torch.zeros(2, 2, 3, 128, 128, dtype=torch.float64)
+    for n, (height, width) in enumerate(sizes):
+        clips[n, ..., :height, :width] = torch.randn(2, 3, height, width)
+    text = model.text_encoder(model.text_encoder.tokenize(DEMO_TEXTS[:2]))
+    decoded, _ = model.decode(model.extract_feat(clips, sizes), text)
+    for n, (height, width) in enumerate(sizes):
+        visual = model.extract_feat(clips[n : n + 1, ..., :height, :width])
+        assert not visual.padded
+        alone, _ = model.decode(visual, text.index_select(torch.tensor([n])))
+        frames = slice(2 * n, 2 * n + 2)
+        torch.testing.assert_close(
+            decoded.hidden[:, frames], alone.hidden, **CLOSE
+        )
+        torch.testing.assert_close(
+            decoded.references[:, frames], alone.references, **CLOSE
+        )
+
+
+@pytest.mark.parametrize('backbone', BACKBONES)
+def test_clips_of_a_batch_are_independent(backbone):
+    model = build_model(backbone=backbone).eval()
+    data = demo_refer_inputs(sizes=[(64, 96), (50, 70)])
+    batch = prepare(model, data)
+    with torch.no_grad():
+        together = model(**batch, mode='tensor')
+        for n in range(2):
+            alone = model(
+                batch['inputs'][n : n + 1],
+                batch['data_samples'][n : n + 1],
+                mode='tensor',
+            )
+            for ours, expected in zip(together, alone, strict=True):
+                torch.testing.assert_close(
+                    ours[:, n : n + 1], expected, **CLOSE
+                )
+
+
+@pytest.mark.parametrize('backbone', BACKBONES)
+def test_batch_of_two_is_two_batches_of_one(backbone):
+    model = build_model(backbone=backbone)
+    data = demo_refer_inputs(num_frames=3, absent=[(1, 0)])
+    together = losses_of(model, data)
+    sums = dict.fromkeys(together, 0.0)
+    for n, visible in enumerate([3, 2]):
+        data = demo_refer_inputs(num_frames=3, absent=[(1, 0)])
+        one = {key: value[n : n + 1] for key, value in data.items()}
+        for name, loss in losses_of(model, one).items():
+            sums[name] += loss * visible
+    for name, loss in together.items():
+        torch.testing.assert_close(loss, sums[name] / 5, **CLOSE)
+
+
+@pytest.mark.parametrize('backbone', ['resnet', 'swin'])
+def test_order_of_frames_does_not_matter_to_2d_backbones(backbone):
+    model = build_model(backbone=backbone).double()
+
+    def losses(order):
+        data = demo_refer_inputs(num_frames=3, absent=[(0, 1)])
+        for n, sample in enumerate(data['data_samples']):
+            data['inputs'][n] = data['inputs'][n][order]
+            frames = sample.video_data_samples
+            sample.video_data_samples = [frames[t] for t in order]
+        batch = prepare(model, data)
+        return model(
+            batch['inputs'].double(), batch['data_samples'], mode='loss'
+        )
+
+    before, after = losses([0, 1, 2]), losses([2, 0, 1])
+    for name in before:
+        torch.testing.assert_close(
+            after[name], before[name], rtol=1e-5, atol=1e-5
+        )
+
+
+# -- training ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize('frozen_text', [False, True])
+@pytest.mark.parametrize('backbone', BACKBONES)
+def test_all_parameters_get_gradients(backbone, frozen_text):
+    model = build_model(backbone=backbone, frozen_text=frozen_text)
+    sum(losses_of(model, demo_refer_inputs()).values()).backward()
+    idle = set()
+    for name, param in model.named_parameters():
+        if param.grad is None:
+            assert not param.requires_grad, name
+            idle.add(name)
+        else:
+            assert param.grad.isfinite().all(), name
+            assert param.grad.abs().sum() > 0, name
+    expected = {
+        name
+        for name, _ in model.named_parameters()
+        if (frozen_text and name.startswith('text_encoder.language_model.'))
+        or (
+            backbone == 'resnet'
+            and name.startswith(('backbone.conv1.', 'backbone.layer1.'))
+        )
+        or (
+            backbone == 'resnet'
+            and ('.bn' in name or '.downsample.1.' in name)
+        )
+    }
+    assert idle == expected
+
+
+def test_mean_pooling_leaves_no_parameter_without_gradient():
+    cfg = tiny_model_cfg()
+    cfg['text_encoder']['pooling'] = 'mean'
+    model = MODELS.build(cfg)
+    sum(losses_of(model, demo_refer_inputs()).values()).backward()
+    idle = [
+        name
+        for name, param in model.named_parameters()
+        if param.requires_grad and param.grad is None
+    ]
+    assert not idle
+
+
+@pytest.mark.parametrize('backbone', BACKBONES)
+def test_a_few_steps_lower_the_loss(backbone):
+    model = MODELS.build(tiny_model_cfg(backbone))
+    model.init_weights()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
+    history = []
+    for _ in range(6):
+        loss = sum(losses_of(model, demo_refer_inputs(1)).values())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        history.append(float(loss))
+    assert history[-1] < history[0] * 0.9
+
+
+def test_many_classes():
+    model = build_model(num_classes=65)
+    losses = losses_of(model, demo_refer_inputs(num_classes=65))
+    assert all(loss.isfinite() for loss in losses.values())
+    model.eval()
+    data = prepare(model, demo_refer_inputs(num_classes=65), training=False)
+    with torch.no_grad():
+        preds = model(**data, mode='tensor')
+        samples = model(**data, mode='predict')
+    assert preds.logits.shape[-1] == 65
+    for n, sample in enumerate(samples):
+        best = preds.logits[-1, n].sigmoid().mean(0).flatten().argmax()
+        instances = sample[0].pred_track_instances
+        assert instances.labels.tolist() == [int(best) % 65]
+
+
+def test_one_word_per_expression():
+    model = build_model()
+    data = demo_refer_inputs(texts=['dog', 'the'])
+    assert all(x.isfinite() for x in losses_of(model, data).values())
+
+
+# -- prediction --------------------------------------------------------------
+
+
+@pytest.mark.parametrize('topk', [1, 3])
+@pytest.mark.parametrize('backbone', BACKBONES)
+def test_prediction_equals_the_full_forward(backbone, topk):
+    model = build_model(backbone=backbone, topk=topk).eval()
+    data = prepare(model, demo_refer_inputs(ori_scale=1.5), training=False)
+    calls = []
+    model.head.mask_head.register_forward_hook(
+        lambda module, args, out: calls.append(out.shape[1])
+    )
+    with torch.no_grad():
+        preds = model(**data, mode='tensor')
+        calls.clear()
+        samples = model(**data, mode='predict')
+    assert calls == [topk]
+    for n, sample in enumerate(samples):
+        scores = preds.logits[-1, n].sigmoid().mean(0)[:, 0]
+        query = scores.topk(topk).indices
+        for t, frame in enumerate(sample.video_data_samples):
+            found = frame.pred_track_instances
+            torch.testing.assert_close(found.scores, scores[query])
+            logits = F.interpolate(
+                preds.masks[-1, n, t, query][None], (96, 144), mode='bilinear'
+            )[0]
+            assert found.masks.shape == (topk, 96, 144)
+            assert found.masks.dtype == torch.bool
+            assert (found.masks == (logits > 0)).float().mean() > 0.999
+            cx, cy, w, h = preds.boxes[-1, n, t, query].unbind(-1)
+            expected = torch.stack(
+                [
+                    (cx - w / 2) * 144,
+                    (cy - h / 2) * 96,
+                    (cx + w / 2) * 144,
+                    (cy + h / 2) * 96,
+                ],
+                -1,
+            )
+            torch.testing.assert_close(found.bboxes, expected, **CLOSE)
+
+
+def test_masks_leave_the_padding_behind():
+    """A small clip beside a large one is enlarged from its own part."""
+    model = build_model().eval()
+    selected = type('Selected', (), {})()
+    selected.scores, selected.labels = torch.ones(1, 1), torch.zeros(1, 1)
+    logits = torch.full((1, 16, 24), 9.0)
+    logits[:, :10, :15] = -9.0  # the clip: 38 x 57 pixels, rounded up
+    found = model._frame_instances(
+        (38, 57), (76, 114), selected, 0, torch.zeros(1, 4), logits
+    )
+    assert found.masks.shape == (1, 76, 114)
+    assert not found.masks.any()
+
+
+def test_mask_threshold():
+    cfg = tiny_model_cfg()
+    cfg['mask_thr'] = 0.9
+    model = MODELS.build(cfg)
+    assert torch.tensor(model.mask_logit_thr).sigmoid() == pytest.approx(0.9)
+    cfg['mask_thr'] = 1.0
+    with pytest.raises(ValueError, match=r'in \(0, 1\), got 1.0'):
+        MODELS.build(cfg)
+
+
+def test_without_annotations():
+    model = build_model().eval()
+    data = demo_refer_inputs(with_annotations=False, size=(45, 70))
+    with torch.no_grad():
+        samples = model.test_step(data)
+    assert samples[1][1].pred_track_instances.masks.shape == (1, 90, 140)
+
+
+def test_one_frame():
+    model = build_model().eval()
+    with torch.no_grad():
+        samples = model.test_step(demo_refer_inputs(1, num_frames=1))
+    assert len(samples[0]) == 1
+
+
+# -- one annotated frame (A2D-, JHMDB-Sentences) -----------------------------
+
+
+def annotated_inputs():
+    return demo_refer_inputs(num_frames=3, annotated_frames=[1, 2])
+
+
+@pytest.mark.parametrize('backbone', BACKBONES)
+def test_annotated_frame(backbone):
+    model = build_model(backbone=backbone, topk=3)
+    shapes = []
+    model.backbone.register_forward_hook(
+        lambda module, args, out: shapes.append(args[0].shape)
+    )
+    losses = losses_of(model, annotated_inputs())
+    assert all(loss.isfinite() for loss in losses.values())
+    # a video backbone looks at the clip, an image backbone only at the frame
+    assert shapes == [
+        (2, 3, 3, 64, 96) if 'video' in backbone else (2, 3, 64, 96)
+    ]
+    model.eval()
+    with torch.no_grad():
+        preds = model(**prepare(model, annotated_inputs()), mode='tensor')
+        samples = model.test_step(annotated_inputs())
+    assert preds.logits.shape[:3] == (2, 2, 1)
+    for sample, annotated in zip(samples, (1, 2), strict=True):
+        for t, frame in enumerate(sample.video_data_samples):
+            assert ('pred_track_instances' in frame) == (t == annotated)
+
+
+def predict_annotated(model, change):
+    data = prepare(model, annotated_inputs())
+    clips = data['inputs']
+    clips[0, change] += 1.0
+    with torch.no_grad():
+        return model(**data, mode='tensor').logits[-1, 0]
+
+
+def test_other_frames_matter_to_video_backbones_only():
+    image = build_model(backbone='resnet').eval()
+    torch.testing.assert_close(
+        predict_annotated(image, 0), predict_annotated(image, 2)
+    )
+    video = build_model(backbone='video-swin').eval()
+    assert not torch.allclose(
+        predict_annotated(video, 0), predict_annotated(video, 2), atol=1e-5
+    )
+
+
+def test_annotated_frame_equals_a_clip_of_that_frame():
+    model = build_model().eval()
+    data = prepare(model, annotated_inputs())
+    visual = model.extract_feat(data['inputs'], frame_indices=[1, 2])
+    alone = model.extract_feat(data['inputs'][[0, 1], [1, 2]][:, None])
+    for ours, expected in zip(visual.levels, alone.levels, strict=True):
+        torch.testing.assert_close(ours, expected)
+
+
+# -- cost --------------------------------------------------------------------
+
+
+def flops_of(function, *args):
+    counter = FlopCounterMode(display=False)
+    with counter:
+        result = function(*args)
+    return result, counter.get_total_flops()
+
+
+def test_frames_are_seen_once_for_all_expressions():
+    # instead of no_grad, under which the counter stumbles over parameters
+    model = build_model().eval().requires_grad_(False)
+    batch = prepare(model, demo_refer_inputs(1, num_frames=2))
+    seen = []
+    model.backbone.register_forward_hook(lambda *args: seen.append('backbone'))
+    model.neck.register_forward_hook(lambda *args: seen.append('neck'))
+    visual, of_frames = flops_of(model.extract_feat, batch['inputs'])
+    answers = []
+    for i, expression in enumerate(DEMO_TEXTS):
+        tokens = model.text_encoder.tokenize([expression])
+        text, of_text = flops_of(model.text_encoder, tokens)
+        (decoded, mask_feats), of_decoder = flops_of(
+            model.decode, visual, text
+        )
+        preds, of_head = flops_of(
+            model.head, decoded, mask_feats, visual.sizes
+        )
+        assert seen == ['backbone', 'neck']
+        answers.append((preds, of_text + of_decoder + of_head))
+        assert of_frames > 0
+        assert i == 0 or answers[i][1] != answers[0][1]  # other lengths
+    # asked one by one from the start, everything is the same, and the whole
+    # cost is that of the frames plus that of the expression
+    for (preds, cost), expression in zip(answers, DEMO_TEXTS, strict=True):
+        data = demo_refer_inputs(1, num_frames=2, texts=[expression])
+        expected, total = flops_of(
+            lambda data: model(**prepare(model, data), mode='tensor'), data
+        )
+        torch.testing.assert_close(preds.masks, expected.masks, **CLOSE)
+        assert total == of_frames + cost

@@ -1,0 +1,77 @@
+# Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
+import pytest
+import torch
+
+from referformer.structures import TextFeatures, stack_clip_targets
+from referformer.testing import demo_refer_inputs
+
+CPU = torch.device('cpu')
+
+
+def samples(**kwargs):
+    return demo_refer_inputs(**kwargs)['data_samples']
+
+
+def pad(data_samples, shape):
+    for sample in data_samples:
+        for frame in sample.video_data_samples:
+            frame.set_metainfo({'batch_input_shape': shape})
+    return data_samples
+
+
+def test_boxes_are_relative_to_the_unpadded_frame():
+    batch = pad(samples(sizes=[(64, 96), (48, 80)]), (64, 96))
+    targets = stack_clip_targets(batch, CPU)
+    assert targets.masks.shape == (2, 2, 64, 96)
+    assert targets.labels.tolist() == [0, 0]
+    assert targets.valid.all()
+    for n, (height, width) in enumerate([(64, 96), (48, 80)]):
+        for t in range(2):
+            x1, y1, x2, y2 = batch[n][t].gt_instances.bboxes[0].tolist()
+            expected = [
+                (x1 + x2) / 2 / width,
+                (y1 + y2) / 2 / height,
+                (x2 - x1) / width,
+                (y2 - y1) / height,
+            ]
+            assert targets.boxes[n, t].tolist() == pytest.approx(expected)
+            mask = targets.masks[n, t]
+            assert mask.sum() == (x2 - x1) * (y2 - y1)
+            assert mask[int(y1) : int(y2), int(x1) : int(x2)].all()
+
+
+def test_absent_frame_is_zero_and_invalid():
+    targets = stack_clip_targets(samples(absent=[(1, 0)]), CPU)
+    assert targets.valid.tolist() == [[True, True], [False, True]]
+    assert not targets.boxes[1, 0].any()
+    assert not targets.masks[1, 0].any()
+    assert targets.masks[1, 1].any()
+
+
+def test_only_the_annotated_frame():
+    batch = samples(num_frames=3, annotated_frames=[2, 0])
+    every = stack_clip_targets(batch, CPU)
+    one = stack_clip_targets(batch, CPU, [2, 0])
+    assert one.boxes.shape == (2, 1, 4)
+    assert torch.equal(one.boxes[0, 0], every.boxes[0, 2])
+    assert torch.equal(one.masks[1, 0], every.masks[1, 0])
+
+
+def test_clip_without_the_object():
+    batch = samples(absent=[(0, 0), (0, 1)])
+    with pytest.raises(ValueError, match=r"'a red .* 'demo_0'\) is visible"):
+        stack_clip_targets(batch, CPU)
+
+
+def test_two_objects():
+    batch = samples()
+    frame = batch[1][0]
+    frame.gt_instances = type(frame.gt_instances).cat([frame.gt_instances] * 2)
+    with pytest.raises(ValueError, match=r"demo_1/00000.jpg' holds 2"):
+        stack_clip_targets(batch, CPU)
+
+
+def test_select_expressions():
+    text = TextFeatures(*(torch.arange(3)[:, None] for _ in range(4)))
+    picked = text.index_select(torch.tensor([2, 0, 2]))
+    assert all(part[:, 0].tolist() == [2, 0, 2] for part in picked)
