@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sized
 from typing import Any
 
 from mmengine.dist import get_rank
-from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS
 from torch.utils.data import Sampler
 
 from referformer.registry import DATA_SAMPLERS
@@ -26,8 +25,9 @@ class SeededSampler(Sampler):
 
     Args:
         dataset (Sized): The dataset to draw from.
-        sampler (str): ``'DefaultSampler'`` for epochs or
-            ``'InfiniteSampler'`` for iterations. Defaults to
+        sampler (str): Type of the sampler inside: ``'DefaultSampler'`` for
+            epochs, ``'InfiniteSampler'`` for iterations, or another one that
+            takes ``dataset``, ``shuffle`` and ``seed``. Defaults to
             ``'DefaultSampler'``.
         shuffle (bool): Whether to shuffle. Defaults to True.
         seed (int, optional): Seed of the order and of the samples; mmengine
@@ -43,7 +43,7 @@ class SeededSampler(Sampler):
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
-        self.sampler = MMENGINE_DATA_SAMPLERS.build(
+        self.sampler = DATA_SAMPLERS.build(
             dict(
                 type=sampler,
                 dataset=dataset,
