@@ -221,18 +221,26 @@ def tiny_model_cfg(
     )
 
 
+def _is(part: dict, name: str) -> bool:
+    """Whether a config is of a type; pure-Python configs hold classes."""
+    kind = part['type']
+    if isinstance(kind, str):
+        return kind == name
+    return kind.__name__ == name.rsplit('.', 1)[-1]
+
+
 def _shrink_backbone(backbone: dict) -> list[int] | None:
     """Shrink in place; channels of the outputs, None when left as it is."""
-    if backbone['type'] == 'mmdet.ResNet':
+    if _is(backbone, 'mmdet.ResNet'):
         backbone['base_channels'] = 4
         expansion = 1 if backbone['depth'] < 50 else 4
         return [4 * expansion * 2**i for i in range(4)]
     # channels per head 4, blocks of both kinds (plain and shifted) kept
-    if backbone['type'] == 'mmdet.SwinTransformer':
+    if _is(backbone, 'mmdet.SwinTransformer'):
         backbone['embed_dims'] = width = 4 * backbone['num_heads'][0]
         backbone['depths'] = (2, 1, 1, 1)
         return [width * 2**i for i in range(4)]
-    if backbone['type'] == 'VideoSwinTransformer':
+    if _is(backbone, 'VideoSwinTransformer'):
         from referformer.models import VideoSwinTransformer
 
         arch = backbone.get('arch', 'tiny')
@@ -284,19 +292,19 @@ def shrink_model_cfg(model_cfg: dict, num_layers: int = 1) -> dict:
         inputs = list(cfg['pixel_decoder']['in_channels'])
         cfg['pixel_decoder']['in_channels'] = [channels[0], *inputs[1:]]
     text = cfg['text_encoder']
-    if text['type'] == 'HFTextEncoder' and text.get('pretrained'):
+    if _is(text, 'HFTextEncoder') and text.get('pretrained'):
         tiny = tiny_text_encoder_cfg()
         del text['pretrained']
         text['hf_config'] = tiny['hf_config']
         text['tokenizer'] = tiny['tokenizer']
-    if cfg['transformer']['type'] == 'ReferDeformableTransformer':
+    if _is(cfg['transformer'], 'ReferDeformableTransformer'):
         cfg['transformer'].update(
             num_encoder_layers=num_layers,
             num_decoder_layers=num_layers,
             feedforward_channels=64,
         )
         cfg['head']['num_layers'] = num_layers
-    if cfg['pixel_decoder']['type'] == 'CrossModalFPN':
+    if _is(cfg['pixel_decoder'], 'CrossModalFPN'):
         cfg['pixel_decoder']['feedforward_channels'] = 64
     return cfg
 

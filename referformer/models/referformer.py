@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from mmdet.models.detectors import BaseDetector
 from mmdet.structures import TrackDataSample
 from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
+from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
 from torch import Tensor
 
@@ -77,18 +78,21 @@ class ReferFormer(BaseDetector):
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
-        super().__init__(data_preprocessor, init_cfg)
         if not 0 < mask_thr < 1:
             raise ValueError(f'mask_thr must be in (0, 1), got {mask_thr}')
-        self.backbone = MODELS.build(backbone)
-        self.neck = MODELS.build(neck)
-        self.text_encoder = MODELS.build(text_encoder)
-        self.fusion = MODELS.build(fusion)
-        self.queries = MODELS.build(queries)
-        self.transformer = MODELS.build(transformer)
-        self.pixel_decoder = MODELS.build(pixel_decoder)
-        self.head = MODELS.build(head)
-        self.positional_encoding = MODELS.build(positional_encoding)
+        # Bare names inside the model are ours, whoever builds it: mmdet's
+        # registry under its own default scope, for one.
+        with DefaultScope.overwrite_default_scope('referformer'):
+            super().__init__(data_preprocessor, init_cfg)
+            self.backbone = MODELS.build(backbone)
+            self.neck = MODELS.build(neck)
+            self.text_encoder = MODELS.build(text_encoder)
+            self.fusion = MODELS.build(fusion)
+            self.queries = MODELS.build(queries)
+            self.transformer = MODELS.build(transformer)
+            self.pixel_decoder = MODELS.build(pixel_decoder)
+            self.head = MODELS.build(head)
+            self.positional_encoding = MODELS.build(positional_encoding)
         self.mask_logit_thr = math.log(mask_thr / (1 - mask_thr))
 
     # -- parts that depend on the frames only ---------------------------------

@@ -1,0 +1,291 @@
+# Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
+"""Every config builds, takes a loss step and predicts, on a CPU, offline."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from mmcv.transforms import Compose
+from mmdet.registry import TRANSFORMS as MMDET_TRANSFORMS
+from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
+from mmengine.utils import import_modules_from_strings
+
+import referformer.datasets  # noqa: F401  (registers the transforms)
+from referformer.registry import METRICS, MODELS, TRANSFORMS
+from referformer.testing import demo_refer_inputs, shrink_model_cfg
+
+ROOT = Path(__file__).parents[1]
+DATA = Path(__file__).parent / 'data/config'
+CONFIGS = sorted((ROOT / 'configs').glob('*.py'))
+PROJECTS = sorted((ROOT / 'projects').glob('*/configs/*.py'))
+# mmcv's wrappers around other transforms; mmdet has none by these names
+WRAPPERS = {'TransformBroadcaster', 'RandomChoice', 'RandomApply'}
+
+
+def names(paths):
+    return [path.stem for path in paths]
+
+
+def load(path, monkeypatch):
+    # projects are imported from the top of the repository
+    monkeypatch.chdir(ROOT)
+    monkeypatch.syspath_prepend(str(ROOT))
+    return Config.fromfile(path)
+
+
+def step_and_predict(cfg, **inputs):
+    model = MODELS.build(shrink_model_cfg(cfg.model))
+    model.init_weights()
+    optim = build_optim_wrapper(model, cfg.optim_wrapper)
+    inputs = dict(batch_size=1, **inputs)
+    before = {n: p.detach().clone() for n, p in model.named_parameters()}
+    model.train()
+    log = model.train_step(demo_refer_inputs(**inputs), optim)
+    assert log['loss'].isfinite()
+    changed = {
+        name.split('.')[0]
+        for name, param in model.named_parameters()
+        if not torch.equal(param, before[name])
+    }
+    assert {'head', 'transformer', 'pixel_decoder', 'backbone'} <= changed
+    model.eval()
+    with torch.no_grad():
+        (sample,) = model.test_step(demo_refer_inputs(**inputs))
+    for frame in sample.video_data_samples:
+        found = frame.pred_track_instances
+        assert found.masks.shape[1:] == frame.ori_shape
+        assert found.scores.isfinite().all()
+    return model
+
+
+def walk(node, key=None):
+    """Every dict of a config, with the key under which it was found."""
+    if isinstance(node, dict):
+        yield node
+        for name, value in node.items():
+            yield from walk(value, name)
+    elif isinstance(node, (list, tuple)):
+        for value in node:
+            yield from walk(value, key)
+
+
+def transforms_of(cfg):
+    """Types of all transforms in all pipelines of a config."""
+    for node in walk(cfg.to_dict()):
+        for key, value in node.items():
+            if key == 'transforms' or key.endswith('pipeline'):
+                yield from (x['type'] for x in walk(value) if 'type' in x)
+
+
+def strangers(cfg):
+    return {
+        name
+        for name in transforms_of(cfg)
+        if '.' not in name
+        and name not in WRAPPERS
+        and name not in TRANSFORMS.module_dict
+    }
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=names(CONFIGS))
+def test_config(path, monkeypatch):
+    cfg = load(path, monkeypatch)
+    assert cfg.default_scope == 'referformer'
+    step_and_predict(cfg)
+
+
+@pytest.mark.parametrize('path', PROJECTS, ids=names(PROJECTS))
+def test_config_of_a_project(path, monkeypatch):
+    step_and_predict(load(path, monkeypatch))
+
+
+def test_there_are_configs():
+    stems = set(names(CONFIGS))
+    for backbone in (
+        'r50', 'r101', 'swin-t', 'swin-s', 'swin-b', 'swin-l',
+        'vswin-t', 'vswin-s', 'vswin-b',
+    ):  # fmt: skip
+        assert f'referformer_{backbone}_ytvos' in stems
+        assert f'referformer_{backbone}_ytvos-scratch' in stems
+    assert 'referformer_dummy-r50_ytvos' in names(PROJECTS)
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=names(CONFIGS))
+def test_transforms_and_metrics(path, monkeypatch):
+    cfg = load(path, monkeypatch)
+    found = set(transforms_of(cfg))
+    assert 'PackReferInputs' in found
+    assert not strangers(cfg)
+    num_pipelines = 0
+    for node in walk(cfg.to_dict()):
+        if 'pipeline' in node:
+            built = Compose(
+                [TRANSFORMS.build(step) for step in node['pipeline']]
+            )
+            assert len(built.transforms) == len(node['pipeline'])
+            num_pipelines += 1
+    assert num_pipelines >= 2
+    for key in ('val_evaluator', 'test_evaluator'):
+        if cfg.get(key):
+            assert METRICS.build(cfg[key]) is not None
+
+
+def test_bare_transforms_of_mmdet_are_noticed():
+    """mmcv's Resize would leave the masks as they are, without a word."""
+    assert 'Resize' in MMDET_TRANSFORMS.module_dict
+    inner = dict(type='RandomChoice', transforms=[[dict(type='Resize')]])
+    cfg = Config(dict(train_dataloader=dict(dataset=dict(pipeline=[inner]))))
+    assert strangers(cfg) == {'Resize'}
+    inner['transforms'][0][0]['type'] = 'mmdet.Resize'
+    assert not strangers(Config(dict(train_pipeline=[inner])))
+
+
+# -- optimiser ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    'stem',
+    [
+        'referformer_r50_ytvos',
+        'referformer_swin-t_ytvos-scratch',
+        'referformer_vswin-b_ytvos',
+    ],
+)
+def test_learning_rates_reach_the_right_parameters(stem, monkeypatch):
+    cfg = load(ROOT / f'configs/{stem}.py', monkeypatch)
+    cfg.model.text_encoder.frozen = False
+    model = MODELS.build(shrink_model_cfg(cfg.model))
+    optim = build_optim_wrapper(model, cfg.optim_wrapper)
+    names_of = {id(param): name for name, param in model.named_parameters()}
+    groups = {
+        names_of[id(param)]: group
+        for group in optim.optimizer.param_groups
+        for param in group['params']
+    }
+    assert set(groups) >= {
+        name for name, p in model.named_parameters() if p.requires_grad
+    }
+    counts = dict.fromkeys((5e-5, 1e-5, 1e-4), 0)
+    for name, group in groups.items():
+        if name.startswith('backbone.'):
+            lr = 5e-5
+        elif name.startswith('text_encoder.language_model.'):
+            lr = 1e-5
+        else:
+            lr = 1e-4  # reference_points and sampling_offsets included
+        assert group['lr'] == pytest.approx(lr), name
+        assert group['weight_decay'] == pytest.approx(5e-4), name
+        counts[lr] += 1
+    assert min(counts.values()) > 10
+    assert optim.clip_grad_kwargs['max_norm'] == 0.1
+
+
+@pytest.mark.parametrize(
+    ('stem', 'epochs', 'milestones'),
+    [
+        ('referformer_r50_ytvos', 6, [3, 5]),
+        ('referformer_vswin-t_ytvos-scratch', 10, [6, 8]),
+    ],
+)
+def test_published_schedules(stem, epochs, milestones, monkeypatch):
+    cfg = load(ROOT / f'configs/{stem}.py', monkeypatch)
+    assert cfg.train_cfg.max_epochs == epochs
+    assert cfg.param_scheduler[0].milestones == milestones
+    assert cfg.model.text_encoder.frozen
+    assert ('pretrain' in str(cfg.load_from)) == ('scratch' not in stem)
+
+
+def test_published_models(monkeypatch):
+    for path in CONFIGS:
+        if not path.stem.endswith('_ytvos'):
+            continue
+        cfg = load(path, monkeypatch)
+        backbone = cfg.model.backbone
+        # recomputing activations is what fits these onto the authors' GPUs
+        saves_memory = path.stem.split('_')[1] in (
+            'swin-l', 'vswin-s', 'vswin-b',
+        )  # fmt: skip
+        assert backbone.get('with_cp', False) == saves_memory, path.stem
+        assert backbone.init_cfg.type == 'Pretrained'
+
+
+# -- swapping ----------------------------------------------------------------
+
+
+def test_swapping_parts_by_inheritance(monkeypatch):
+    cfg = load(DATA / 'swapped_r50_ytvos.py', monkeypatch)
+    model = step_and_predict(cfg)
+    assert type(model.backbone).__name__ == 'RegNet'
+    language_model = model.text_encoder.language_model
+    assert language_model.config.model_type == 'distilbert'
+    assert type(model.fusion).__name__ == 'DummyFusion'
+
+
+def test_pure_python_style(monkeypatch):
+    cfg = load(DATA / 'pure_python.py', monkeypatch)
+    model = step_and_predict(cfg)
+    assert model.queries.num_queries == 3
+
+
+def test_a_typo_is_named(monkeypatch):
+    cfg = load(ROOT / 'configs/referformer_r50_ytvos.py', monkeypatch)
+    model_cfg = shrink_model_cfg(cfg.model)
+    model_cfg.queries.num_querys = 7
+    with pytest.raises(TypeError, match=r'ConditionalQueries.*num_querys'):
+        MODELS.build(model_cfg)
+    del model_cfg.queries['num_querys']
+    model_cfg.queries.type = 'ConditionalQuerys'
+    with pytest.raises(KeyError, match='ConditionalQuerys is not in'):
+        MODELS.build(model_cfg)
+
+
+def test_backbone_of_mmpretrain(monkeypatch):
+    pytest.importorskip('mmpretrain')
+    cfg = load(ROOT / 'configs/referformer_r50_ytvos.py', monkeypatch)
+    cfg.model.backbone = dict(
+        type='mmpretrain.ConvNeXt',
+        arch=dict(depths=[1, 1, 1, 1], channels=[8, 16, 32, 64]),
+        out_indices=(0, 1, 2, 3),
+        gap_before_final_norm=False,
+    )
+    cfg.model.neck.in_channels = [16, 32, 64]
+    cfg.model.pixel_decoder.in_channels[0] = 8
+    step_and_predict(cfg)
+
+
+# -- documents ---------------------------------------------------------------
+
+
+def test_component_guide_runs(tmp_path, monkeypatch):
+    """Every python block of docs/components.md is a file; configs run."""
+    text = (ROOT / 'docs/components.md').read_text()
+    blocks = re.findall(r'```python\n# (\S+\.py)\n(.*?)```', text, re.S)
+    assert len(blocks) == text.count('```python')
+    for name, body in blocks:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(body)
+    (tmp_path / 'configs').symlink_to(ROOT / 'configs')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    configs = sorted((tmp_path / 'my_project/configs').glob('*.py'))
+    assert len(configs) >= 4
+    for path in configs:
+        cfg = Config.fromfile(path)
+        for name in cfg.get('custom_imports', {}).get('imports', []):
+            import_modules_from_strings(name)
+        step_and_predict(cfg)
+
+
+@pytest.mark.parametrize('document', ['architecture.md', 'components.md'])
+def test_documents_name_files_that_exist(document):
+    text = (ROOT / 'docs' / document).read_text()
+    paths = re.findall(
+        r'(?<![\w/.])(?:referformer|configs|tools|tests|projects)/[\w./-]+\w',
+        text,
+    )
+    assert len(paths) > 5
+    missing = [p for p in paths if not (ROOT / p).exists()]
+    assert not missing
