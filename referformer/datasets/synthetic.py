@@ -53,7 +53,7 @@ COLOURS = {
 #: Shapes, told apart by silhouette alone.
 SHAPES = ('circle', 'square', 'triangle', 'star', 'cross', 'ring')
 #: Size class -> range of the object's area as a fraction of the frame.
-SIZES = {'small': (0.020, 0.032), 'large': (0.080, 0.115)}
+SIZES = {'small': (0.030, 0.042), 'large': (0.085, 0.115)}
 #: Motion -> unit direction (x, y) in image coordinates.
 MOTIONS = {
     'left': (-1.0, 0.0),
@@ -119,6 +119,8 @@ class SyntheticParams:
         height: Frame height in pixels, at least 32.
         width: Frame width in pixels, at least 32.
         seed: Seed of all random streams, not negative.
+        colours: How many colours appear: the first ones of :data:`COLOURS`.
+        shapes: How many shapes appear: the first ones of :data:`SHAPES`.
 
     Raises:
         ValueError: If a value is out of its range.
@@ -130,6 +132,8 @@ class SyntheticParams:
     height: int = 96
     width: int = 160
     seed: int = 0
+    colours: int = len(COLOURS)
+    shapes: int = len(SHAPES)
 
     def __post_init__(self) -> None:
         limits = {
@@ -139,12 +143,23 @@ class SyntheticParams:
             'height': 32,
             'width': 32,
             'seed': 0,
+            'colours': 2,
+            'shapes': 2,
         }
         for name, least in limits.items():
             value = getattr(self, name)
             if value < least:
                 raise ValueError(
                     f'{name} is {value}; it must be at least {least}.'
+                )
+        for name, most in (
+            ('colours', len(COLOURS)),
+            ('shapes', len(SHAPES)),
+        ):
+            value = getattr(self, name)
+            if value > most:
+                raise ValueError(
+                    f'{name} is {value}; there are {most} of them.'
                 )
 
     def videos(self, split: str) -> int:
@@ -232,7 +247,7 @@ def _one(rng: np.random.Generator, values: Sequence[str]) -> str:
 
 
 def _draw_cast(
-    rng: np.random.Generator, with_motion: bool
+    rng: np.random.Generator, params: SyntheticParams
 ) -> list[dict[str, str]]:
     """Draw the attributes of the two to four objects of a video.
 
@@ -246,14 +261,16 @@ def _draw_cast(
 
     Args:
         rng: Random stream of the video.
-        with_motion: Whether objects can move at all (more than one frame).
+        params: Parameters of the set. Objects of a one-frame video do not
+            move.
 
     Returns:
         One dict of attributes per object, in random order.
     """
+    with_motion = params.frames > 1
     values = {
-        'colour': tuple(COLOURS),
-        'shape': SHAPES,
+        'colour': tuple(COLOURS)[: params.colours],
+        'shape': SHAPES[: params.shapes],
         'size': tuple(SIZES),
         'motion': tuple(MOTIONS) if with_motion else ('still',),
     }
@@ -764,7 +781,7 @@ def render_video(
     rng = np.random.default_rng([params.seed, SPLITS.index(split), index])
     height, width = params.height, params.width
     for _ in range(_MAX_ATTEMPTS):
-        cast = _draw_cast(rng, with_motion=params.frames > 1)
+        cast = _draw_cast(rng, params)
         objects = [
             _draw_object(rng, member, params.frames, height, width)
             for member in cast

@@ -27,6 +27,18 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--height', type=int, default=default.height)
     parser.add_argument('--width', type=int, default=default.width)
     parser.add_argument('--seed', type=int, default=default.seed)
+    parser.add_argument(
+        '--colours',
+        type=int,
+        default=default.colours,
+        help='how many colours appear; fewer are easier to learn',
+    )
+    parser.add_argument(
+        '--shapes',
+        type=int,
+        default=default.shapes,
+        help='how many shapes appear; fewer are easier to learn',
+    )
     return parser.parse_args()
 
 

@@ -94,7 +94,7 @@ train_dataloader = dict(
         pipeline=train_pipeline,
     ),
 )
-val_dataloader = dict(
+test_dataloader = dict(
     batch_size=1,
     num_workers=2,
     persistent_workers=True,
@@ -112,10 +112,8 @@ val_dataloader = dict(
         pipeline=test_pipeline,
     ),
 )
-test_dataloader = val_dataloader
 
-# Scores need the ground truth of the validation videos. Without it, write a
-# submission instead: test_evaluator = dict(type='ReferSubmission', ...), see
-# docs/datasets.md.
-val_evaluator = dict(type='ReferVOSMetric')
-test_evaluator = val_evaluator
+# Scores need the ground truth of the validation videos, so training does not
+# ask for it; tools/test.py does. Without it, write a submission instead:
+# test_evaluator = dict(type='ReferSubmission', ...), see docs/datasets.md.
+test_evaluator = dict(type='ReferVOSMetric')

@@ -11,4 +11,4 @@ param_scheduler = [
         milestones=[6, 8],
         gamma=0.1)
 ]
-train_cfg = dict(max_epochs=10, val_interval=10)
+train_cfg = dict(max_epochs=10)

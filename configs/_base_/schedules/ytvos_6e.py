@@ -18,7 +18,6 @@ param_scheduler = [
         milestones=[3, 5],
         gamma=0.1)
 ]
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=6, val_interval=6)
-val_cfg = dict(type='ValLoop')
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=6)
 test_cfg = dict(type='TestLoop')
 auto_scale_lr = dict(enable=False, base_batch_size=8)
