@@ -65,6 +65,7 @@ setup_interrupted() { # stop the compilers too, so that nothing runs on alone
     trap - INT TERM
     if [ -n "$setup_child" ]; then
         kill -TERM -- "-$setup_child" 2>/dev/null || true
+        kill -CONT -- "-$setup_child" 2>/dev/null || true # if suspended
         { wait "$setup_child"; } 2>/dev/null || true
     fi
     printf '\nset-up interrupted; the same command continues it\n' >&2
