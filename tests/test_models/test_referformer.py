@@ -346,6 +346,19 @@ def test_other_frames_matter_to_video_backbones_only():
     )
 
 
+@pytest.mark.parametrize('backbone', BACKBONES)
+def test_annotated_frame_is_taken_from_its_own_clip(backbone):
+    model = build_model(backbone=backbone).eval()
+    clips = prepare(model, annotated_inputs())['inputs']
+    one = model.extract_feat(clips, frame_indices=[1, 2])
+    every = model.extract_feat(clips)
+    frames = [1, 3 + 2]  # of 2 clips of 3 frames
+    torch.testing.assert_close(one.fine.map, every.fine.map[frames], **CLOSE)
+    for ours, expected in zip(one.levels, every.levels, strict=True):
+        torch.testing.assert_close(ours.map, expected.map[frames], **CLOSE)
+        assert torch.equal(ours.pos, expected.pos[frames])
+
+
 def test_annotated_frame_equals_a_clip_of_that_frame():
     model = build_model().eval()
     data = prepare(model, annotated_inputs())
