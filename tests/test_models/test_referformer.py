@@ -194,6 +194,18 @@ def test_a_few_steps_lower_the_loss(backbone):
     assert history[-1] < history[0] * 0.9
 
 
+@pytest.mark.parametrize('backbone', BACKBONES)
+def test_mixed_precision(backbone):
+    model = build_model(backbone=backbone)
+    exact = losses_of(model, demo_refer_inputs())
+    with torch.autocast('cpu', torch.bfloat16):
+        mixed = losses_of(model, demo_refer_inputs())
+    for name, loss in mixed.items():
+        assert loss.dtype == torch.float32, name
+        torch.testing.assert_close(loss, exact[name], rtol=0.3, atol=0.3)
+    sum(mixed.values()).backward()
+
+
 def test_many_classes():
     model = build_model(num_classes=65)
     losses = losses_of(model, demo_refer_inputs(num_classes=65))
