@@ -1,7 +1,9 @@
 # Fine-tuned from image pre-training (paper Sec. 4.1).
 _base_ = [
-    './_base_/models/referformer_vswin-s.py', './_base_/datasets/ref-ytvos.py',
-    './_base_/schedules/ytvos_6e.py', './_base_/default_runtime.py'
+    './_base_/models/referformer_vswin-s.py',
+    './_base_/datasets/ref-ytvos.py',
+    './_base_/schedules/ytvos_6e.py',
+    './_base_/default_runtime.py',
 ]
 
 load_from = 'checkpoints/referformer_vswin-s_refcoco-pretrain.pth'

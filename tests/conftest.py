@@ -1,6 +1,7 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
 """Options, markers and the state every test starts from."""
 
+import os
 import random
 from pathlib import Path
 
@@ -21,9 +22,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # Small tensors: a team of threads costs more than it gives, most of all
+    # when tests start further processes.
+    if 'OMP_NUM_THREADS' not in os.environ:
+        os.environ['OMP_NUM_THREADS'] = '1'
+        torch.set_num_threads(1)
     # A test may not reach for the network, not even to fail.
-    import os
-
     os.environ.setdefault('HF_HUB_OFFLINE', '1')
     os.environ.setdefault('TOKENIZERS_PARALLELISM', 'false')
     golden_dir = config.getoption('--golden-dir')

@@ -203,6 +203,8 @@ def main(argv: list[str] | None = None) -> None:
             '--frames=8',
             '--height=72',
             '--width=112',
+            '--colours=6',
+            '--shapes=4',
         ],
     )
     folders = {stage: work_dir / stage for stage in CONFIGS}

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from mmengine.dataset import BaseDataset
 
 from referformer.registry import DATASETS
+from referformer.utils.seeding import seed_sample
 
 
 @DATASETS.register_module()
@@ -83,6 +84,16 @@ class BaseReferDataset(BaseDataset):
         self.clip_length = clip_length
         self.expression_from = expression_from
         super().__init__(*args, test_mode=test_mode, **kwargs)
+
+    def __getitem__(self, idx: int) -> dict:
+        """Return a sample whose random numbers depend on its index.
+
+        Args:
+            idx: What the sampler sent; a ``SeededIndex`` carries the seed
+                of the sample, a plain index leaves the generators alone.
+        """
+        seed_sample(idx)
+        return super().__getitem__(idx)
 
     @abstractmethod
     def load_expressions(self) -> list[dict]:

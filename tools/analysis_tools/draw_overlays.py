@@ -27,7 +27,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file')
-    parser.add_argument('--out', type=Path, required=True, help='.mp4 to write')
+    parser.add_argument(
+        '--out', type=Path, required=True, help='.mp4 to write'
+    )
     parser.add_argument('--videos', type=int, default=4, help='rows')
     parser.add_argument(
         '--expressions', type=int, default=3, help='columns: objects a video'

@@ -13,9 +13,10 @@ train_pipeline = [
         transforms=[
             dict(type='LoadReferFrame'),
             dict(type='LoadReferAnnotations'),
-            dict(type='ReferRandomFlip', prob=0.5)
-        ]),
-    dict(type='PackReferInputs')
+            dict(type='ReferRandomFlip', prob=0.5),
+        ],
+    ),
+    dict(type='PackReferInputs'),
 ]
 test_pipeline = [
     dict(type='NormalizeText'),
@@ -24,23 +25,29 @@ test_pipeline = [
         type='TransformBroadcaster',
         transforms=[
             dict(type='LoadReferFrame'),
-            dict(type='LoadReferAnnotations')
-        ]),
-    dict(type='PackReferInputs', test_mode=True)
+            dict(type='LoadReferAnnotations'),
+        ],
+    ),
+    dict(type='PackReferInputs', test_mode=True),
 ]
 
 train_dataloader = dict(
     batch_size=4,
     num_workers=1,
     persistent_workers=True,
-    sampler=dict(type='SeededSampler', shuffle=True),
+    # the objects of a clip side by side: same frames, other words
+    sampler=dict(
+        type='SeededSampler', sampler='ObjectGroupSampler', group_size=4
+    ),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
         ann_file='meta_expressions/train/meta_expressions.json',
         data_prefix=dict(img='train/JPEGImages', mask='train/Annotations'),
         clip_length=4,
-        pipeline=train_pipeline))
+        pipeline=train_pipeline,
+    ),
+)
 test_dataloader = dict(
     batch_size=1,
     num_workers=1,
@@ -51,5 +58,7 @@ test_dataloader = dict(
         ann_file='meta_expressions/valid/meta_expressions.json',
         data_prefix=dict(img='valid/JPEGImages', mask='valid/Annotations'),
         test_mode=True,
-        pipeline=test_pipeline))
+        pipeline=test_pipeline,
+    ),
+)
 test_evaluator = dict(type='ReferVOSMetric')

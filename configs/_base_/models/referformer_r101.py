@@ -4,4 +4,8 @@ model = dict(
     backbone=dict(
         depth=101,
         init_cfg=dict(
-            type='Pretrained', checkpoint='torchvision://resnet101')))
+            type='Pretrained',
+            checkpoint='https://download.pytorch.org/models/resnet101-63fe2227.pth',
+        ),
+    )
+)

@@ -17,6 +17,9 @@ model = dict(
         convert_weights=True,
         init_cfg=dict(
             type='Pretrained',
-            checkpoint='checkpoints/swin_base_patch4_window7_224_22k.pth')),
+            checkpoint='checkpoints/swin_base_patch4_window7_224_22k.pth',
+        ),
+    ),
     neck=dict(in_channels=[256, 512, 1024]),
-    pixel_decoder=dict(in_channels=[128, 256, 256, 256]))
+    pixel_decoder=dict(in_channels=[128, 256, 256, 256]),
+)

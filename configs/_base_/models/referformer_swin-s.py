@@ -17,6 +17,9 @@ model = dict(
         convert_weights=True,
         init_cfg=dict(
             type='Pretrained',
-            checkpoint='checkpoints/swin_small_patch4_window7_224.pth')),
+            checkpoint='checkpoints/swin_small_patch4_window7_224.pth',
+        ),
+    ),
     neck=dict(in_channels=[192, 384, 768]),
-    pixel_decoder=dict(in_channels=[96, 256, 256, 256]))
+    pixel_decoder=dict(in_channels=[96, 256, 256, 256]),
+)

@@ -15,7 +15,8 @@ model = dict(
         frozen_stages=-1,
         norm_cfg=dict(type='BN', requires_grad=True),
         norm_eval=False,
-        style='pytorch'),
+        style='pytorch',
+    ),
     neck=dict(in_channels=[48, 96, 192], out_channels=64),
     positional_encoding=dict(num_feats=32),
     text_encoder=dict(
@@ -31,11 +32,13 @@ model = dict(
             max_position_embeddings=72,
             pad_token_id=1,
             hidden_dropout_prob=0.0,
-            attention_probs_dropout_prob=0.0),
+            attention_probs_dropout_prob=0.0,
+        ),
         tokenizer=dict(type='HashTokenizer', vocab_size=4096, max_length=64),
         embed_dims=64,
         pooling='mean',
-        dropout=0.0),
+        dropout=0.0,
+    ),
     fusion=dict(embed_dims=64, num_heads=4),
     queries=dict(embed_dims=64),
     transformer=dict(
@@ -44,15 +47,19 @@ model = dict(
         num_encoder_layers=2,
         num_decoder_layers=2,
         feedforward_channels=128,
-        dropout=0.0),
+        dropout=0.0,
+    ),
     pixel_decoder=dict(
         in_channels=[24, 64, 64, 64],
         embed_dims=64,
         mask_channels=16,
         num_heads=4,
         feedforward_channels=128,
-        dropout=0.0),
+        dropout=0.0,
+    ),
     head=dict(
         embed_dims=64,
         num_layers=2,
-        mask_head=dict(embed_dims=64, mask_channels=16)))
+        mask_head=dict(embed_dims=64, mask_channels=16),
+    ),
+)

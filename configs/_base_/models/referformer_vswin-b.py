@@ -11,6 +11,9 @@ model = dict(
         with_cp=True,
         init_cfg=dict(
             type='Pretrained',
-            checkpoint='checkpoints/swin_base_patch244_window877_kinetics600_22k.pth')),
+            checkpoint='checkpoints/swin_base_patch244_window877_kinetics600_22k.pth',
+        ),
+    ),
     neck=dict(in_channels=[256, 512, 1024]),
-    pixel_decoder=dict(in_channels=[128, 256, 256, 256]))
+    pixel_decoder=dict(in_channels=[128, 256, 256, 256]),
+)

@@ -11,6 +11,9 @@ model = dict(
         with_cp=True,
         init_cfg=dict(
             type='Pretrained',
-            checkpoint='checkpoints/swin_small_patch244_window877_kinetics400_1k.pth')),
+            checkpoint='checkpoints/swin_small_patch244_window877_kinetics400_1k.pth',
+        ),
+    ),
     neck=dict(in_channels=[192, 384, 768]),
-    pixel_decoder=dict(in_channels=[96, 256, 256, 256]))
+    pixel_decoder=dict(in_channels=[96, 256, 256, 256]),
+)

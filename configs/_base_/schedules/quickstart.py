@@ -2,7 +2,8 @@
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=1e-3, weight_decay=1e-4),
-    clip_grad=dict(max_norm=1.0, norm_type=2))
+    clip_grad=dict(max_norm=1.0, norm_type=2),
+)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, end=100),
     dict(
@@ -12,7 +13,8 @@ param_scheduler = [
         begin=0,
         end=2,
         T_max=2,
-        eta_min=1e-5)
+        eta_min=1e-5,
+    ),
 ]
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=2)
 test_cfg = dict(type='TestLoop')

@@ -9,6 +9,7 @@ param_scheduler = [
         end=10,
         by_epoch=True,
         milestones=[6, 8],
-        gamma=0.1)
+        gamma=0.1,
+    )
 ]
 train_cfg = dict(max_epochs=10)

@@ -8,7 +8,10 @@ optim_wrapper = dict(
             backbone=dict(lr_mult=0.5),
             language_model=dict(lr_mult=0.1),
             reference_points=dict(lr_mult=1.0),
-            sampling_offsets=dict(lr_mult=1.0))))
+            sampling_offsets=dict(lr_mult=1.0),
+        )
+    ),
+)
 param_scheduler = [
     dict(
         type='MultiStepLR',
@@ -16,7 +19,8 @@ param_scheduler = [
         end=6,
         by_epoch=True,
         milestones=[3, 5],
-        gamma=0.1)
+        gamma=0.1,
+    )
 ]
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=6)
 test_cfg = dict(type='TestLoop')

@@ -1,4 +1,5 @@
 """The published ResNet-50 recipe with another fusion of words and pixels."""
+
 _base_ = '../../../configs/referformer_r50_ytvos-scratch.py'
 
 custom_imports = dict(imports=['projects.example_project.dummy'])

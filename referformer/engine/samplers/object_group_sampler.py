@@ -1,0 +1,87 @@
+# Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
+"""Sampler that puts the objects of a video side by side."""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator
+
+import numpy as np
+from mmengine.dataset import BaseDataset
+from mmengine.dist import get_dist_info, sync_random_seed
+from torch.utils.data import Sampler
+
+from referformer.registry import DATA_SAMPLERS
+from referformer.utils.seeding import derive_seed
+
+
+@DATA_SAMPLERS.register_module()
+class ObjectGroupSampler(Sampler):
+    """Draw one expression for each object of a clip, one after another.
+
+    A batch then holds the same frames under different expressions, and the
+    only way to lower its loss is to read them. An epoch visits every (video,
+    start frame) once, each time with other expressions.
+
+    Args:
+        dataset (BaseDataset): Its items have ``video_id``, ``obj_id`` and
+            ``anchor``.
+        group_size (int): Most objects drawn from one clip.
+        shuffle (bool): Whether clips come in random order.
+        seed (int, optional): Seed of the order and of the draws; mmengine
+            hands over the run's.
+
+    Raises:
+        ValueError: If ``group_size`` is not positive.
+    """
+
+    def __init__(
+        self,
+        dataset: BaseDataset,
+        group_size: int = 4,
+        shuffle: bool = True,
+        seed: int | None = None,
+    ) -> None:
+        if group_size < 1:
+            raise ValueError(f'group_size must be positive, got {group_size}')
+        self.rank, self.world_size = get_dist_info()
+        self.group_size = group_size
+        self.shuffle = shuffle
+        self.seed = sync_random_seed() if seed is None else seed
+        self.epoch = 0
+        clips = defaultdict(lambda: defaultdict(list))
+        for index in range(len(dataset)):
+            item = dataset.get_data_info(index)
+            clip = clips[item['video_id'], item['anchor']]
+            clip[item['obj_id']].append(index)
+        # per clip, the items of each object
+        self.clips = [list(objects.values()) for objects in clips.values()]
+        total = sum(min(group_size, len(clip)) for clip in self.clips)
+        self.num_samples = math.ceil(total / self.world_size)
+
+    def __iter__(self) -> Iterator[int]:
+        """Yield the indices of this rank."""
+        rng = np.random.default_rng(derive_seed(self.seed, self.epoch))
+        order = np.arange(len(self.clips))
+        if self.shuffle:
+            rng.shuffle(order)
+        indices = []
+        for position in order:
+            objects = self.clips[position]
+            for k in rng.permutation(len(objects))[: self.group_size]:
+                indices.append(int(rng.choice(objects[k])))
+        # every rank gets as many, in one piece, so that groups stay together
+        indices += indices[: self.num_samples * self.world_size - len(indices)]
+        start = self.rank * self.num_samples
+        return iter(indices[start : start + self.num_samples])
+
+    def __len__(self) -> int:
+        """Return the number of samples of this rank in one epoch."""
+        return self.num_samples
+
+    def set_epoch(self, epoch: int) -> None:
+        """Select the epoch, hence its order and its draws.
+
+        Args:
+            epoch (int): Number of the epoch.
+        """
+        self.epoch = epoch
