@@ -50,8 +50,8 @@ COLOURS = {
     'white': (244, 244, 244),
     'black': (22, 22, 22),
 }
-#: Shapes, told apart by silhouette alone.
-SHAPES = ('circle', 'square', 'triangle', 'star', 'cross', 'ring')
+#: Shapes, told apart by silhouette alone; the most different ones first.
+SHAPES = ('circle', 'triangle', 'cross', 'square', 'star', 'ring')
 #: Size class -> range of the object's area as a fraction of the frame.
 SIZES = {'small': (0.030, 0.042), 'large': (0.085, 0.115)}
 #: Motion -> unit direction (x, y) in image coordinates.
