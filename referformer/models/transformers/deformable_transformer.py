@@ -23,6 +23,26 @@ from referformer.structures import (
     FrameFeatures,
 )
 
+# Frames that one launch of mmcv's CUDA operator takes at most.
+_MAX_FRAMES_PER_LAUNCH = 64
+
+
+def frames_per_launch(num_frames: int) -> int:
+    """Tell how many frames mmcv's CUDA operator should take at a time.
+
+    The operator works through the frames in equal parts and stops with an
+    error where they do not come out even: with its default of 64, a video of
+    70 frames or a batch of 16 clips of five.
+
+    Args:
+        num_frames (int): Frames B, at least 1.
+
+    Returns:
+        int: The largest divisor of B that is not above 64.
+    """
+    largest = min(num_frames, _MAX_FRAMES_PER_LAUNCH)
+    return next(n for n in range(largest, 0, -1) if num_frames % n == 0)
+
 
 class _SelfAttention(MultiheadAttention):
     """Residual self-attention with the call signature of mmcv's layer."""
@@ -211,6 +231,10 @@ class ReferDeformableTransformer(BaseModule):
                 [self._valid_ratio(x.padding_mask) for x in levels], 1
             ),
         }
+        step = frames_per_launch(len(tokens))
+        for module in self.modules():
+            if isinstance(module, MultiScaleDeformableAttention):
+                module.im2col_step = step
         memory = self.encoder(
             query=tokens, query_pos=pos, key_padding_mask=padding, **geometry
         )

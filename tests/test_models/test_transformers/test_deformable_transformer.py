@@ -4,6 +4,9 @@ import torch
 from torch import nn
 
 from referformer.models import ConditionalQueries, ReferDeformableTransformer
+from referformer.models.transformers.deformable_transformer import (
+    frames_per_launch,
+)
 
 from ..helpers import crop, random_frames, randomise
 
@@ -104,3 +107,25 @@ def test_init_weights_keeps_the_ring_of_offsets(parts):
     # head 0 looks right, head 1 left; point k is k + 1 cells away
     assert ring[0, 0].tolist() == [[1, 0], [2, 0]]
     torch.testing.assert_close(ring[1], -ring[0], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ('num_frames', 'expected'),
+    [(1, 1), (5, 5), (36, 36), (64, 64), (70, 35), (80, 40), (67, 1)],
+)
+def test_frames_per_launch(num_frames, expected):
+    assert frames_per_launch(num_frames) == expected
+
+
+def test_launches_divide_the_frames(parts):
+    """What mmcv's CUDA operator demands, which the CPU does not check."""
+    transformer = parts[0]
+    for num_frames in (70, 2):
+        run(parts, levels_of(num_frames), num_frames)
+        steps = [
+            m.im2col_step
+            for m in transformer.modules()
+            if hasattr(m, 'im2col_step')
+        ]
+        assert len(steps) == 4
+        assert all(num_frames % min(num_frames, step) == 0 for step in steps)
