@@ -16,12 +16,37 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
-CONFIGS = {
-    'frames': 'configs/referformer_tiny_synthetic-pretrain.py',
-    'clips': 'configs/referformer_tiny_synthetic.py',
-}
+PRETRAIN = 'configs/referformer_tiny_synthetic-pretrain.py'
+CONFIG = 'configs/referformer_tiny_synthetic.py'
+
+
+class Stage(NamedTuple):
+    """A training of the quickstart; each starts from the one before.
+
+    Attributes:
+        name (str): Name of the step and of its folder.
+        title (str): What the user reads.
+        config (str): Config file.
+        data (str): Synthetic set it learns from.
+    """
+
+    name: str
+    title: str
+    config: str
+    data: str
+
+
+# Easy scenes first: between two objects a single word decides, and within
+# minutes the words for colours, shapes and sizes have a meaning. Among four
+# objects that share them, learning starts many times slower.
+STAGES = (
+    Stage('pairs', 'Train on frames of two objects', PRETRAIN, 'pairs'),
+    Stage('frames', 'Train on frames of up to four', PRETRAIN, 'scenes'),
+    Stage('clips', 'Train on clips', CONFIG, 'scenes'),
+)
 _ITER = re.compile(r'Epoch\(train\)\s+\[(\d+)\]\[\s*(\d+)/(\d+)\]')
 _ETA = re.compile(r'eta: ([\d:, day]+?)\s{2}')
 _LOSS = re.compile(r'\sloss: ([\d.]+)')
@@ -55,9 +80,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--epochs',
         type=int,
-        nargs=2,
-        metavar=('FRAMES', 'CLIPS'),
-        help='epochs on single frames and on clips (default: as configured)',
+        nargs=len(STAGES),
+        metavar=tuple(stage.name.upper() for stage in STAGES),
+        help='epochs of each training (default: as configured)',
     )
     parser.add_argument(
         '--fresh', action='store_true', help='forget an earlier run'
@@ -191,48 +216,52 @@ def main(argv: list[str] | None = None) -> None:
     if args.fresh and work_dir.exists():
         shutil.rmtree(work_dir)
     work_dir.mkdir(parents=True, exist_ok=True)
-    steps = Steps(work_dir, total=6)
-    steps.run(
-        'data',
-        'Draw synthetic referring videos',
-        [
-            'tools/dataset_converters/make_synthetic_rvos.py',
-            str(data_root),
-            f'--train-videos={args.train_videos}',
-            f'--valid-videos={args.valid_videos}',
-            '--frames=8',
-            '--height=72',
-            '--width=112',
-            '--colours=6',
-            '--shapes=4',
-        ],
-    )
-    folders = {stage: work_dir / stage for stage in CONFIGS}
-    root = f'data_root={data_root}/'
-    for k, (stage, title) in enumerate(
-        {
-            'frames': 'Train on single frames, from scratch',
-            'clips': 'Train on clips',
-        }.items()
-    ):
-        options = [f'train_dataloader.dataset.{root}']
+    steps = Steps(work_dir, total=8)
+    # the easy set is only learnt from
+    for name, options in {
+        'pairs': ['--valid-videos=0', '--objects=2'],
+        'scenes': [f'--valid-videos={args.valid_videos}'],
+    }.items():
+        steps.run(
+            f'data_{name}',
+            f'Draw synthetic referring videos: {name}',
+            [
+                'tools/dataset_converters/make_synthetic_rvos.py',
+                str(data_root / name),
+                f'--train-videos={args.train_videos}',
+                *options,
+                '--frames=8',
+                '--height=72',
+                '--width=112',
+                '--colours=6',
+                '--shapes=4',
+            ],
+        )
+    previous = None
+    for k, stage in enumerate(STAGES):
+        folder = work_dir / stage.name
+        options = [
+            f'train_dataloader.dataset.data_root={data_root / stage.data}/'
+        ]
         if args.epochs:
             options.append(f'train_cfg.max_epochs={args.epochs[k]}')
-        if stage == 'clips':
-            options.append(f'load_from={last_checkpoint(folders["frames"])}')
+        if previous is not None:
+            options.append(f'load_from={last_checkpoint(previous)}')
         steps.run(
-            stage,
-            title,
+            stage.name,
+            stage.title,
             [
                 'tools/train.py',
-                CONFIGS[stage],
-                f'--work-dir={folders[stage]}',
+                stage.config,
+                f'--work-dir={folder}',
                 '--resume',
                 '--cfg-options',
                 *options,
             ],
         )
-    checkpoint = last_checkpoint(folders['clips'])
+        previous = folder
+    root = f'test_dataloader.dataset.data_root={data_root / "scenes"}/'
+    checkpoint = last_checkpoint(previous)
     scores = {}
     for source, title in {
         'self': 'Score unseen videos',
@@ -244,12 +273,12 @@ def main(argv: list[str] | None = None) -> None:
             title,
             [
                 'tools/test.py',
-                CONFIGS['clips'],
+                CONFIG,
                 str(checkpoint),
                 f'--work-dir={work_dir / "test"}',
                 f'--out={out}',
                 '--cfg-options',
-                f'test_dataloader.dataset.{root}',
+                root,
                 f'test_dataloader.dataset.expression_from={source}',
             ],
         )
@@ -260,11 +289,11 @@ def main(argv: list[str] | None = None) -> None:
         'Draw the result',
         [
             'tools/analysis_tools/draw_overlays.py',
-            CONFIGS['clips'],
+            CONFIG,
             str(checkpoint),
             f'--out={overlay}',
             '--cfg-options',
-            f'test_dataloader.dataset.{root}',
+            root,
         ],
     )
     report = {

@@ -121,6 +121,8 @@ class SyntheticParams:
         seed: Seed of all random streams, not negative.
         colours: How many colours appear: the first ones of :data:`COLOURS`.
         shapes: How many shapes appear: the first ones of :data:`SHAPES`.
+        objects: Most objects in a video, 2 to 4. With 2, the objects differ
+            in one attribute or little more: an easy set to begin with.
 
     Raises:
         ValueError: If a value is out of its range.
@@ -134,6 +136,7 @@ class SyntheticParams:
     seed: int = 0
     colours: int = len(COLOURS)
     shapes: int = len(SHAPES)
+    objects: int = 4
 
     def __post_init__(self) -> None:
         limits = {
@@ -145,6 +148,7 @@ class SyntheticParams:
             'seed': 0,
             'colours': 2,
             'shapes': 2,
+            'objects': 2,
         }
         for name, least in limits.items():
             value = getattr(self, name)
@@ -155,11 +159,12 @@ class SyntheticParams:
         for name, most in (
             ('colours', len(COLOURS)),
             ('shapes', len(SHAPES)),
+            ('objects', 4),
         ):
             value = getattr(self, name)
             if value > most:
                 raise ValueError(
-                    f'{name} is {value}; there are {most} of them.'
+                    f'{name} is {value}; it must be at most {most}.'
                 )
 
     def videos(self, split: str) -> int:
@@ -283,7 +288,9 @@ def _draw_cast(
     first, second = planes[int(rng.choice(len(planes), p=odds))]
     a, b = _two(rng, values[first]), _two(rng, values[second])
 
-    count = int(rng.choice([2, 3, 4], p=[0.15, 0.25, 0.6]))
+    counts, shares = [2, 3, 4], np.array([0.15, 0.25, 0.6])
+    shares = shares * (np.array(counts) <= params.objects)
+    count = int(rng.choice(counts, p=shares / shares.sum()))
     # The three-object video drops the corner opposite to the middle one.
     corners = [(0, 0), (0, 1), (1, 0), (1, 1)]
     if count == 3:

@@ -39,6 +39,12 @@ def parse_args() -> argparse.Namespace:
         default=default.shapes,
         help='how many shapes appear; fewer are easier to learn',
     )
+    parser.add_argument(
+        '--objects',
+        type=int,
+        default=default.objects,
+        help='most objects in a video, 2 to 4; pairs are easier to learn',
+    )
     return parser.parse_args()
 
 

@@ -2,7 +2,7 @@
 # tools/dataset_converters/make_synthetic_rvos.py. Frames are used as they
 # are: no resize, and no change of colour, which the expressions name.
 dataset_type = 'RefYouTubeVOSDataset'
-data_root = 'data/quickstart/'
+data_root = 'data/quickstart/scenes/'
 
 train_pipeline = [
     dict(type='NormalizeText'),

@@ -1,5 +1,5 @@
 # The published model, shrunk until it trains from scratch on two CPU cores:
-# narrow ResNet-18 with batch statistics, 64 channels, two layers, a one-layer
+# narrow ResNet-18 with batch statistics, 64 channels, few layers, a one-layer
 # text encoder over hashed words.
 _base_ = './referformer_r50.py'
 
@@ -40,12 +40,13 @@ model = dict(
         dropout=0.0,
     ),
     fusion=dict(embed_dims=64, num_heads=4),
-    queries=dict(embed_dims=64),
+    # one query: it has to listen, there is no other to be chosen instead
+    queries=dict(num_queries=1, embed_dims=64),
     transformer=dict(
         embed_dims=64,
         num_heads=4,
         num_encoder_layers=2,
-        num_decoder_layers=2,
+        num_decoder_layers=3,
         feedforward_channels=128,
         dropout=0.0,
     ),
@@ -59,7 +60,7 @@ model = dict(
     ),
     head=dict(
         embed_dims=64,
-        num_layers=2,
+        num_layers=3,
         mask_head=dict(embed_dims=64, mask_channels=16),
     ),
 )
