@@ -223,6 +223,11 @@ def from_published(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
         for name in [n for n in out if n.endswith('.running_var')]:
             counter = name.replace('running_var', 'num_batches_tracked')
             out[counter] = torch.zeros((), dtype=torch.long)
+    if kind == 'swin':
+        # mmdet stores the window indices with the weights, like the authors
+        for name in [n for n in out if n.endswith('position_bias_table')]:
+            index = name.replace('bias_table', 'index')
+            out[index] = _relative_position_index(out[name])
     return out
 
 

@@ -53,9 +53,15 @@ def test_back_and_there(kind):
 def test_result_loads_strictly(kind):
     model = MODELS.build(tiny_model_cfg(kind))
     weights = from_published(to_published(tiny_weights(kind)))
-    missing, unexpected = model.load_state_dict(weights, strict=False)
-    assert not unexpected
-    assert all(name.endswith('relative_position_index') for name in missing)
+    buffers = {
+        name: value.clone()
+        for name, value in model.state_dict().items()
+        if name.endswith('relative_position_index')
+    }
+    assert bool(buffers) == (kind == 'swin')
+    model.load_state_dict(weights, strict=True)
+    for name, value in buffers.items():
+        assert torch.equal(weights[name], value), name
 
 
 def test_no_two_names_become_one(kind):

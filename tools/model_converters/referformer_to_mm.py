@@ -48,6 +48,8 @@ def convert(src: Path, dst: Path, reverse: bool = False) -> int:
         CheckpointError: If ``src`` is unreadable or unsafe.
         KeyError: Naming every parameter without a place, or the missing
             top-level entry.
+        ValueError: If no known backbone is among the parameters.
+        OSError: If ``src`` is missing or ``dst`` cannot be written.
     """
     import torch
 
@@ -65,16 +67,20 @@ def convert(src: Path, dst: Path, reverse: bool = False) -> int:
         ('state_dict', to_published) if reverse else ('model', from_published)
     )
     if entry not in checkpoint:
+        other = 'model' if reverse else 'state_dict'
+        hint = ''
+        if other in checkpoint:
+            action = 'leave out' if reverse else 'add'
+            hint = f'; to convert the other way, {action} --reverse'
+        owner = 'this package' if reverse else "the authors' code"
         raise KeyError(
-            f'{src} has no entry {entry!r} (it has {sorted(checkpoint)}): '
-            + (
-                'it is not a checkpoint of this package'
-                if reverse
-                else "it is not one of the authors' checkpoints; to convert "
-                'the other way, add --reverse'
-            )
+            f'{src} is not a checkpoint of {owner}: it has no entry '
+            f'{entry!r} but {sorted(checkpoint)}{hint}'
         )
-    state_dict = convert_dict(checkpoint[entry])
+    try:
+        state_dict = convert_dict(checkpoint[entry])
+    except (KeyError, ValueError) as error:
+        raise type(error)(f'{src}: {error.args[0]}') from error
     content = (
         {'model': state_dict}
         if reverse
@@ -96,9 +102,10 @@ def main(argv: list[str] | None = None) -> None:
 
     try:
         count = convert(args.src, args.dst, args.reverse)
-    except (CheckpointError, KeyError, ValueError, OSError) as error:
-        message = error.args[0] if error.args else error
-        raise SystemExit(f'referformer_to_mm: {args.src}: {message}') from None
+    except KeyError as error:  # its str() is quoted
+        raise SystemExit(f'referformer_to_mm: {error.args[0]}') from None
+    except (CheckpointError, ValueError, OSError) as error:
+        raise SystemExit(f'referformer_to_mm: {error}') from None
     print(f'{args.dst}: {count} tensors')
 
 
