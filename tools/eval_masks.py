@@ -158,7 +158,7 @@ def run_chunks(chunks: list[Chunk], jobs: int) -> Iterator[ChunkResult]:
             ) from None
         finally:
             # After an error the rest is pointless; do not sit through it.
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(cancel_futures=True)
 
 
 def score_video(video: str, results: list[ChunkResult], protocol: str) -> Any:

@@ -75,10 +75,13 @@ MOTION_PHRASES = {
 GENERIC_NOUNS = ('object', 'thing')
 #: Attribute names in the order in which they are tried.
 ATTRIBUTES = ('colour', 'shape', 'size', 'motion')
+#: How often the two objects of a pair (``objects=2``) differ in an attribute:
+#: the more often, the harder it is to learn.
+PAIR_ODDS = {'colour': 0.1, 'shape': 0.55, 'size': 0.3, 'motion': 0.05}
 #: Every word an expression can contain.
 VOCABULARY = tuple(
     sorted(
-        {'the', 'a', 'that', 'which', 'is', 'and', 'in', 'colour'}
+        {'the', 'a', 'an', 'that', 'which', 'is', 'and', 'in', 'colour'}
         | set(COLOURS)
         | set(SHAPES)
         | set(SIZES)
@@ -121,8 +124,8 @@ class SyntheticParams:
         seed: Seed of all random streams, not negative.
         colours: How many colours appear: the first ones of :data:`COLOURS`.
         shapes: How many shapes appear: the first ones of :data:`SHAPES`.
-        objects: Most objects in a video, 2 to 4. With 2, the objects differ
-            in one attribute or little more: an easy set to begin with.
+        objects: Most objects in a video, 2 to 4. With 2, every video shows a
+            pair that differs in one attribute: an easy set to begin with.
 
     Raises:
         ValueError: If a value is out of its range.
@@ -251,6 +254,25 @@ def _one(rng: np.random.Generator, values: Sequence[str]) -> str:
     return str(rng.choice(list(values)))
 
 
+def _draw_pair(
+    rng: np.random.Generator, values: dict[str, tuple[str, ...]]
+) -> list[dict[str, str]]:
+    """Draw two objects that differ in one attribute.
+
+    Args:
+        rng: Random stream of the video.
+        values: The values of each attribute.
+
+    Returns:
+        Two dicts of attributes.
+    """
+    names = [name for name in ATTRIBUTES if len(values[name]) > 1]
+    odds = np.array([PAIR_ODDS[name] for name in names])
+    name = str(rng.choice(names, p=odds / odds.sum()))
+    shared = {key: _one(rng, values[key]) for key in ATTRIBUTES}
+    return [{**shared, name: value} for value in _two(rng, values[name])]
+
+
 def _draw_cast(
     rng: np.random.Generator, params: SyntheticParams
 ) -> list[dict[str, str]]:
@@ -279,6 +301,8 @@ def _draw_cast(
         'size': tuple(SIZES),
         'motion': tuple(MOTIONS) if with_motion else ('still',),
     }
+    if params.objects == 2:
+        return _draw_pair(rng, values)
     planes = [('colour', 'shape'), ('colour', 'size'), ('shape', 'size')]
     odds = [0.48, 0.17, 0.17]
     if with_motion:
@@ -693,6 +717,8 @@ def _say(rng: np.random.Generator, mentioned: dict[str, str]) -> str:
         behind = _one(rng, candidates) if candidates else None
     front = [word for word in (size, colour) if word and word != behind]
     words = [article, *front, noun]
+    if article == 'a' and words[1][0] in 'aeiou':
+        words[0] = 'an'
     link = 'that' if rng.random() < 0.6 else 'which'
     if behind is not None:
         if behind == colour and rng.random() < 0.3:

@@ -102,7 +102,9 @@ def test_two_processes_score_as_one(trained):
 
     scores = json.loads((trained / 'new' / 'one.json').read_text())
     assert scores['toy/number'] == 7
-    assert json.loads((trained / 'new' / 'two.json').read_text()) == scores
+    # float32 sums depend on how many threads a process has
+    both = json.loads((trained / 'new' / 'two.json').read_text())
+    assert both == pytest.approx(scores, rel=1e-6)
     # Printed too, and once.
     assert one.stdout.count('"toy/number": 7') == 1
     assert two.stdout.count('"toy/number": 7') == 1
