@@ -277,3 +277,32 @@ def test_command_line(tmp_path, monkeypatch):
     with pytest.raises(SystemExit, match='another synthetic set') as error:
         runpy.run_path(str(tool), run_name='__main__')
     assert '\n' not in str(error.value)
+
+
+def test_pairs_differ_in_one_attribute():
+    params = SyntheticParams(
+        height=48, width=80, objects=2, colours=3, shapes=2
+    )
+    differing = set()
+    for index in range(40):
+        first, second = (
+            obj.attributes
+            for obj in render_video(params, 'train', index).objects
+        )
+        differing.add(
+            tuple(name for name in first if first[name] != second[name])
+        )
+        for attributes in (first, second):
+            assert attributes['colour'] in list(synthetic.COLOURS)[:3]
+            assert attributes['shape'] in synthetic.SHAPES[:2]
+    assert {('shape',), ('size',), ('colour',)} <= differing
+    assert all(len(names) == 1 for names in differing)
+
+
+@pytest.mark.parametrize(
+    'wrong', [{'objects': 5}, {'objects': 1}, {'colours': 99}, {'shapes': 1}]
+)
+def test_choices_out_of_range_are_refused(wrong):
+    name = next(iter(wrong))
+    with pytest.raises(ValueError, match=f'{name} is {wrong[name]}; it must'):
+        SyntheticParams(**wrong)

@@ -134,6 +134,24 @@ def test_two_processes_train_and_resume(tmp_path):
     assert max(RecordLossHook.read(losses)) == 8
 
 
+def test_resume_begins_from_the_configured_weights(trained, tmp_path):
+    """``--resume`` with nothing to resume is the start of a fine-tuning."""
+    import torch
+
+    weights = trained / 'work' / 'epoch_3.pth'
+    options = [
+        *('--work-dir', str(tmp_path / 'new'), '--resume', '--cfg-options'),
+        *(f"load_from='{weights}'", 'optim_wrapper.optimizer.lr=0.0'),
+        *('train_cfg.max_epochs=1', f'experiment_name={tmp_path}'),
+    ]
+    script('train').main([str(trained / 'toy.py'), *options])
+    before, after = (
+        torch.load(path, weights_only=False)['state_dict']['net.0.weight']
+        for path in (weights, tmp_path / 'new' / 'epoch_1.pth')
+    )
+    assert torch.equal(before, after)
+
+
 @pytest.mark.parametrize(
     ('options', 'reason'),
     [
@@ -169,6 +187,9 @@ def test_overrides_are_typed():
     args = script('train').parse_args(['x.py', *options])
     assert args.cfg_options == {'a.b': 1e-4, 'c': (1, 2), 'd': None}
     assert args.resume is None
+    options = ['--cfg-options', "a='/my data, new/'", 'b="[1,2]"', "c='1'"]
+    args = script('train').parse_args(['x.py', *options])
+    assert args.cfg_options == {'a': '/my data, new/', 'b': [1, 2], 'c': '1'}
     assert script('train').parse_args(['x.py', '--resume']).resume == 'auto'
 
 
