@@ -47,7 +47,9 @@ def parse_overrides(
     """Turn ``KEY=VALUE`` arguments into settings.
 
     Values are read by mmengine's own rules, so that lists, tuples, numbers
-    and ``None`` mean here what they mean in its other tools.
+    and ``None`` mean here what they mean in its other tools. Those rules drop
+    spaces and split at commas, so a path may be put in quotes of its own:
+    ``"data_root='/my data/'"`` is taken as it is.
 
     Args:
         parser (argparse.ArgumentParser): Reports a malformed pair.
@@ -65,4 +67,13 @@ def parse_overrides(
 
     helper = argparse.ArgumentParser(add_help=False)
     helper.add_argument('--set', nargs='+', action=DictAction)
-    return helper.parse_args(['--set', *pairs]).set
+    overrides = helper.parse_args(['--set', *pairs]).set
+    for pair in pairs:
+        key, value = pair.split('=', 1)
+        quote = value[:1]
+        if quote in ('"', "'") and value.endswith(quote) and len(value) > 1:
+            text = value[1:-1]
+            # quoted lists are common on other shells
+            if not text.startswith(('[', '(')):
+                overrides[key] = text
+    return overrides

@@ -43,7 +43,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         const='auto',
         metavar='CHECKPOINT',
         help='continue an interrupted training: from this checkpoint, or '
-        'from the latest one in the work directory',
+        'from the latest one in the work directory, if there is any',
     )
     add_common_options(parser)
     args = parser.parse_args(argv)
@@ -59,6 +59,8 @@ def main(argv: list[str] | None = None) -> None:
         argv (list[str], optional): Arguments. Defaults to None: sys.argv.
     """
     args = parse_args(argv)
+
+    from pathlib import Path
 
     import torch
     from mmengine.runner import Runner
@@ -81,12 +83,17 @@ def main(argv: list[str] | None = None) -> None:
                 f'{args.config} does not set.'
             )
         cfg.auto_scale_lr.enable = True
-    if args.resume is not None:
+    if args.resume == 'auto':
+        # With nothing to continue, the config's load_from stays.
+        cfg.resume = Path(cfg.work_dir, 'last_checkpoint').is_file()
+        if cfg.resume:
+            cfg.load_from = None
+    elif args.resume is not None:
         cfg.resume = True
-        cfg.load_from = None if args.resume == 'auto' else args.resume
+        cfg.load_from = args.resume
+    if cfg.get('resume') and 'check_weights' in cfg.get('default_hooks', {}):
         # A resumed model must be the same one, weight by weight.
-        if 'check_weights' in cfg.get('default_hooks', {}):
-            cfg.default_hooks.check_weights.strict = True
+        cfg.default_hooks.check_weights.strict = True
     prepare_processes(cfg)
     Runner.from_cfg(cfg).train()
 
