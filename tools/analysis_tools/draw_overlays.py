@@ -32,7 +32,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument('--videos', type=int, default=4, help='rows')
     parser.add_argument(
-        '--expressions', type=int, default=3, help='columns: objects a video'
+        '--expressions',
+        type=int,
+        default=3,
+        help='columns: most objects of a video',
     )
     parser.add_argument(
         '--scale', type=int, default=3, help='how many times to enlarge'
@@ -40,6 +43,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--fps', type=float, default=4.0)
     add_common_options(parser)
     args = parser.parse_args(argv)
+    for name in ('videos', 'expressions', 'scale'):
+        if getattr(args, name) < 1:
+            parser.error(f'--{name} must be at least 1')
     args.cfg_options = parse_overrides(parser, args.cfg_options)
     return args
 
@@ -52,19 +58,22 @@ def choose_clips(
     Args:
         items (list[dict]): Items of the dataset, in order.
         videos (int): Rows wanted.
-        expressions (int): Columns wanted.
+        expressions (int): Columns wanted; there are fewer where no video
+            has as many objects.
 
     Returns:
-        list[list[int]]: Indices of items, a row per video.
+        list[list[int]]: Indices of items, rows of equal length, a row per
+        video.
     """
     rows: dict[str, dict[str, int]] = {}
     for index, item in enumerate(items):
         row = rows.setdefault(item['video_id'], {})
         row.setdefault(item['obj_id'] or item['exp_id'], index)
+    columns = min(expressions, max(map(len, rows.values()), default=0))
     full = [
-        list(row.values())[:expressions]
+        list(row.values())[:columns]
         for row in rows.values()
-        if len(row) >= expressions
+        if len(row) >= columns
     ]
     step = max(1, len(full) // videos)
     return full[::step][:videos]
@@ -84,25 +93,26 @@ def main(argv: list[str] | None = None) -> None:
     import torch
     from mmengine.dataset import pseudo_collate
     from mmengine.registry import init_default_scope
-    from mmengine.runner import load_checkpoint
 
     from referformer.registry import DATASETS, MODELS, VISUALIZERS
+    from referformer.utils.checkpoint import (
+        load_checkpoint_safely,
+        require_matching_weights,
+        state_dict_of,
+    )
     from referformer.utils.launch import load_config
     from referformer.visualization.video_writer import write_image, write_video
 
     cfg = load_config(args.config, args.cfg_options, args.work_dir, 'none')
     init_default_scope(cfg.default_scope)
     model = MODELS.build(cfg.model).eval()
-    load_checkpoint(model, args.checkpoint, map_location='cpu', strict=True)
+    checkpoint = load_checkpoint_safely(args.checkpoint)
+    require_matching_weights(model, checkpoint, source=args.checkpoint)
+    model.load_state_dict(state_dict_of(checkpoint))
     dataset = DATASETS.build(cfg.test_dataloader.dataset)
     visualizer = VISUALIZERS.build(dict(cfg.visualizer, vis_backends=None))
     items = [dataset.get_data_info(i) for i in range(len(dataset))]
     chosen = choose_clips(items, args.videos, args.expressions)
-    if not chosen:
-        raise SystemExit(
-            f'{args.config}: no test video has {args.expressions} objects; '
-            'use a smaller --expressions'
-        )
     rows = []
     for indices in chosen:
         row = []

@@ -1,0 +1,311 @@
+# Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
+"""The quickstart: with its commands replaced, and (slow) as it is."""
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from .test_train import ENV, ROOT, script
+
+SCORES = {'self': 60.0, 'other_object': 5.0}
+TRAIN_LINE = (
+    '11/21 05:36:02 - mmengine - INFO - Epoch(train) [1][ 50/210]  '
+    'lr: 1.1989e-04  eta: {}  time: 0.5602  data_time: 0.0351  '
+    'grad_norm: 25.6080  loss: 12.3456  d0.loss_cls: 1.0000'
+)
+
+
+@pytest.fixture(scope='module')
+def quickstart():
+    return script('quickstart')
+
+
+@pytest.fixture(scope='module')
+def stages(quickstart):
+    """Names of the trainings, in order."""
+    return [stage.name for stage in quickstart.STAGES]
+
+
+@pytest.fixture(scope='module')
+def num_steps(quickstart):
+    """Data sets, trainings, two scores and the picture."""
+    return len(quickstart.DATA_SETS) + len(quickstart.STAGES) + 3
+
+
+@pytest.fixture
+def calls(quickstart, monkeypatch):
+    """Commands that were called; each leaves the files it would."""
+    made = []
+
+    def call(steps, command, log):
+        made.append(command)
+        log.write_text('one line\n')
+        options = dict(
+            x.removeprefix('--').split('=', 1)
+            for x in command
+            if x.startswith('--') and '=' in x
+        )
+        match Path(command[0]).stem:
+            case 'make_synthetic_rvos':
+                data = Path(command[1])
+                data.mkdir(parents=True, exist_ok=True)
+                (data / 'synthetic.json').touch()
+            case 'train':
+                folder = Path(options['work-dir'])
+                folder.mkdir(exist_ok=True)
+                (folder / 'epoch_1.pth').touch()
+                (folder / 'last_checkpoint').write_text(
+                    f'{folder}/epoch_1.pth'
+                )
+            case 'test':
+                source = command[-1].split('=')[1]
+                scores = dict.fromkeys(
+                    ('refer/J&F', 'refer/J', 'refer/F'), SCORES[source]
+                )
+                Path(options['out']).write_text(json.dumps(scores))
+            case 'draw_overlays':
+                Path(options['out']).touch()
+        return 0
+
+    monkeypatch.setattr(quickstart.Steps, '_call', call)
+    return made
+
+
+@pytest.fixture
+def run(quickstart, tmp_path):
+    """Call the quickstart in a folder whose name holds a space."""
+
+    def call(*options):
+        quickstart.main(
+            [
+                f'--work-dir={tmp_path / "my run"}',
+                f'--data-root={tmp_path / "data"}',
+                *options,
+            ]
+        )
+        return json.loads((tmp_path / 'my run' / 'report.json').read_text())
+
+    return call
+
+
+def test_report(run, calls, num_steps, capsys, tmp_path):
+    report = run()
+    assert report['J&F'] == report['J'] == report['F'] == SCORES['self']
+    assert report['J&F_wrong_expression'] == SCORES['other_object']
+    assert report['seconds'] >= 0
+    assert len(report['seconds_by_step']) == len(calls) == num_steps
+    out = capsys.readouterr().out
+    assert 'J&F 60.0 on 50 unseen videos' in out
+    assert '5.0 when it is told about another object' in out
+    assert out.rstrip().endswith(str(tmp_path / 'my run' / 'overlay.png'))
+
+
+def test_stages_follow_each_other(run, calls, stages, tmp_path):
+    epochs = range(1, len(stages) + 1)
+    run('--epochs', *map(str, epochs))
+    trainings = [c for c in calls if c[0] == 'tools/train.py']
+    assert len(trainings) == len(stages)
+    assert all((ROOT / command[1]).is_file() for command in trainings)
+    folder = tmp_path / 'my run'
+    assert not any('load_from' in x for x in trainings[0])
+    for k, previous in enumerate(stages[:-1], start=1):
+        weights = f"load_from='{folder / previous / 'epoch_1.pth'}'"
+        assert weights in trainings[k]
+    for k, command in zip(epochs, trainings, strict=True):
+        assert f'train_cfg.max_epochs={k}' in command
+        assert '--resume' in command
+    # the options are read as they were meant, the space included
+    overrides = script('train').parse_args(trainings[1][1:]).cfg_options
+    assert overrides['load_from'] == str(folder / stages[0] / 'epoch_1.pth')
+
+
+def test_nothing_is_repeated(run, calls, num_steps, capsys):
+    first = run()
+    calls.clear()
+    capsys.readouterr()
+    assert run() == first
+    assert calls == []
+    assert capsys.readouterr().out.count('done before') == num_steps
+
+
+def test_what_was_deleted_is_made_again(run, calls, tmp_path):
+    run()
+    calls.clear()
+    (tmp_path / 'my run' / 'overlay.mp4').unlink()
+    run()
+    assert [c[0] for c in calls] == ['tools/analysis_tools/draw_overlays.py']
+
+
+@pytest.mark.parametrize('name', ['--train-videos', '--epochs'])
+def test_other_options_are_not_mixed_with_an_earlier_run(
+    run, calls, stages, num_steps, name
+):
+    options = [name, *'1' * (len(stages) if name == '--epochs' else 1)]
+    run()
+    calls.clear()
+    with pytest.raises(SystemExit, match='Start over with --fresh'):
+        run(*options)
+    assert name == '--epochs' or calls == []
+    assert not any('test.py' in c[0] for c in calls)
+    calls.clear()
+    run(*options, '--fresh')
+    assert len(calls) == num_steps
+
+
+def test_fresh_deletes_nothing_else(quickstart, calls, run, tmp_path):
+    run()
+    ours, others = quickstart.DATA_SETS
+    folder = tmp_path / 'my run'
+    mine = [folder / 'notes.txt', tmp_path / 'data' / 'mine' / 'a.jpg']
+    for path in mine:
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    (tmp_path / 'data' / ours / 'synthetic.json').unlink()
+    (tmp_path / 'data' / ours / 'photo.jpg').touch()
+    quickstart.forget(folder, tmp_path / 'data')
+    assert [path.name for path in folder.iterdir()] == ['notes.txt']
+    assert all(path.exists() for path in mine)
+    assert sorted(p.name for p in (tmp_path / 'data').iterdir()) == [
+        'mine',
+        ours,
+    ]
+    assert others not in ('mine', ours)
+
+
+@pytest.mark.parametrize('name', ['--valid-videos', '--epochs'])
+def test_there_must_be_something_to_do(run, stages, name, capsys):
+    with pytest.raises(SystemExit, match='2'):
+        run(name, *'0' * (len(stages) if name == '--epochs' else 1))
+    assert 'invalid positive value' in capsys.readouterr().err
+
+
+# -- a step -------------------------------------------------------------------
+
+
+def test_a_failed_step_names_its_log(quickstart, tmp_path, capsys):
+    command = ['-c', 'import sys; print("the reason"); sys.exit(3)']
+    steps = quickstart.Steps(tmp_path, total=2)
+    with pytest.raises(SystemExit) as stopped:
+        steps.run('bad', 'Do something', command, tmp_path)
+    message = str(stopped.value)
+    assert 'the reason' in message
+    assert 'Do something failed with status 3' in message
+    assert str(tmp_path / 'bad.log') in message
+    # tried again next time, and its time is not forgotten
+    steps = quickstart.Steps(tmp_path, total=2)
+    assert steps.seconds['bad'] >= 0
+    with pytest.raises(SystemExit, match='failed with status 3'):
+        steps.run('bad', 'Do something', command, tmp_path)
+    assert (tmp_path / 'bad.log').read_text() == 'the reason\n' * 2
+    assert '[1/2] Do something' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_step_is_stopped(tmp_path, number):
+    """A signal to the quickstart alone ends the command that it runs."""
+    code = f"""
+import signal, sys
+sys.path.insert(0, {str(ROOT / 'tools')!r})
+from pathlib import Path
+import quickstart
+signal.signal(signal.SIGTERM, signal.default_int_handler)
+folder = Path({str(tmp_path)!r})
+wait = 'import os, time; print(os.getpid(), flush=True); time.sleep(60)'
+steps = quickstart.Steps(folder, total=1)
+steps.run('wait', 'Wait', ['-c', wait], folder)
+"""
+    process = subprocess.Popen(
+        [sys.executable, '-c', code],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        env=ENV,
+    )
+    log = tmp_path / 'wait.log'
+    deadline = time.monotonic() + 60
+    while not (log.exists() and log.read_text()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(number)
+    message = process.communicate(timeout=30)[1]
+    assert process.returncode == 1
+    assert 'The same command goes on from here' in message
+    assert 'Traceback' not in message
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(log.read_text()), 0)
+    record = json.loads((tmp_path / 'steps.json').read_text())
+    assert record['wait']['done'] is False
+    assert record['wait']['seconds'] > 0
+
+
+@pytest.mark.parametrize(
+    'eta', ['0:01:02', '1 day, 2:03:04', '3 days, 0:00:00']
+)
+def test_progress_of_training(quickstart, eta):
+    assert quickstart.progress_of(TRAIN_LINE.format(eta)) == (
+        f'epoch 1  step 50/210  loss 12.3456  time left {eta}'
+    )
+
+
+def test_progress_of_other_lines(quickstart):
+    line = (
+        '11/21 05:36:02 - mmengine - INFO - Epoch(test) [ 50/150]    '
+        'eta: 0:00:12  time: 0.0284  data_time: 0.0033  \n'
+    )
+    assert quickstart.progress_of(line) == 'clip 50/150  time left 0:00:12'
+    line = TRAIN_LINE.replace('12.3456', 'nan').format('0:00:00')
+    assert 'loss nan' in quickstart.progress_of(line)
+    assert quickstart.progress_of('Saving checkpoint at 1 epochs') is None
+
+
+def test_a_training_without_checkpoint_is_told(quickstart, tmp_path):
+    with pytest.raises(SystemExit, match='holds no checkpoint'):
+        quickstart.last_checkpoint(tmp_path)
+
+
+# -- all of it ----------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_quickstart(stages, num_steps, tmp_path):
+    """A minute: every step as a newcomer sees it, then once more."""
+    command = [
+        sys.executable,
+        'tools/quickstart.py',
+        '--train-videos=6',
+        '--valid-videos=3',
+        *('--epochs', *'1' * len(stages)),
+        f'--work-dir={tmp_path / "my run"}',
+        f'--data-root={tmp_path / "my data"}',
+    ]
+    outputs = [
+        subprocess.run(
+            command,
+            cwd=ROOT,
+            env=ENV,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for _ in range(2)
+    ]
+    assert 'done before' not in outputs[0]
+    assert 'epoch 1  step ' in outputs[0]
+    assert outputs[1].count('done before') == num_steps
+    folder = tmp_path / 'my run'
+    report = json.loads((folder / 'report.json').read_text())
+    for key in ('J&F', 'J', 'F', 'J&F_wrong_expression'):
+        assert 0 <= report[key] <= 100
+    assert report['seconds'] > 1
+    for previous, stage in itertools.pairwise(stages):
+        log = (folder / f'{stage}.log').read_text()
+        assert f'Load checkpoint from {folder / previous}/' in log
+    for name in ('overlay.mp4', 'overlay.png'):
+        assert (folder / name).stat().st_size > 1000
