@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
-PRETRAIN = 'configs/referformer_tiny_synthetic-pretrain.py'
-CONFIG = 'configs/referformer_tiny_synthetic.py'
+CONFIGS = 'configs/referformer_tiny_synthetic'
+CONFIG = f'{CONFIGS}.py'
 
 
 class Stage(NamedTuple):
@@ -45,8 +45,18 @@ class Stage(NamedTuple):
 # minutes the words for colours, shapes and sizes have a meaning. Among four
 # objects that share them, learning starts many times slower.
 STAGES = (
-    Stage('pairs', 'Train on frames of two objects', PRETRAIN, 'pairs'),
-    Stage('frames', 'Train on frames of up to four', PRETRAIN, 'scenes'),
+    Stage(
+        'pairs',
+        'Train on frames of two objects',
+        f'{CONFIGS}-pairs.py',
+        'pairs',
+    ),
+    Stage(
+        'frames',
+        'Train on frames of up to four',
+        f'{CONFIGS}-frames.py',
+        'scenes',
+    ),
     Stage('clips', 'Train on clips', CONFIG, 'scenes'),
 )
 DATA_SETS = ('pairs', 'scenes')

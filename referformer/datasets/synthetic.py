@@ -304,15 +304,15 @@ def _draw_cast(
     if params.objects == 2:
         return _draw_pair(rng, values)
     planes = [('colour', 'shape'), ('colour', 'size'), ('shape', 'size')]
-    odds = [0.48, 0.17, 0.17]
+    odds = [0.46, 0.22, 0.16]
     if with_motion:
         planes += [('colour', 'motion'), ('shape', 'motion')]
-        odds += [0.09, 0.09]
+        odds += [0.08, 0.08]
     odds = np.asarray(odds) / sum(odds)
     first, second = planes[int(rng.choice(len(planes), p=odds))]
     a, b = _two(rng, values[first]), _two(rng, values[second])
 
-    counts, shares = [2, 3, 4], np.array([0.15, 0.25, 0.6])
+    counts, shares = [2, 3, 4], np.array([0.2, 0.3, 0.5])
     shares = shares * (np.array(counts) <= params.objects)
     count = int(rng.choice(counts, p=shares / shares.sum()))
     # The three-object video drops the corner opposite to the middle one.

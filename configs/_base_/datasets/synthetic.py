@@ -37,14 +37,17 @@ train_dataloader = dict(
     persistent_workers=True,
     # the objects of a clip side by side: same frames, other words
     sampler=dict(
-        type='SeededSampler', sampler='ObjectGroupSampler', group_size=4
+        type='SeededSampler',
+        sampler='ObjectGroupSampler',
+        group_size=2,
+        samples_per_epoch=1000,
     ),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
         ann_file='meta_expressions/train/meta_expressions.json',
         data_prefix=dict(img='train/JPEGImages', mask='train/Annotations'),
-        clip_length=4,
+        clip_length=8,
         pipeline=train_pipeline,
     ),
 )

@@ -11,11 +11,11 @@ param_scheduler = [
         by_epoch=True,
         convert_to_iter_based=True,
         begin=0,
-        end=2,
-        T_max=2,
+        end=4,
+        T_max=4,
         eta_min=1e-5,
     ),
 ]
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=2)
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=4)
 test_cfg = dict(type='TestLoop')
 auto_scale_lr = dict(enable=False, base_batch_size=16)

@@ -20,12 +20,15 @@ class ObjectGroupSampler(Sampler):
 
     A batch then holds the same frames under different expressions, and the
     only way to lower its loss is to read them. An epoch visits every (video,
-    start frame) once, each time with other expressions.
+    start frame) at most once, each time with other expressions.
 
     Args:
         dataset (BaseDataset): Its items have ``video_id``, ``obj_id`` and
             ``anchor``.
         group_size (int): Most objects drawn from one clip.
+        samples_per_epoch (int, optional): End an epoch after so many samples
+            of all ranks; None for all clips. Short epochs mean frequent
+            checkpoints.
         shuffle (bool): Whether clips come in random order.
         seed (int, optional): Seed of the order and of the draws; mmengine
             hands over the run's.
@@ -38,6 +41,7 @@ class ObjectGroupSampler(Sampler):
         self,
         dataset: BaseDataset,
         group_size: int = 4,
+        samples_per_epoch: int | None = None,
         shuffle: bool = True,
         seed: int | None = None,
     ) -> None:
@@ -56,6 +60,8 @@ class ObjectGroupSampler(Sampler):
         # per clip, the items of each object
         self.clips = [list(objects.values()) for objects in clips.values()]
         total = sum(min(group_size, len(clip)) for clip in self.clips)
+        if samples_per_epoch is not None:
+            total = min(total, samples_per_epoch)
         self.num_samples = math.ceil(total / self.world_size)
 
     def __iter__(self) -> Iterator[int]:
@@ -70,7 +76,8 @@ class ObjectGroupSampler(Sampler):
             for k in rng.permutation(len(objects))[: self.group_size]:
                 indices.append(int(rng.choice(objects[k])))
         # every rank gets as many, in one piece, so that groups stay together
-        indices += indices[: self.num_samples * self.world_size - len(indices)]
+        total = self.num_samples * self.world_size
+        indices = (indices + indices[: total - len(indices)])[:total]
         start = self.rank * self.num_samples
         return iter(indices[start : start + self.num_samples])
 

@@ -1,5 +1,6 @@
-# First half of the quickstart: single frames, as the paper pre-trains on
-# images.
+# First training of the quickstart: single frames, as the paper pre-trains on
+# images, of pairs of objects that differ in one attribute. Between two, a
+# single word decides, and soon the words have a meaning.
 _base_ = [
     './_base_/models/referformer_tiny.py',
     './_base_/datasets/synthetic.py',
@@ -22,5 +23,11 @@ train_pipeline = [
     dict(type='PackReferInputs'),
 ]
 train_dataloader = dict(
-    batch_size=16, dataset=dict(clip_length=1, pipeline=train_pipeline)
+    batch_size=16,
+    sampler=dict(group_size=4, samples_per_epoch=4800),
+    dataset=dict(
+        data_root='data/quickstart/pairs/',
+        clip_length=1,
+        pipeline=train_pipeline,
+    ),
 )
