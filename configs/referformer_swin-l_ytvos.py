@@ -7,3 +7,5 @@ _base_ = [
 ]
 
 load_from = 'checkpoints/referformer_swin-l_refcoco-pretrain.pth'
+# the class head starts anew
+custom_hooks = [dict(type='DropWeightsHook', prefixes=['head.cls_branches.'])]

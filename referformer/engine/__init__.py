@@ -3,16 +3,19 @@
 
 from referformer.engine.hooks import (
     CheckWeightsHook,
+    DropWeightsHook,
     ReferVisualizationHook,
     ReproducibleResumeHook,
 )
-from referformer.engine.samplers import SeededSampler
+from referformer.engine.samplers import ObjectGroupSampler, SeededSampler
 from referformer.utils.checkpoint import use_safe_loading
 
 use_safe_loading()
 
 __all__ = [
     'CheckWeightsHook',
+    'DropWeightsHook',
+    'ObjectGroupSampler',
     'ReferVisualizationHook',
     'ReproducibleResumeHook',
     'SeededSampler',

@@ -2,6 +2,7 @@
 """Hooks, one per file."""
 
 from referformer.engine.hooks.check_weights_hook import CheckWeightsHook
+from referformer.engine.hooks.drop_weights_hook import DropWeightsHook
 from referformer.engine.hooks.reproducible_resume_hook import (
     ReproducibleResumeHook,
 )
@@ -9,6 +10,7 @@ from referformer.engine.hooks.visualization_hook import ReferVisualizationHook
 
 __all__ = [
     'CheckWeightsHook',
+    'DropWeightsHook',
     'ReferVisualizationHook',
     'ReproducibleResumeHook',
 ]

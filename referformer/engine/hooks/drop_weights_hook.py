@@ -1,0 +1,60 @@
+# Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
+"""Hook that leaves a part of a pre-trained checkpoint behind."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from referformer.registry import HOOKS
+from referformer.utils.checkpoint import state_dict_of
+
+
+@HOOKS.register_module()
+class DropWeightsHook(Hook):
+    """Start a training from ``load_from`` without some of its weights.
+
+    The parts named keep their fresh initialisation, as the class head does
+    when image pre-training is handed over to videos (paper Sec. 4.1).
+    Resuming and testing load everything.
+
+    Args:
+        prefixes (Sequence[str]): Beginnings of parameter names.
+
+    Raises:
+        ValueError: If there is none.
+    """
+
+    # before the weights are compared with the model
+    priority = 'HIGHEST'
+
+    def __init__(self, prefixes: Sequence[str]) -> None:
+        if isinstance(prefixes, str) or not prefixes:
+            raise ValueError(
+                'prefixes must be a list of beginnings of parameter names, '
+                f'got {prefixes!r}'
+            )
+        self.prefixes = tuple(prefixes)
+
+    def after_load_checkpoint(
+        self, runner: Runner, checkpoint: dict[str, Any]
+    ) -> None:
+        """Remove the weights.
+
+        Args:
+            runner (Runner): The runner about to receive the weights.
+            checkpoint (dict): Content of the file.
+        """
+        # the loop is still a config while testing
+        training = not isinstance(runner._train_loop, dict | None)
+        if runner._resume or not training:
+            return
+        weights = state_dict_of(checkpoint)
+        dropped = [n for n in weights if n.startswith(self.prefixes)]
+        for name in dropped:
+            del weights[name]
+        runner.logger.info(
+            f'{len(dropped)} tensors of {", ".join(self.prefixes)} keep '
+            'their initial values.'
+        )
