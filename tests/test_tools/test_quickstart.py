@@ -215,7 +215,9 @@ import signal, sys
 sys.path.insert(0, {str(ROOT / 'tools')!r})
 from pathlib import Path
 import quickstart
-signal.signal(signal.SIGTERM, signal.default_int_handler)
+# a shell's background job inherits SIGINT ignored
+for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, signal.default_int_handler)
 folder = Path({str(tmp_path)!r})
 wait = 'import os, time; print(os.getpid(), flush=True); time.sleep(60)'
 steps = quickstart.Steps(folder, total=1)
