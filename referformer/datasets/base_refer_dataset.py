@@ -3,6 +3,7 @@
 
 from abc import abstractmethod
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from mmengine.dataset import BaseDataset
@@ -34,11 +35,23 @@ class BaseReferDataset(BaseDataset):
     ``mask_suffix`` str
     ============== ====================================================
 
+    Where frames and masks are not files in folders, a clip has instead
+
+    ============== ====================================================
+    ``video_path``  str, the video file whose frames they are
+    ``mask_path``   str, one file with the masks of all frames
+    ``rles``        encoded masks, however the dataset's own loading
+                    transform expects them
+    ``annotated``   int, position of the only annotated frame
+    ============== ====================================================
+
     Further keys are facts of the clip, copied along to every frame.
 
     In training, each of them becomes several items: one per start frame
     ``0, clip_length, 2 * clip_length, ...``, named by the additional key
-    ``anchor``. In test mode an item is a whole video.
+    ``anchor``; of a clip with a single annotated frame, one that starts
+    there. In test mode an item is a whole video with one expression, or
+    with all of them.
 
     Args:
         clip_length: Distance between the start frames of training items;
@@ -48,6 +61,10 @@ class BaseReferDataset(BaseDataset):
             and the masks stay: a model that listens must then score badly.
             Only in test mode. Videos with one object are left out. The
             item tells in ``text_obj_id`` whom the expression is about.
+        group_by_video: Whether an item is a video with all of its
+            expressions, so that frames are read and seen only once: the
+            key ``expressions`` lists dicts of :attr:`EXPRESSION_KEYS`, which
+            the item itself then lacks. Only in test mode.
         **kwargs: Arguments of :class:`mmengine.dataset.BaseDataset`.
 
     Raises:
@@ -58,12 +75,21 @@ class BaseReferDataset(BaseDataset):
         'classes': ('object',),
         'palette': [(220, 60, 60)],
     }
+    #: What differs between the expressions of a video.
+    EXPRESSION_KEYS: ClassVar[tuple[str, ...]] = (
+        'exp_id',
+        'text',
+        'text_obj_id',
+        'obj_id',
+        'label',
+    )
 
     def __init__(
         self,
         *args: Any,
         clip_length: int = 1,
         expression_from: str = 'self',
+        group_by_video: bool = False,
         test_mode: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -81,6 +107,12 @@ class BaseReferDataset(BaseDataset):
                 'expression_from="other_object" teaches nonsense in '
                 'training; set test_mode=True.'
             )
+        if group_by_video and not test_mode:
+            raise ValueError(
+                'group_by_video=True gives items without a single expression, '
+                'which cannot be trained on; set test_mode=True.'
+            )
+        self.group_by_video = group_by_video
         self.clip_length = clip_length
         self.expression_from = expression_from
         super().__init__(*args, test_mode=test_mode, **kwargs)
@@ -114,9 +146,12 @@ class BaseReferDataset(BaseDataset):
                 'the configured split.'
             )
         if self.test_mode:
-            return clips
+            return self._group(clips) if self.group_by_video else clips
         for clip in clips:
-            if clip['obj_id'] is None or clip['mask_dir'] is None:
+            if clip['obj_id'] is None or all(
+                clip.get(key) is None
+                for key in ('mask_dir', 'mask_path', 'rles')
+            ):
                 raise ValueError(
                     f'{self.ann_file}: expression {clip["exp_id"]} of video '
                     f'{clip["video_id"]} has no ground truth (obj_id and '
@@ -126,8 +161,32 @@ class BaseReferDataset(BaseDataset):
         return [
             {**clip, 'anchor': anchor}
             for clip in clips
-            for anchor in range(0, clip['num_frames'], self.clip_length)
+            for anchor in self._anchors(clip)
         ]
+
+    def _anchors(self, clip: dict) -> Sequence[int]:
+        """Return the start frames of the training items of a clip."""
+        if clip.get('annotated') is not None:
+            return (clip['annotated'],)
+        return range(0, clip['num_frames'], self.clip_length)
+
+    def _group(self, clips: list[dict]) -> list[dict]:
+        """Return one item per video, with its expressions in a list."""
+        videos: dict[str, dict] = {}
+        for clip in clips:
+            facts = {
+                k: v for k, v in clip.items() if k not in self.EXPRESSION_KEYS
+            }
+            video = videos.setdefault(
+                clip['video_id'], {**facts, 'expressions': []}
+            )
+            # a video may mix expressions with and without ground truth
+            if video.get('mask_dir') is None:
+                video['mask_dir'] = facts.get('mask_dir')
+            video['expressions'].append(
+                {k: clip[k] for k in self.EXPRESSION_KEYS if k in clip}
+            )
+        return list(videos.values())
 
     def _exchange_expressions(self, clips: list[dict]) -> list[dict]:
         """Give each clip the words for the next object of its video.

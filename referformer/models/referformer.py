@@ -3,11 +3,12 @@
 
 import math
 from collections.abc import Sequence
+from typing import get_args
 
 import torch
 import torch.nn.functional as F
 from mmdet.models.detectors import BaseDetector
-from mmdet.structures import TrackDataSample
+from mmdet.structures import DetDataSample, TrackDataSample
 from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
 from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
@@ -18,11 +19,15 @@ from referformer.structures import (
     ClipPredictions,
     DecodedQueries,
     FrameFeatures,
+    FrameGeometry,
     SelectedSequences,
+    SoftMasks,
     TextFeatures,
     VisualFeatures,
+    split_expressions,
     stack_clip_targets,
 )
+from referformer.structures.masks import MaskResize
 
 
 @MODELS.register_module()
@@ -56,11 +61,18 @@ class ReferFormer(BaseDetector):
         head (dict): Classes, boxes, masks; owns matcher, losses, selector.
         positional_encoding (dict): 2-D encoding of the maps.
         mask_thr (float): Probability above which a pixel is foreground.
+        mask_resize (str): How masks get the size of the original frame,
+            ``'direct'`` or ``'two_step'``; see
+            :data:`~referformer.structures.masks.MaskResize`.
+        window (int, optional): Longest clip to predict at once. A longer one
+            is cut into windows of this length, each with its own choice of
+            the query. Defaults to None, the whole clip.
         data_preprocessor (dict, optional): Normalisation and padding.
         init_cfg (dict, optional): Initialisation config of mmengine.
 
     Raises:
-        ValueError: If ``mask_thr`` is not inside (0, 1).
+        ValueError: If ``mask_thr``, ``mask_resize`` or ``window`` is not
+            one of the values above.
     """
 
     def __init__(
@@ -75,11 +87,20 @@ class ReferFormer(BaseDetector):
         head: dict,
         positional_encoding: dict,
         mask_thr: float = 0.5,
+        mask_resize: MaskResize = 'direct',
+        window: int | None = None,
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
         if not 0 < mask_thr < 1:
             raise ValueError(f'mask_thr must be in (0, 1), got {mask_thr}')
+        if mask_resize not in get_args(MaskResize):
+            raise ValueError(
+                f'mask_resize must be one of {get_args(MaskResize)}, got '
+                f'{mask_resize!r}'
+            )
+        if window is not None and window < 1:
+            raise ValueError(f'window must be at least 1, got {window}')
         # Bare names inside the model are ours, whoever builds it: mmdet's
         # registry under its own default scope, for one.
         with DefaultScope.overwrite_default_scope('referformer'):
@@ -94,6 +115,8 @@ class ReferFormer(BaseDetector):
             self.head = MODELS.build(head)
             self.positional_encoding = MODELS.build(positional_encoding)
         self.mask_logit_thr = math.log(mask_thr / (1 - mask_thr))
+        self.mask_resize = mask_resize
+        self.window = window
 
     # -- parts that depend on the frames only ---------------------------------
 
@@ -233,63 +256,116 @@ class ReferFormer(BaseDetector):
     ) -> list[TrackDataSample]:
         """Segment the referred objects.
 
+        A sample is a clip with an expression (``text`` in its metainfo) or a
+        video with all of its expressions (``expressions``: dicts with
+        ``text`` and more). What depends on the frames alone is computed once
+        for all expressions of a video.
+
         Args:
             batch_inputs (Tensor): Shape (N, T, 3, H, W).
-            batch_data_samples (list[TrackDataSample]): N clips with ``text``
-                in their metainfo.
+            batch_data_samples (list[TrackDataSample]): N clips or videos.
 
         Returns:
-            list[TrackDataSample]: The same samples, every frame with
-            ``pred_track_instances``: ``masks`` (k, ori_h, ori_w) bool,
+            list[TrackDataSample]: One per expression, every frame with
+            ``pred_track_instances``: ``masks`` (k, ori_h, ori_w), bool,
             ``scores`` (k,), ``bboxes`` (k, 4) in pixels of the original
-            frame, ``labels`` (k,), best sequence first.
+            frame, ``labels`` (k,), best sequence first. The masks of a video
+            with several expressions are
+            :class:`~referformer.structures.SoftMasks`, as they would not fit
+            into memory.
         """
+        in_parts = self.window is not None or any(
+            'expressions' in sample for sample in batch_data_samples
+        )
+        frame_indices = self._frame_indices(batch_data_samples)
+        if in_parts and frame_indices is None:
+            return [
+                predicted
+                for frames, sample in zip(
+                    batch_inputs, batch_data_samples, strict=True
+                )
+                for predicted in self._predict_video(frames, sample)
+            ]
         decoded, mask_feats, sizes = self._run(
             batch_inputs, batch_data_samples
         )
-        selected, boxes, masks = self.head.predict(decoded, mask_feats, sizes)
-        frame_indices = self._frame_indices(batch_data_samples)
+        predictions = self.head.predict(decoded, mask_feats, sizes)
         for n, sample in enumerate(batch_data_samples):
             frames = list(sample.video_data_samples)
             if frame_indices is not None:
                 frames = [frames[frame_indices[n]]]
-            for t, frame in enumerate(frames):
-                frame.pred_track_instances = self._frame_instances(
-                    frame.img_shape[:2],
-                    frame.ori_shape[:2],
-                    selected,
-                    n,
-                    boxes[n, t],
-                    masks[n, t],
-                )
+            self._write_instances(frames, n, predictions)
         return batch_data_samples
 
-    def _frame_instances(
+    def _predict_video(
+        self, frames: Tensor, sample: TrackDataSample
+    ) -> list[TrackDataSample]:
+        """Predict all expressions of a video, window by window.
+
+        Args:
+            frames (Tensor): Shape (T, 3, H, W), padded or not.
+            sample (TrackDataSample): The video.
+
+        Returns:
+            list[TrackDataSample]: One per expression.
+        """
+        height, width = sample[0].img_shape[:2]
+        frames = frames[..., :height, :width]
+        grouped = 'expressions' in sample
+        outputs = split_expressions(sample) if grouped else [sample]
+        texts = [output.text for output in outputs]
+        text = self.text_encoder(self.text_encoder.tokenize(texts))
+        each = torch.arange(len(texts), device=frames.device).split(1)
+        window = self.window or len(frames)
+        for start in range(0, len(frames), window):
+            part = slice(start, start + window)
+            visual = self.extract_feat(frames[None, part])
+            for index, output in zip(each, outputs, strict=True):
+                decoded, mask_feats = self.decode(
+                    visual, text.index_select(index)
+                )
+                predictions = self.head.predict(
+                    decoded, mask_feats, visual.sizes
+                )
+                self._write_instances(
+                    list(output.video_data_samples)[part],
+                    0,
+                    predictions,
+                    lazily=grouped,
+                )
+        return outputs
+
+    def _write_instances(
         self,
-        img_shape: tuple[int, int],
-        ori_shape: tuple[int, int],
-        selected: SelectedSequences,
+        frames: Sequence[DetDataSample],
         clip: int,
-        boxes: Tensor,
-        masks: Tensor,
-    ) -> InstanceData:
-        """Predictions of one frame at its original size."""
-        stride = self.head.mask_head.stride
-        # the stride-4 map of the frame alone, without the batch's padding
-        height, width = (math.ceil(side / stride) for side in img_shape)
-        logits = F.interpolate(
-            masks[None, :, :height, :width].float(),
-            size=ori_shape,
-            mode='bilinear',
-            align_corners=False,
-        )[0]
-        scale = boxes.new_tensor([ori_shape[1], ori_shape[0]] * 2)
-        return InstanceData(
-            masks=logits > self.mask_logit_thr,
-            scores=selected.scores[clip],
-            bboxes=bbox_cxcywh_to_xyxy(boxes) * scale,
-            labels=selected.labels[clip],
-        )
+        predictions: tuple[SelectedSequences, Tensor, Tensor],
+        lazily: bool = False,
+    ) -> None:
+        """Write the predictions of a clip into its frames.
+
+        Args:
+            frames (Sequence[DetDataSample]): Its T frames.
+            clip (int): Its place in the predictions.
+            predictions (tuple): What the head returns for N clips.
+            lazily (bool): Whether to leave the masks at stride 4.
+        """
+        selected, boxes, masks = predictions
+        for t, frame in enumerate(frames):
+            shape, ori_shape = frame.img_shape[:2], frame.ori_shape[:2]
+            soft = SoftMasks(
+                masks[clip, t],
+                FrameGeometry(shape, ori_shape, self.head.mask_head.stride),
+                self.mask_logit_thr,
+                self.mask_resize,
+            )
+            scale = boxes.new_tensor([ori_shape[1], ori_shape[0]] * 2)
+            frame.pred_track_instances = InstanceData(
+                masks=soft if lazily else soft.to_tensor(),
+                scores=selected.scores[clip],
+                bboxes=bbox_cxcywh_to_xyxy(boxes[clip, t]) * scale,
+                labels=selected.labels[clip],
+            )
 
     def _forward(
         self, batch_inputs: Tensor, batch_data_samples: list[TrackDataSample]

@@ -1,5 +1,5 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
-"""Typed containers of clips."""
+"""Typed containers of clips and their masks."""
 
 from .clip import (
     ClipPredictions,
@@ -11,8 +11,10 @@ from .clip import (
     TextFeatures,
     TextTokens,
     VisualFeatures,
+    split_expressions,
     stack_clip_targets,
 )
+from .masks import FrameGeometry, RLEMasks, SoftMasks
 
 __all__ = [
     'ClipPredictions',
@@ -20,9 +22,13 @@ __all__ = [
     'ConditionalQueryInputs',
     'DecodedQueries',
     'FrameFeatures',
+    'FrameGeometry',
+    'RLEMasks',
     'SelectedSequences',
+    'SoftMasks',
     'TextFeatures',
     'TextTokens',
     'VisualFeatures',
+    'split_expressions',
     'stack_clip_targets',
 ]

@@ -20,8 +20,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from mmdet.structures import TrackDataSample
+from mmdet.structures import DetDataSample, TrackDataSample
+from mmengine.structures import InstanceData
 from torch import Tensor
+
+from .masks import RLEMasks
 
 
 class TextTokens(NamedTuple):
@@ -247,3 +250,37 @@ def stack_clip_targets(
         masks=torch.stack(masks).unflatten(0, shape),
         valid=torch.tensor(valid, device=device).view(shape),
     )
+
+
+def split_expressions(sample: TrackDataSample) -> list[TrackDataSample]:
+    """Turn a video with E expressions into E clips with one each.
+
+    Args:
+        sample (TrackDataSample): Its metainfo holds ``expressions``, dicts
+            with ``text`` and more; its frames may hold ``gt_rles``, an
+            encoded mask (or None) per expression.
+
+    Returns:
+        list[TrackDataSample]: Each with the facts of its expression in place
+        of ``expressions``, and with true masks where there are some. Nothing
+        is copied but the facts.
+    """
+    clips = []
+    for e, expression in enumerate(sample.expressions):
+        facts = {
+            k: v for k, v in sample.metainfo.items() if k != 'expressions'
+        }
+        clip = TrackDataSample(metainfo={**facts, **expression})
+        frames = []
+        for frame in sample.video_data_samples:
+            facts = {k: v for k, v in frame.metainfo.items() if k != 'gt_rles'}
+            single = DetDataSample(metainfo=facts)
+            rle = frame.gt_rles[e] if 'gt_rles' in frame else None
+            if rle is not None:
+                single.gt_instances = InstanceData(
+                    masks=RLEMasks([rle], frame.ori_shape[:2])
+                )
+            frames.append(single)
+        clip.video_data_samples = frames
+        clips.append(clip)
+    return clips

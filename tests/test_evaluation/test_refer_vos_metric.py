@@ -111,8 +111,8 @@ def test_several_objects_are_one_referent():
 def test_masks_are_not_kept():
     metric = ReferVOSMetric()
     metric.process(None, [ClipSet(1).sample(0)])
-    (result,) = metric.results
-    assert all(isinstance(value, str | int | float) for value in result)
+    ((score,),) = metric.results
+    assert all(isinstance(value, str | int | float) for value in score)
 
 
 def test_samples_repeated_by_the_sampler_are_dropped():

@@ -1,14 +1,17 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
 """Properties of the whole model."""
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule
+from pycocotools import mask as mask_utils
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from referformer.registry import MODELS
+from referformer.structures import split_expressions
 from referformer.testing import DEMO_TEXTS, demo_refer_inputs, tiny_model_cfg
 
 from .helpers import build_model, randomise
@@ -270,20 +273,6 @@ def test_prediction_equals_the_full_forward(backbone, topk):
             torch.testing.assert_close(found.bboxes, expected, **CLOSE)
 
 
-def test_masks_leave_the_padding_behind():
-    """A small clip beside a large one is enlarged from its own part."""
-    model = build_model().eval()
-    selected = type('Selected', (), {})()
-    selected.scores, selected.labels = torch.ones(1, 1), torch.zeros(1, 1)
-    logits = torch.full((1, 16, 24), 9.0)
-    logits[:, :10, :15] = -9.0  # the clip: 38 x 57 pixels, rounded up
-    found = model._frame_instances(
-        (38, 57), (76, 114), selected, 0, torch.zeros(1, 4), logits
-    )
-    assert found.masks.shape == (1, 76, 114)
-    assert not found.masks.any()
-
-
 def test_mask_threshold():
     cfg = tiny_model_cfg()
     cfg['mask_thr'] = 0.9
@@ -421,3 +410,116 @@ def test_frames_are_seen_once_for_all_expressions():
         )
         torch.testing.assert_close(preds.masks, expected.masks, **CLOSE)
         assert total == of_frames + cost
+
+
+# -- videos with all their expressions ---------------------------------------
+
+TEXTS = ('the small dog', 'a cat to the right of the big red ball', 'it')
+
+
+def videos(texts=TEXTS, num_frames=5, **kwargs):
+    """Two videos of several expressions each, in one padded batch."""
+    data = demo_refer_inputs(num_frames=num_frames, **kwargs)
+    for n, sample in enumerate(data['data_samples']):
+        del sample.text
+        expressions = [
+            dict(exp_id=f'{n}{e}', text=text, obj_id=str(e), label=0)
+            for e, text in enumerate(texts)
+        ]
+        sample.set_metainfo(dict(expressions=expressions))
+    return data
+
+
+def one_by_one(model, data):
+    """Each expression of each video as a clip of its own."""
+    outputs = []
+    for frames, sample in zip(
+        data['inputs'], data['data_samples'], strict=True
+    ):
+        for clip in split_expressions(sample):
+            clip = dict(inputs=[frames], data_samples=[clip])
+            outputs += model.test_step(clip)
+    return outputs
+
+
+def assert_equal_outputs(found, expected):
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
+        assert one.text == other.text
+        assert one.exp_id == other.exp_id
+        assert 'expressions' not in one
+        for a, b in zip(
+            one.video_data_samples, other.video_data_samples, strict=True
+        ):
+            a, b = a.pred_track_instances, b.pred_track_instances
+            torch.testing.assert_close(a.scores, b.scores)
+            torch.testing.assert_close(a.bboxes, b.bboxes, rtol=0, atol=1e-2)
+            masks = a.masks.to_tensor(), b.masks
+            assert masks[0].dtype == torch.bool
+            assert (masks[0] != masks[1]).float().mean() < 1e-3
+
+
+@pytest.mark.parametrize('backbone', ['resnet', 'video-swin'])
+@pytest.mark.parametrize('window', [None, 2])
+def test_expressions_of_a_video_share_its_features(backbone, window):
+    model = build_model(backbone=backbone).eval()
+    model.window = window
+    calls = []
+    model.backbone.register_forward_hook(lambda *_: calls.append(1))
+    with torch.no_grad():
+        found = model.test_step(videos())
+        num_windows = 1 if window is None else 3
+        assert len(calls) == 2 * num_windows  # two videos
+        expected = one_by_one(model, videos())
+    assert len(calls) == 2 * num_windows * (1 + len(TEXTS))
+    assert_equal_outputs(found, expected)
+
+
+def test_a_window_sees_its_own_frames():
+    """Windows of three frames predict what clips of these frames do."""
+    model = build_model().eval()
+    data = demo_refer_inputs(num_frames=5, batch_size=1)
+    model.window = 3
+    with torch.no_grad():
+        (whole,) = model.test_step(data)
+        model.window = None
+        for part in (slice(0, 3), slice(3, 5)):
+            clip = demo_refer_inputs(num_frames=5, batch_size=1)
+            sample = clip['data_samples'][0]
+            sample.video_data_samples = sample.video_data_samples[part]
+            clip['inputs'] = [clip['inputs'][0][part]]
+            (alone,) = model.test_step(clip)
+            for a, b in zip(
+                whole.video_data_samples[part],
+                alone.video_data_samples,
+                strict=True,
+            ):
+                a, b = a.pred_track_instances, b.pred_track_instances
+                torch.testing.assert_close(a.scores, b.scores)
+                assert torch.equal(a.masks, b.masks)
+
+
+def test_split_expressions_hands_out_the_truth():
+    (sample,) = videos(texts=TEXTS[:2], batch_size=1)['data_samples']
+    shape = sample[0].ori_shape
+    mask = np.zeros(shape, np.uint8, order='F')
+    mask[2:5, 3:9] = 1
+    for frame in sample.video_data_samples:
+        rles = [mask_utils.encode(mask), None]
+        frame.set_metainfo(dict(gt_rles=rles))
+    known, unknown = split_expressions(sample)
+    assert (known.obj_id, unknown.obj_id) == ('0', '1')
+    truth = known[0].gt_instances.masks.to_ndarray()
+    np.testing.assert_array_equal(truth[0], mask.astype(bool))
+    assert 'gt_instances' not in unknown[0]
+    assert 'gt_rles' not in known[0]
+
+
+@pytest.mark.parametrize(
+    ('key', 'value'), [('window', 0), ('mask_resize', 'bicubic')]
+)
+def test_impossible_settings(key, value):
+    cfg = tiny_model_cfg()
+    cfg[key] = value
+    with pytest.raises(ValueError, match=f'{key} must be'):
+        MODELS.build(cfg)

@@ -5,6 +5,7 @@ from referformer.datasets.transforms.formatting import PackReferInputs
 from referformer.datasets.transforms.frame_sampling import (
     SampleAllFrames,
     SampleClipFrames,
+    SampleWindow,
 )
 from referformer.datasets.transforms.loading import (
     LoadReferAnnotations,
@@ -29,4 +30,5 @@ __all__ = [
     'ReferResize',
     'SampleAllFrames',
     'SampleClipFrames',
+    'SampleWindow',
 ]

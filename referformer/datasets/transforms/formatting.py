@@ -25,7 +25,8 @@ class PackReferInputs(BaseTransform):
       frame and, if annotations were loaded, ``gt_instances`` of ``bboxes``
       (float32, shape (n, 4), x1 y1 x2 y2 in pixels), ``labels`` (int64,
       shape (n,)) and ``masks`` (BitmapMasks, n x h x w). n is 1 when the
-      object is visible in the frame and else 0.
+      object is visible in the frame and else 0. A video with all its
+      ``expressions`` has ``gt_rles`` among the facts of the frame instead.
 
     Args:
         test_mode: In training (``False``) an object whose box has lost its
@@ -44,11 +45,16 @@ class PackReferInputs(BaseTransform):
         'obj_id',
         'num_frames',
         'text_obj_id',
+        'expressions',
+        'annotated_frame',
     )
     FRAME_KEYS = (
         'frame_name',
         'frame_id',
         'img_path',
+        'video_path',
+        'mask_path',
+        'gt_rles',
         'ori_shape',
         'img_shape',
         'scale_factor',

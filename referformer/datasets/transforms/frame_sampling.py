@@ -22,6 +22,7 @@ _FILE_KEYS = (
     'mask_dir',
     'mask_suffix',
     'anchor',
+    'annotated',
 )
 
 
@@ -33,9 +34,11 @@ def to_frames(item: dict, indices: Sequence[int]) -> dict[str, list]:
         indices: Frames to take, T positions in the video.
 
     Returns:
-        Lists of length T: ``img_path``, ``mask_path`` (``None`` without
-        ground truth), ``frame_name``, ``frame_id`` (position in the video),
-        and each remaining key of the item, its value repeated.
+        Lists of length T: ``img_path`` (unless the frames lie in a video
+        file), ``mask_path`` (``None`` without files of masks),
+        ``frame_name``, ``frame_id`` (position in the video),
+        ``annotated_frame`` (position in the clip) if only one frame is
+        annotated, and each remaining key of the item, its value repeated.
     """
     names = [item['frame_names'][i] for i in indices]
     frames: dict[str, list] = {
@@ -45,15 +48,18 @@ def to_frames(item: dict, indices: Sequence[int]) -> dict[str, list]:
     }
     frames['frame_id'] = list(indices)
     frames['frame_name'] = names
-    frames['img_path'] = [
-        f'{item["img_dir"]}/{name}{item["img_suffix"]}' for name in names
-    ]
-    if item['mask_dir'] is None:
-        frames['mask_path'] = [None] * len(names)
-    else:
+    if item.get('img_dir') is not None:
+        frames['img_path'] = [
+            f'{item["img_dir"]}/{name}{item["img_suffix"]}' for name in names
+        ]
+    if item.get('mask_dir') is not None:
         frames['mask_path'] = [
             f'{item["mask_dir"]}/{name}{item["mask_suffix"]}' for name in names
         ]
+    frames.setdefault('mask_path', [None] * len(names))
+    if item.get('annotated') is not None:
+        position = list(indices).index(item['annotated'])
+        frames['annotated_frame'] = [position] * len(names)
     return frames
 
 
@@ -143,3 +149,48 @@ class SampleAllFrames(BaseTransform):
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}()'
+
+
+@TRANSFORMS.register_module()
+class SampleWindow(BaseTransform):
+    """Take consecutive frames around the annotated one, for evaluation.
+
+    Frames beyond either end of the video are repetitions of its first or
+    last one (published A2D- and JHMDB-Sentences evaluation).
+
+    Args:
+        num_frames: Length T of the window; of an even one, the annotated
+            frame begins the second half.
+
+    Raises:
+        ValueError: If ``num_frames`` is less than 1.
+    """
+
+    def __init__(self, num_frames: int) -> None:
+        if num_frames < 1:
+            raise ValueError(
+                f'num_frames is {num_frames}; it must be at least 1.'
+            )
+        self.num_frames = num_frames
+
+    def transform(self, results: dict) -> dict[str, list]:
+        """Turn an item into the frames of a window; see :func:`to_frames`."""
+        centre = results.get('annotated')
+        if centre is None:
+            raise ValueError(
+                'SampleWindow needs the position of the annotated frame '
+                '("annotated"); use SampleAllFrames where all frames are '
+                'annotated.'
+            )
+        start = centre - self.num_frames // 2
+        last = results['num_frames'] - 1
+        return to_frames(
+            results,
+            [
+                min(max(i, 0), last)
+                for i in range(start, start + self.num_frames)
+            ],
+        )
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(num_frames={self.num_frames})'

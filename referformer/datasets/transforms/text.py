@@ -40,13 +40,20 @@ def swap_sides(text: str) -> str:
 class NormalizeText(BaseTransform):
     """Bring the expression into lower case with single spaces.
 
-    Modified key: ``text``, a str; use it before the frames are sampled, or
-    inside a ``TransformBroadcaster``.
+    Modified key: ``text``, a str, or that of each of the ``expressions``;
+    use it before the frames are sampled, or inside a
+    ``TransformBroadcaster``.
     """
 
     def transform(self, results: dict) -> dict:
         """Normalise ``text``."""
-        results['text'] = normalize_text(results['text'])
+        if 'expressions' in results:
+            results['expressions'] = [
+                {**expression, 'text': normalize_text(expression['text'])}
+                for expression in results['expressions']
+            ]
+        else:
+            results['text'] = normalize_text(results['text'])
         return results
 
     def __repr__(self) -> str:

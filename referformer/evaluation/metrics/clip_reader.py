@@ -90,6 +90,19 @@ def _original_shape(clip: Clip, index: int) -> tuple[int, int]:
     return int(shape[0]), int(shape[1])
 
 
+def _predicted_masks(clip: Clip, index: int) -> Any:
+    """Masks of the best sequence in a frame, in whatever container."""
+    instances = clip.frames[index].get('pred_track_instances')
+    masks = None if instances is None else instances.get('masks')
+    if masks is None:
+        raise KeyError(
+            f'Frame {index} of {clip.name} has no '
+            "'pred_track_instances.masks'; the model must write it in "
+            "mode='predict'."
+        )
+    return masks[:1]
+
+
 def predicted_mask(clip: Clip, index: int) -> np.ndarray:
     """Best predicted mask of a frame.
 
@@ -106,16 +119,8 @@ def predicted_mask(clip: Clip, index: int) -> np.ndarray:
         TypeError: If the masks are not thresholded.
         ValueError: If their size is not that of the frame.
     """
-    instances = clip.frames[index].get('pred_track_instances')
-    masks = None if instances is None else instances.get('masks')
-    if masks is None:
-        raise KeyError(
-            f'Frame {index} of {clip.name} has no '
-            "'pred_track_instances.masks'; the model must write it in "
-            "mode='predict'."
-        )
     shape = _original_shape(clip, index)
-    array = _to_numpy(masks[:1])
+    array = _to_numpy(_predicted_masks(clip, index))
     if not len(array):
         return np.zeros(shape, bool)
     if array.dtype.kind == 'f':
@@ -130,6 +135,33 @@ def predicted_mask(clip: Clip, index: int) -> np.ndarray:
             f'{shape[1]} x {shape[0]}; resize masks to ori_shape.'
         )
     return array[0] != 0
+
+
+def predicted_probabilities(clip: Clip, index: int) -> np.ndarray:
+    """Foreground probability of the best sequence in a frame.
+
+    Args:
+        clip (Clip): The clip, after prediction.
+        index (int): Position of the frame in the clip.
+
+    Returns:
+        np.ndarray: float32, shape (ori_h, ori_w); zero if the model found
+        nothing in this frame.
+
+    Raises:
+        KeyError: If the model left no prediction in the frame.
+        TypeError: If the prediction is thresholded already.
+    """
+    masks = _predicted_masks(clip, index)
+    if not hasattr(masks, 'probabilities'):
+        raise TypeError(
+            f'The predicted masks of {clip.name} are thresholded, but this '
+            'protocol weighs the objects of a video against each other; set '
+            'group_by_video=True in the test dataset.'
+        )
+    if not len(masks):
+        return np.zeros(_original_shape(clip, index), np.float32)
+    return masks.probabilities()[0]
 
 
 def true_mask(clip: Clip, index: int) -> np.ndarray | None:

@@ -4,6 +4,7 @@
 import json
 import math
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 from mmengine.evaluator import BaseMetric
@@ -52,9 +53,10 @@ class ReferVOSMetric(BaseMetric):
     counts once however long the video is.
 
     A clip is reduced to a few numbers as soon as it is predicted, so memory
-    does not grow with the data set. There is exactly one result a sample:
-    that is what lets mmengine drop the samples which a distributed sampler
-    repeats to fill its last round.
+    does not grow with the data set. A batch gives one result, the list of its
+    expressions: an item of the data set may be a video with several of them,
+    and mmengine wants no more results than items. What a distributed sampler
+    repeats to fill its last round is recognised by its name.
 
     Args:
         outfile (str, optional): JSON file for the table of expressions,
@@ -99,8 +101,7 @@ class ReferVOSMetric(BaseMetric):
             ValueError: If a frame has no ground truth, or sizes differ.
             KeyError: If a frame has no prediction or a meta key is missing.
         """
-        for data_sample in data_samples:
-            self.results.append(self._score_clip(data_sample))
+        self.results.append([self._score_clip(s) for s in data_samples])
 
     def _score_clip(self, data_sample: dict) -> ExpressionScore:
         clip = read_clip(data_sample)
@@ -134,7 +135,7 @@ class ReferVOSMetric(BaseMetric):
         """Average over expressions.
 
         Args:
-            results (list[ExpressionScore]): One entry a sample.
+            results (list[list[ExpressionScore]]): One entry a batch.
 
         Returns:
             dict[str, float]: ``J&F``, ``J`` and ``F`` in percent.
@@ -149,7 +150,7 @@ class ReferVOSMetric(BaseMetric):
             )
         unique: dict[tuple[str, str], ExpressionScore] = {}
         repeated = []
-        for score in map(ExpressionScore._make, results):
+        for score in map(ExpressionScore._make, chain.from_iterable(results)):
             key = (score.video_id, score.exp_id)
             if key in unique:
                 repeated.append('/'.join(key))
