@@ -117,3 +117,4 @@ test_dataloader = dict(
 # ask for it; tools/test.py does. Without it, write a submission instead:
 # test_evaluator = dict(type='ReferSubmission', ...), see docs/datasets.md.
 test_evaluator = dict(type='ReferVOSMetric')
+test_cfg = dict(type='TestLoop')

@@ -65,3 +65,4 @@ test_dataloader = dict(
     ),
 )
 test_evaluator = dict(type='ReferVOSMetric')
+test_cfg = dict(type='TestLoop')
