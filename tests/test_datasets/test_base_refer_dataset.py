@@ -62,9 +62,63 @@ def test_other_object_changes_the_words_and_nothing_else():
     assert [i['text'] for i in other] == ['a 3 2', 'a 3 2', 'a 1 0']
 
 
+def test_a_video_with_all_its_expressions():
+    single = Clips(test_mode=True)
+    videos = Clips(test_mode=True, group_by_video=True)
+    assert [v['video_id'] for v in videos] == ['a', 'b']
+    assert [e['exp_id'] for e in videos[0]['expressions']] == ['0', '1', '2']
+    for video in videos:
+        assert 'text' not in video
+        for expression in video.pop('expressions'):
+            # taken apart again, nothing is lost
+            clip = {**video, **expression}
+            assert any(
+                clip.items()
+                <= {**other, 'sample_idx': clip['sample_idx']}.items()
+                for other in single
+            )
+
+
+def test_expressions_without_truth_beside_others():
+    class Mixed(Clips):
+        def load_expressions(self):
+            first, *others = super().load_expressions()
+            return [{**first, 'obj_id': None, 'mask_dir': None}, *others]
+
+    video = Mixed(test_mode=True, group_by_video=True)[0]
+    assert video['mask_dir'] == 'mask'
+    assert [e['obj_id'] for e in video['expressions']] == [None, '1', '3']
+
+
+def test_one_item_where_one_frame_is_annotated():
+    class Annotated(Clips):
+        def load_expressions(self):
+            return [
+                {**clip, 'annotated': 2} for clip in super().load_expressions()
+            ]
+
+    items = list(Annotated(clip_length=3))
+    assert [item['anchor'] for item in items] == [2] * 4
+
+
+@pytest.mark.parametrize(
+    'source', [{'mask_path': 'masks.mat'}, {'rles': [None]}]
+)
+def test_truth_in_other_places(source):
+    class Elsewhere(Clips):
+        def load_expressions(self):
+            return [
+                {**clip, 'mask_dir': None, **source}
+                for clip in super().load_expressions()
+            ]
+
+    assert len(Elsewhere(clip_length=3)) == 11
+
+
 @pytest.mark.parametrize(
     ('kwargs', 'message'),
     [
+        ({'group_by_video': True}, 'group_by_video=True gives'),
         ({'clip_length': 0}, 'clip_length is 0'),
         ({'expression_from': 'nobody'}, "'nobody'"),
         ({'expression_from': 'other_object'}, 'test_mode=True'),

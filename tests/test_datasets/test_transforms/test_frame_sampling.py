@@ -4,7 +4,11 @@ from collections import Counter
 
 import pytest
 
-from referformer.datasets.transforms import SampleAllFrames, SampleClipFrames
+from referformer.datasets.transforms import (
+    SampleAllFrames,
+    SampleClipFrames,
+    SampleWindow,
+)
 
 
 def make_item(length=8, **kwargs):
@@ -131,7 +135,50 @@ def test_all_frames_in_order_without_ground_truth():
     assert frames['mask_path'] == [None] * 8
 
 
+@pytest.mark.parametrize(
+    ('annotated', 'expected', 'place'),
+    [
+        (4, [2, 3, 4, 5, 6], 2),
+        (0, [0, 0, 0, 1, 2], 0),
+        (1, [0, 0, 1, 2, 3], 2),
+        (7, [5, 6, 7, 7, 7], 2),
+    ],
+)
+def test_window_around_the_annotated_frame(annotated, expected, place):
+    frames = SampleWindow(5)(make_item(annotated=annotated))
+    assert frames['frame_id'] == expected
+    assert frames['annotated_frame'] == [place] * 5
+    assert frames['frame_id'][place] == annotated
+
+
+def test_an_even_window():
+    frames = SampleWindow(4)(make_item(annotated=4))
+    assert frames['frame_id'] == [2, 3, 4, 5]
+
+
+def test_the_annotated_frame_of_a_training_clip():
+    for seed in range(50):
+        random.seed(seed)
+        item = make_item(annotated=seed % 8, anchor=seed % 8)
+        frames = SampleClipFrames(6)(item)
+        (place,) = set(frames['annotated_frame'])
+        assert frames['frame_id'][place] == seed % 8
+
+
+def test_frames_of_a_video_file():
+    item = make_item(annotated=4, img_dir=None, mask_dir=None)
+    item.update(video_path='v.mp4', mask_path='masks.mat')
+    frames = SampleWindow(3)(item)
+    assert 'img_path' not in frames
+    assert frames['video_path'] == ['v.mp4'] * 3
+    assert frames['mask_path'] == ['masks.mat'] * 3
+
+
 def test_errors():
+    with pytest.raises(ValueError, match='num_frames is 0'):
+        SampleWindow(0)
+    with pytest.raises(ValueError, match='SampleAllFrames'):
+        SampleWindow(3)(make_item())
     with pytest.raises(ValueError, match='num_frames is 0'):
         SampleClipFrames(0)
     with pytest.raises(ValueError, match='SampleAllFrames'):

@@ -3,6 +3,7 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from pycocotools import mask as mask_utils
 
 from referformer.datasets.transforms import (
     LoadReferAnnotations,
@@ -55,6 +56,27 @@ def test_absent_object_has_no_instance(frame):
     assert (out['gt_masks'].height, out['gt_masks'].width) == (24, 40)
     assert out['gt_bboxes'].tensor.shape == (0, 4)
     assert out['gt_bboxes_labels'].shape == (0,)
+
+
+def test_expressions_of_a_video(frame):
+    expressions = [{'obj_id': '2'}, {'obj_id': None}, {'obj_id': '3'}]
+    out = LoadReferAnnotations()({**frame, 'expressions': expressions})
+    known, unknown, absent = out['gt_rles']
+    assert 'gt_masks' not in out
+    assert unknown is None
+    assert mask_utils.area(known) == 50
+    expected = np.asarray(Image.open(frame['mask_path'])) == 2
+    assert (mask_utils.decode(known) == expected).all()
+    assert mask_utils.area(absent) == 0
+
+
+def test_frames_beside_the_annotated_one(frame):
+    # One with and one without keys would not go through a broadcaster.
+    out = LoadReferAnnotations()(
+        {**frame, 'mask_path': None, 'annotated_frame': 1}
+    )
+    assert len(out['gt_masks']) == len(out['gt_bboxes']) == 0
+    assert (out['gt_masks'].height, out['gt_masks'].width) == (24, 40)
 
 
 def test_no_ground_truth_passes():

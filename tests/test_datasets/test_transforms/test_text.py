@@ -26,3 +26,9 @@ def test_normalize():
 def test_swap_sides(text, mirrored):
     assert swap_sides(text) == mirrored
     assert swap_sides(mirrored) == text
+
+
+def test_all_expressions_of_a_video():
+    item = {'expressions': [{'exp_id': '0', 'text': ' A  Dog'}]}
+    out = NormalizeText()(item)
+    assert out['expressions'] == [{'exp_id': '0', 'text': 'a dog'}]
