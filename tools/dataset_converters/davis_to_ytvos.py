@@ -1,0 +1,429 @@
+# Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
+"""Put Ref-DAVIS17 into the Ref-YouTube-VOS layout.
+
+DAVIS and TEXT are what the archives DAVIS-2017-Unsupervised-trainval-480p.zip
+and davis_text_annotations.zip extract to (DAVIS-2017_semantics-480p.zip adds
+davis_semantics.json to DAVIS). Nothing in them is moved or changed: OUT links
+to their folders, or holds copies. Calling the command again costs nothing.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from tqdm import tqdm
+
+#: File and encoding of annotator 0 to 3. The first two looked at the first
+#: frame and at the whole video; likewise the others.
+TEXT_FILES = (
+    ('Davis17_annot1.txt', 'utf-8'),
+    ('Davis17_annot1_full_video.txt', 'utf-8'),
+    ('Davis17_annot2.txt', 'latin-1'),
+    ('Davis17_annot2_full_video.txt', 'latin-1'),
+)
+#: Name in the text files -> name of the video.
+MISSPELT = {
+    'clasic-car': 'classic-car',
+    'dog-scale': 'dogs-scale',
+    'motor-bike': 'motorbike',
+}
+#: Split -> its list in ``DAVIS/ImageSets/2017``.
+LISTS = {'train': 'train.txt', 'valid': 'val.txt'}
+#: Kind -> folder of DAVIS, file name suffix.
+KINDS = {
+    'JPEGImages': ('JPEGImages/480p', '.jpg'),
+    'Annotations': ('Annotations_unsupervised/480p', '.png'),
+}
+MANIFEST = 'ref-davis17.json'
+
+#: Video -> object id -> expression.
+Expressions = dict[str, dict[str, str]]
+
+
+class Plan(NamedTuple):
+    """Everything OUT will hold.
+
+    Attributes:
+        tables: Relative path -> content of a JSON file.
+        folders: Relative path -> folder it stands for.
+    """
+
+    tables: dict[str, dict]
+    folders: dict[str, Path]
+
+
+def read_text(path: Path) -> str:
+    """Return a text file in UTF-8."""
+    if not path.is_file():
+        raise FileNotFoundError(
+            f'{path} does not exist; docs/datasets/ref-davis17.md tells which '
+            'archives to extract where.'
+        )
+    return path.read_text(encoding='utf-8')
+
+
+def read_videos(davis: Path, split: str, expected: int) -> list[str]:
+    """Return the names of the videos of a split.
+
+    Raises:
+        ValueError: If there are not as many as expected, or a name is none.
+    """
+    path = davis / 'ImageSets/2017' / LISTS[split]
+    names = [line.strip() for line in read_text(path).splitlines()]
+    names = [name for name in names if name]
+    if len(names) != expected:
+        raise ValueError(
+            f'{path} lists {len(names)} videos, expected {expected}; extract '
+            'the archive again (another subset of DAVIS: '
+            f'--{split}-videos {len(names)}).'
+        )
+    for name in names:
+        if not re.fullmatch(r'[\w-]+', name) or names.count(name) > 1:
+            raise ValueError(
+                f'{path}: {name!r} is no name of a video, or comes twice; '
+                'extract the archive again.'
+            )
+    return names
+
+
+def read_expressions(path: Path, encoding: str) -> tuple[Expressions, list]:
+    """Read the file of one annotator: ``<video> <object> "<expression>"``.
+
+    Returns:
+        The expressions, and what is wrong with them: pairs of video and
+        sentence.
+
+    Raises:
+        FileNotFoundError: If the file is missing.
+        ValueError: If it is no such file.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(
+            f'{path} does not exist; extract davis_text_annotations.zip.'
+        )
+    try:
+        lines = path.read_bytes().decode(encoding).split('\n')
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f'{path} is not {encoding} ({error}); extract it again.'
+        ) from error
+    expressions: Expressions = {}
+    wrong = []
+    for number, line in enumerate(lines, 1):
+        words = line.split()
+        if not words:
+            continue
+        quoted = ' '.join(words[2:])
+        if len(words) < 3 or not words[1].isdecimal() or len(quoted) < 3:
+            raise ValueError(
+                f'{path}:{number}: {line.strip()!r} is not of the form '
+                '<video> <object> "<expression>"; extract the file again.'
+            )
+        video = MISSPELT.get(words[0], words[0])
+        objects = expressions.setdefault(video, {})
+        if words[1] in objects:
+            wrong.append(
+                (video, f'{path.name}:{number}: object {words[1]} again')
+            )
+            continue
+        # Quotes of whatever kind, as the published conversion does.
+        objects[words[1]] = quoted[1:-1]
+    return expressions, wrong
+
+
+def merge(
+    annotators: list[Expressions], videos: list[str]
+) -> tuple[dict[str, dict[str, dict]], list]:
+    """Number the expressions of a split.
+
+    Expression ``4 * k + annotator`` is about the k-th object, objects sorted
+    as *strings* (1, 10, 2), as in the published files.
+
+    Returns:
+        Video -> expression -> text and object, and pairs of video and what
+        is wrong with it: objects that not all four describe are left out.
+    """
+    merged: dict[str, dict[str, dict]] = {}
+    wrong = []
+    for video in videos:
+        spoken = [texts.get(video, {}) for texts in annotators]
+        everybody = sorted(set.intersection(*map(set, spoken)))
+        for obj_id in sorted(set.union(*map(set, spoken)) - {*everybody}):
+            silent = [
+                file
+                for (file, _), texts in zip(TEXT_FILES, spoken, strict=True)
+                if obj_id not in texts
+            ]
+            wrong.append(
+                (video, f'{video}, object {obj_id} is not in {silent[0]}')
+            )
+        if not any(spoken):
+            wrong.append((video, f'{video} is in no text file'))
+        merged[video] = {
+            str(4 * k + annotator): {
+                'exp': spoken[annotator][obj_id],
+                'obj_id': obj_id,
+            }
+            for k, obj_id in enumerate(everybody)
+            for annotator in range(4)
+        }
+    return merged, wrong
+
+
+def find_frames(davis: Path, video: str) -> list[str]:
+    """Return the names of the frames of a video.
+
+    Raises:
+        FileNotFoundError: If a folder or a mask is missing.
+    """
+    names = {}
+    for kind, (folder, suffix) in KINDS.items():
+        path = davis / folder / video
+        names[kind] = {p.stem for p in path.glob(f'*{suffix}')}
+        if not names[kind]:
+            raise FileNotFoundError(
+                f'{path} has no {suffix} files; extract '
+                'DAVIS-2017-Unsupervised-trainval-480p.zip completely (the '
+                'archive of the semi-supervised edition lacks these masks).'
+            )
+    odd = sorted(names['JPEGImages'] ^ names['Annotations'])
+    if odd:
+        raise FileNotFoundError(
+            f'Frame {odd[0]} of {video} has an image or a mask in {davis}, '
+            f'but not both ({len(odd)} such frames); extract the archive '
+            'again.'
+        )
+    return sorted(names['JPEGImages'])
+
+
+def find_categories(
+    semantics: Mapping[str, dict], expressions: Mapping[str, dict]
+) -> dict:
+    """Return the content of ``meta.json`` for the videos of a split."""
+    videos = {}
+    for video, entries in expressions.items():
+        known = semantics.get(video, {})
+        lacking = {e['obj_id'] for e in entries.values()} - {*known}
+        if lacking:
+            raise ValueError(
+                f'davis_semantics.json has no category of object '
+                f'{min(lacking)} of {video}; extract '
+                'DAVIS-2017_semantics-480p.zip again.'
+            )
+        videos[video] = {
+            'objects': {k: {'category': str(v)} for k, v in known.items()}
+        }
+    return {'videos': videos}
+
+
+def make_plan(
+    davis: Path, text: Path, expected: Mapping[str, int], incomplete: bool
+) -> Plan:
+    """Read the original files.
+
+    Args:
+        davis: Folder of DAVIS.
+        text: Folder of the text files.
+        expected: Split -> number of its videos.
+        incomplete: Leave out what not all annotators describe, and go on.
+
+    Raises:
+        FileNotFoundError: If something is missing.
+        ValueError: If something is not as it should be.
+    """
+    splits = {s: read_videos(davis, s, n) for s, n in expected.items()}
+    read = [read_expressions(text / file, code) for file, code in TEXT_FILES]
+    wrong = [pair for _, pairs in read for pair in pairs]
+    semantics = None
+    if (davis / 'davis_semantics.json').is_file():
+        semantics = json.loads(read_text(davis / 'davis_semantics.json'))
+    plan = Plan({}, {})
+    for split, videos in splits.items():
+        expressions, pairs = merge([texts for texts, _ in read], videos)
+        wrong += pairs
+        plan.tables[f'meta_expressions/{split}/meta_expressions.json'] = {
+            'videos': {
+                video: {
+                    'expressions': expressions[video],
+                    'frames': find_frames(davis, video),
+                }
+                for video in videos
+                if expressions[video]
+            }
+        }
+        if semantics is not None:
+            plan.tables[f'{split}/meta.json'] = find_categories(
+                semantics, expressions
+            )
+        for kind, (folder, _) in KINDS.items():
+            for video in videos:
+                plan.folders[f'{split}/{kind}/{video}'] = (
+                    davis / folder / video
+                )
+    # The text files also describe videos of the test splits.
+    ours = {video for videos in splits.values() for video in videos}
+    problems = [sentence for video, sentence in wrong if video in ours]
+    if problems and not incomplete:
+        raise ValueError(
+            f'{len(problems)} things are wrong in {text}: '
+            f'{"; ".join(problems[:5])}. Extract davis_text_annotations.zip '
+            'again, or leave these objects out with --skip-incomplete.'
+        )
+    for sentence in problems:
+        print(f'left out: {sentence}', file=sys.stderr)
+    return plan
+
+
+def serialize(plan: Plan, out: Path, copy: bool) -> Iterator[tuple[str, str]]:
+    """Yield relative path and content of every file to be written.
+
+    The last one is the manifest, by which a second call knows its work.
+    """
+    digest = hashlib.sha256()
+    for path, table in plan.tables.items():
+        content = json.dumps(table, ensure_ascii=False) + '\n'
+        digest.update(f'{path}\n{content}'.encode())
+        yield path, content
+    manifest = {
+        'version': 1,
+        'tables': digest.hexdigest(),
+        'copy': copy,
+        'folders': {k: link_target(v, out, k) for k, v in plan.folders.items()}
+        if not copy
+        else sorted(plan.folders),
+    }
+    yield MANIFEST, json.dumps(manifest, indent=2) + '\n'
+
+
+def link_target(folder: Path, out: Path, path: str) -> str:
+    """Return where the link ``out / path`` points.
+
+    It is relative, so that both folders can be moved together.
+    """
+    start = (out / path).parent.resolve()
+    return os.path.relpath(folder.resolve(), start)
+
+
+def write(plan: Plan, out: Path, copy: bool) -> bool:
+    """Write everything, or nothing.
+
+    Returns:
+        Whether there was anything to do.
+
+    Raises:
+        ValueError: If ``out`` holds something else.
+    """
+    files = dict(serialize(plan, out, copy))
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        manifest = out / MANIFEST
+        if not manifest.is_file() or manifest.read_text() != files[MANIFEST]:
+            raise ValueError(
+                f'{out} exists and holds something else; choose another '
+                'folder, or remove it.'
+            )
+        lost = [path for path in plan.folders if not (out / path).is_dir()]
+        if lost:
+            raise ValueError(
+                f'{out} has lost {lost[0]} ({len(lost)} such folders); remove '
+                'it and convert again.'
+            )
+        return False
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(
+        tempfile.mkdtemp(prefix=f'.{out.name}.', suffix='.tmp', dir=out.parent)
+    )
+    try:
+        temporary.chmod(0o755)
+        for path, folder in tqdm(
+            plan.folders.items(),
+            desc='copy' if copy else 'link',
+            unit='folder',
+            disable=not copy,
+        ):
+            target = temporary / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if copy:
+                shutil.copytree(folder, target)
+            else:
+                target.symlink_to(
+                    link_target(folder, out, path), target_is_directory=True
+                )
+        for path, content in files.items():
+            (temporary / path).parent.mkdir(parents=True, exist_ok=True)
+            (temporary / path).write_text(content, encoding='utf-8')
+        temporary.replace(out)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    return True
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        'davis', type=Path, help='folder DAVIS, with JPEGImages and ImageSets'
+    )
+    parser.add_argument(
+        'text', type=Path, help='folder davis_text_annotations'
+    )
+    parser.add_argument('out', type=Path, help='folder to make')
+    parser.add_argument(
+        '--copy',
+        action='store_true',
+        help='copy images and masks (about 0.6 GB) where links do not work',
+    )
+    parser.add_argument(
+        '--skip-incomplete',
+        action='store_true',
+        help='leave out objects that not all four annotators describe',
+    )
+    for split, number in (('train', 60), ('valid', 30)):
+        parser.add_argument(
+            f'--{split}-videos',
+            type=int,
+            default=number,
+            metavar='N',
+            help='number of videos there must be (default: %(default)s)',
+        )
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Convert the set."""
+    args = parse_args(argv)
+    expected = {'train': args.train_videos, 'valid': args.valid_videos}
+    try:
+        plan = make_plan(args.davis, args.text, expected, args.skip_incomplete)
+        done = write(plan, args.out.resolve(), args.copy)
+    except (ValueError, OSError) as error:
+        sys.exit(f'davis_to_ytvos: {error}')
+    for split in expected:
+        table = plan.tables[f'meta_expressions/{split}/meta_expressions.json']
+        videos = table['videos'].values()
+        print(
+            f'{split}: {len(videos)} videos, '
+            f'{sum(len(v["expressions"]) for v in videos)} expressions, '
+            f'{sum(len(v["frames"]) for v in videos)} frames'
+        )
+    if 'valid/meta.json' not in plan.tables:
+        print(
+            'No categories: there is no davis_semantics.json in '
+            f'{args.davis}. Published models do not need them.'
+        )
+    print(f'{args.out} {"is ready" if done else "was ready already"}.')
+
+
+if __name__ == '__main__':
+    main()
