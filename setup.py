@@ -34,12 +34,10 @@ def read_readme() -> str:
     return path.read_text('utf-8') if path.is_file() else ''
 
 
-optional = read_requirements('optional')
 extras = {
     'tests': read_requirements('tests'),
     'docs': read_requirements('docs'),
-    'mmpretrain': [item for item in optional if item.startswith('mmpretrain')],
-    'video': [item for item in optional if item.startswith('av')],
+    'mmpretrain': read_requirements('optional'),
 }
 extras['all'] = sorted({item for items in extras.values() for item in items})
 

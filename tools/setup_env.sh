@@ -368,7 +368,7 @@ sys.exit(not torch.cuda.is_available())' >/dev/null 2>&1; then
     setup_end
 
     setup_begin 'this package'
-    setup_pip install --no-build-isolation -e "${SETUP_ROOT}[tests,video]"
+    setup_pip install --no-build-isolation -e "${SETUP_ROOT}[tests]"
     setup_end
 
     setup_begin 'check the imports'

@@ -58,8 +58,7 @@ def write_video(
 ) -> str:
     """Write frames as an mp4 file.
 
-    With PyAV (``pip install referformer-mm[video]``) the video is H.264, which
-    every browser plays. Without it OpenCV writes MPEG-4 part 2, which video
+    With PyAV the video is H.264, which every browser plays. Without it OpenCV writes MPEG-4 part 2, which video
     players show but browsers do not. Frames are consumed one by one.
 
     Args:
