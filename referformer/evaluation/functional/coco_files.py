@@ -1,0 +1,360 @@
+# Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
+"""Ground truth and predictions in COCO's JSON form, read with suspicion.
+
+pycocotools is fast but trusting: a run-length code that does not fit its
+size makes it read beyond its memory. Everything is checked before it gets
+there.
+"""
+
+import json
+import math
+from collections.abc import Hashable, Sequence
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as mask_utils
+
+from .errors import InputError
+from .mask_folder import shorten
+from .segm import Box, Candidate, Truth
+
+# Sides beyond this are no frames, and would exhaust the memory.
+_MAX_SIDE = 1 << 15
+
+
+def _read_json(path: str | Path) -> Any:
+    """Content of a JSON file.
+
+    Raises:
+        InputError: If the file is missing or no JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding='utf-8'))
+    except FileNotFoundError:
+        raise InputError(f'{path} does not exist.') from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(
+            f'{path} cannot be read as JSON ({error}); write it again.'
+        ) from None
+
+
+def _number(value: Any) -> float | None:
+    """A finite number, or None if ``value`` is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if math.isfinite(value) else None
+
+
+def _is_id(value: Any) -> bool:
+    """Whether ``value`` can name an image: a whole number or a text."""
+    return isinstance(value, int | str) and not isinstance(value, bool)
+
+
+def _decode_counts(text: str) -> np.ndarray | None:
+    """Run lengths of a compressed code, int64; None if it is malformed.
+
+    COCO's code has five bits a character, the sixth says that more follow,
+    and from the fourth run on stores the difference to the run before last.
+    """
+    chars = np.frombuffer(text.encode('latin-1', 'replace'), np.uint8)
+    values = chars.astype(np.int64) - 48
+    if not len(values):
+        return values
+    if values.min() < 0 or values.max() > 63 or values[-1] & 32:
+        return None
+    last = np.flatnonzero(~values & 32)
+    first = np.r_[0, last[:-1] + 1]
+    length = last - first + 1
+    if length.max() > 7:
+        return None
+    place = np.arange(len(values)) - np.repeat(first, length)
+    runs = np.add.reduceat((values & 31) << (5 * place), first)
+    runs -= ((values[last] >> 4) & 1) << (5 * length)
+    runs[1::2] = np.cumsum(runs[1::2])
+    runs[2::2] = np.cumsum(runs[2::2])
+    return runs
+
+
+def to_rle(segmentation: Any, height: int, width: int) -> dict:
+    """Encode a segmentation of COCO in any of its forms.
+
+    Args:
+        segmentation (Any): Run lengths, compressed (``counts`` a text) or
+            not (a list), or a list of polygons.
+        height (int): Height of the frame.
+        width (int): Width of the frame.
+
+    Returns:
+        dict: Compressed run-length encoding.
+
+    Raises:
+        ValueError: If it is none of these or does not fit the frame; the
+            text says why, without a full stop.
+    """
+    if isinstance(segmentation, list):
+        if not segmentation:
+            raise ValueError('has no polygon')
+        for polygon in segmentation:
+            _check_polygon(polygon, height, width)
+        parts = mask_utils.frPyObjects(segmentation, height, width)
+        return mask_utils.merge(parts)
+    if not isinstance(segmentation, dict):
+        raise ValueError('is neither run-length encoded nor polygons')
+    size, counts = segmentation.get('size'), segmentation.get('counts')
+    if not isinstance(size, Sequence) or list(size) != [height, width]:
+        raise ValueError(
+            f'has the size {size} (height, width) but the image '
+            f'{[height, width]}; write masks at the size of the image'
+        )
+    if isinstance(counts, bytes):
+        counts = counts.decode('latin-1')
+    if isinstance(counts, str):
+        runs = _decode_counts(counts)
+    elif isinstance(counts, list) and all(type(n) is int for n in counts):
+        if any(not 0 <= n <= height * width for n in counts):
+            raise ValueError('has run lengths that are no pixel counts')
+        runs = np.array(counts, np.int64)
+    else:
+        raise ValueError('has no "counts"')
+    if runs is None or (runs < 0).any() or runs.sum() != height * width:
+        raise ValueError('is no run-length code of its size')
+    if isinstance(counts, str):
+        return {'size': [height, width], 'counts': counts.encode()}
+    return mask_utils.frPyObjects(
+        {'size': [height, width], 'counts': counts}, height, width
+    )
+
+
+def _check_polygon(polygon: Any, height: int, width: int) -> None:
+    """Raise unless a polygon is x, y, x, y, ... about the frame."""
+    if (
+        not isinstance(polygon, list)
+        or len(polygon) < 6
+        or len(polygon) % 2
+        or any(_number(value) is None for value in polygon)
+    ):
+        raise ValueError('has a polygon that is not x, y of three points')
+    for values, side in ((polygon[::2], width), (polygon[1::2], height)):
+        if min(values) < -side or max(values) > 2 * side:
+            raise ValueError('has a polygon far outside the image')
+
+
+def _read_box(value: Any, box_format: str) -> Box:
+    """Corners of a box.
+
+    Raises:
+        ValueError: If it is no box; the text says why.
+    """
+    if (
+        not isinstance(value, list)
+        or len(value) != 4
+        or any(_number(number) is None for number in value)
+    ):
+        raise ValueError(f'has the bbox {value}, not four finite numbers')
+    x1, y1, x2, y2 = map(float, value)
+    if box_format == 'xywh':
+        x2, y2 = x1 + x2, y1 + y2
+    if x2 < x1 or y2 < y1:
+        hint = (
+            ', so they are not corners (x1, y1, x2, y2)'
+            if box_format == 'xyxy'
+            else ''
+        )
+        raise ValueError(f'has the bbox {value}, whose side is negative{hint}')
+    return x1, y1, x2, y2
+
+
+def read_truths(path: str | Path) -> dict[Hashable, Truth]:
+    """Read a ground-truth file of one annotation per image entry.
+
+    Args:
+        path (str | Path): COCO JSON; an image entry stands for a sentence.
+
+    Returns:
+        dict[Hashable, Truth]: By the id of the image entry, in the order of
+        the file.
+
+    Raises:
+        InputError: If the file is broken, or an entry has not
+            exactly one annotation or is described wrongly.
+    """
+    content = _read_json(path)
+    tables = [
+        content.get(key) if isinstance(content, dict) else None
+        for key in ('images', 'annotations')
+    ]
+    if not all(
+        isinstance(table, list)
+        and all(isinstance(entry, dict) for entry in table)
+        for table in tables
+    ):
+        raise InputError(
+            f'{path} has no tables "images" and "annotations"; --gt takes '
+            'ground truth in COCO form.'
+        )
+    images, annotations = tables
+    if not images:
+        raise InputError(f'{path} has no images.')
+    sizes = {}
+    for image in images:
+        name = image.get('id')
+        size = (image.get('height'), image.get('width'))
+        if not _is_id(name) or name in sizes:
+            raise InputError(
+                f'{path}: image id {name!r} is missing or appears twice; '
+                'every sentence needs an image entry with an id of its own.'
+            )
+        if not all(
+            type(side) is int and 0 < side <= _MAX_SIDE for side in size
+        ):
+            raise InputError(
+                f'{path}: image {name!r} has height and width {size}, which '
+                'is no size of a frame.'
+            )
+        sizes[name] = size
+    truths: dict[Hashable, Truth] = {}
+    for annotation in annotations:
+        name = annotation.get('image_id')
+        if not _is_id(name) or name not in sizes:
+            raise InputError(
+                f'{path}: annotation {annotation.get("id")!r} belongs to '
+                f'image {name!r}, which is not listed.'
+            )
+        if name in truths:
+            raise InputError(
+                f'{path}: image {name!r} has more than one annotation; an '
+                'image entry stands for one sentence and so for one mask.'
+            )
+        try:
+            truths[name] = _read_truth(annotation, sizes[name])
+        except ValueError as error:
+            raise InputError(
+                f'{path}: the annotation of image {name!r} {error}.'
+            ) from None
+    lost = [repr(name) for name in sizes if name not in truths]
+    if lost:
+        raise InputError(
+            f'{path}: {len(lost)} of {len(sizes)} images have no annotation: '
+            f'{shorten(lost)}.'
+        )
+    return {name: truths[name] for name in sizes}
+
+
+def _read_truth(annotation: dict, size: tuple[int, int]) -> Truth:
+    """One annotation of the ground truth."""
+    rle = to_rle(annotation.get('segmentation'), *size)
+    box = annotation.get('bbox')
+    area = _number(annotation.get('area'))
+    return Truth(
+        rle,
+        None if box is None else _read_box(box, 'xywh'),
+        float(mask_utils.area(rle)) if area is None else area,
+        bool(annotation.get('iscrowd')),
+    )
+
+
+def read_candidates(
+    path: str | Path,
+    truths: dict[Hashable, Truth],
+    box_format: str = 'xyxy',
+    missing: str = 'error',
+) -> dict[Hashable, list[Candidate]]:
+    """Read predictions in the form of COCO results.
+
+    Args:
+        path (str | Path): JSON list of ``{image_id, score, segmentation,
+            bbox}``; masks, boxes or both, the same in all entries. Further
+            keys are ignored.
+        truths (dict[Hashable, Truth]): What they are predictions for.
+        box_format (str): ``'xyxy'``, corners, or ``'xywh'``, corner and
+            size.
+        missing (str): What becomes of samples without any prediction:
+            ``'error'``, or ``'empty'``, which counts them as empty masks.
+
+    Returns:
+        dict[Hashable, list[Candidate]]: In the order of the file, with an
+        entry for every sample.
+
+    Raises:
+        InputError: If the file is broken or does not fit ``truths``.
+    """
+    content = _read_json(path)
+    if not isinstance(content, list):
+        raise InputError(
+            f'{path} is no list; --pred takes a list of COCO results, '
+            '{"image_id", "score", "segmentation"}.'
+        )
+    found: dict[Hashable, list[Candidate]] = {name: [] for name in truths}
+    seen = set()
+    first: tuple[bool, bool] | None = None
+    for number, entry in enumerate(content):
+        where = f'{path}: prediction {number}'
+        if not isinstance(entry, dict) or not _is_id(entry.get('image_id')):
+            raise InputError(f'{where} has no image_id.')
+        name = entry['image_id']
+        where += f' (image {name!r})'
+        if name not in truths:
+            raise InputError(
+                f'{where}: the ground truth has no such image, its ids are '
+                f'like {next(iter(truths))!r}; score the predictions against '
+                'the split they were made for.'
+            )
+        kinds = ('segmentation' in entry, 'bbox' in entry)
+        first = kinds if first is None else first
+        if not any(kinds) or kinds != first:
+            raise InputError(
+                f'{where} has the keys {sorted(entry)}; all predictions need '
+                '"segmentation", "bbox" or both, all of them the same.'
+            )
+        try:
+            candidate = _read_candidate(entry, truths[name], box_format)
+        except ValueError as error:
+            raise InputError(f'{where} {error}.') from None
+        found[name].append(candidate)
+        # A copy of an empty mask tells nothing, one of another mask a lot.
+        if candidate.area:
+            copy = _digest(entry)
+            if copy in seen:
+                raise InputError(
+                    f'{where} is there twice; take out the overlap when '
+                    'joining results of several processes.'
+                )
+            seen.add(copy)
+    lost = [name for name, candidates in found.items() if not candidates]
+    if len(lost) == len(found) or (lost and missing == 'error'):
+        raise InputError(
+            f'{path} has no prediction for {len(lost)} of {len(found)} '
+            f'images: {shorten(map(repr, lost))}; predict them, or say '
+            '--missing empty to count them as empty masks.'
+        )
+    return found
+
+
+def _digest(entry: dict) -> bytes:
+    """Short name of a prediction, the same only for exact copies."""
+    text = json.dumps(entry, sort_keys=True)
+    return blake2b(text.encode(), digest_size=16).digest()
+
+
+def _read_candidate(entry: dict, truth: Truth, box_format: str) -> Candidate:
+    """One prediction."""
+    score = _number(entry.get('score'))
+    if score is None:
+        raise ValueError(
+            f'has the score {entry.get("score")!r}, not a finite number'
+        )
+    rle = box = None
+    area = 0.0
+    if 'segmentation' in entry:
+        rle = to_rle(entry['segmentation'], *truth.rle['size'])
+        area = float(mask_utils.area(rle))
+    if 'bbox' in entry:
+        if truth.box is None:
+            raise ValueError('has a bbox, but the ground truth has none')
+        box = _read_box(entry['bbox'], box_format)
+        # As COCO does, which expects a width and a height here: with corners
+        # it is no area, but the published evaluation has it so.
+        area = float(entry['bbox'][2]) * float(entry['bbox'][3])
+    return Candidate(score, rle, box, area)

@@ -1,0 +1,349 @@
+# Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
+"""Scores of single masks and boxes: A2D-, JHMDB-Sentences, RefCOCO/+/g.
+
+A sample is one sentence about one frame. Masks stay run-length encoded
+throughout, so memory does not depend on their size.
+"""
+
+import contextlib
+import io
+from collections.abc import Hashable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from pycocotools import mask as mask_utils
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+PRECISION_AT = (0.5, 0.6, 0.7, 0.8, 0.9)
+AP_NAMES = (
+    'mAP 0.5:0.95',
+    'AP 0.5',
+    'AP 0.75',
+    'AP 0.5:0.95 S',
+    'AP 0.5:0.95 M',
+    'AP 0.5:0.95 L',
+)
+# Keeps the mean IoU defined where prediction and truth are both empty: 1.
+_EPS = 1e-6
+
+Box = tuple[float, float, float, float]
+
+
+class Truth(NamedTuple):
+    """What a sentence means.
+
+    Attributes:
+        rle (dict): Mask, compressed run-length encoding of COCO.
+        box (Box | None): x1, y1, x2, y2 in pixels.
+        area (float): Pixels, as the annotation has it; sorts the sample
+            into small, medium or large.
+        crowd (bool): Whether AP ignores the sample (``iscrowd``).
+    """
+
+    rle: dict
+    box: Box | None
+    area: float
+    crowd: bool = False
+
+
+class Candidate(NamedTuple):
+    """One prediction for a sample.
+
+    Attributes:
+        score (float): Confidence; larger is better.
+        rle (dict | None): Mask, compressed run-length encoding of COCO.
+        box (Box | None): x1, y1, x2, y2 in pixels.
+        area (float): By what AP of small, medium and large objects sorts the
+            prediction.
+    """
+
+    score: float
+    rle: dict | None
+    box: Box | None
+    area: float
+
+
+Truths = Mapping[Hashable, Truth]
+Candidates = Mapping[Hashable, Sequence[Candidate]]
+
+
+def best_candidate(candidates: Sequence[Candidate]) -> Candidate | None:
+    """The prediction with the highest score, the last of equals.
+
+    Args:
+        candidates (Sequence[Candidate]): Of one sample.
+
+    Returns:
+        Candidate | None: None if there is none.
+    """
+    return max(reversed(candidates), key=lambda c: c.score, default=None)
+
+
+def average_precision(truths: Truths, found: Candidates) -> dict[str, float]:
+    """AP of masks by pycocotools, categories ignored.
+
+    Args:
+        truths (Truths): One per sample.
+        found (Candidates): Any number per sample, none included.
+
+    Returns:
+        dict[str, float]: :data:`AP_NAMES`, fractions; -1, as COCO has it,
+        where no sample is of that size.
+    """
+    ids = {name: number for number, name in enumerate(truths, 1)}
+    images = [{'id': number} for number in ids.values()]
+    common = {'category_id': 1}
+    true = [
+        {
+            **common,
+            'id': ids[name],
+            'image_id': ids[name],
+            'segmentation': truth.rle,
+            'area': truth.area,
+            'iscrowd': int(truth.crowd),
+        }
+        for name, truth in truths.items()
+    ]
+    predicted = [
+        {
+            **common,
+            'image_id': ids[name],
+            'segmentation': candidate.rle,
+            'score': candidate.score,
+            'area': candidate.area,
+            'iscrowd': 0,
+        }
+        for name in truths
+        for candidate in found.get(name, ())
+    ]
+    for number, entry in enumerate(predicted, 1):
+        entry['id'] = number
+    # pycocotools reports on stdout; there is no switch.
+    with contextlib.redirect_stdout(io.StringIO()):
+        tables = []
+        for annotations in (true, predicted):
+            table = COCO()
+            table.dataset = {
+                # annToRLE looks for the image; encoded masks know their size
+                'images': [
+                    {**image, 'height': 0, 'width': 0} for image in images
+                ],
+                'annotations': annotations,
+                'categories': [{'id': 1, 'name': 'object'}],
+            }
+            table.createIndex()
+            tables.append(table)
+        evaluation = COCOeval(*tables, iouType='segm')
+        evaluation.params.useCats = 0
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return dict(zip(AP_NAMES, map(float, evaluation.stats), strict=False))
+
+
+def mask_overlaps(
+    pairs: Sequence[tuple[dict | None, dict]],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels that two masks share, and pixels of either.
+
+    Args:
+        pairs (Sequence[tuple]): Predicted and true mask, run-length encoded,
+            of one size; None is an empty prediction.
+
+    Returns:
+        tuple[np.ndarray, np.ndarray]: Intersections and unions, int64, shape
+        (n,).
+    """
+    inter = np.zeros(len(pairs), np.int64)
+    union = np.zeros(len(pairs), np.int64)
+    for index, (predicted, true) in enumerate(pairs):
+        union[index] = mask_utils.area(true)
+        if predicted is None:
+            continue
+        both = mask_utils.merge([predicted, true], intersect=True)
+        inter[index] = mask_utils.area(both)
+        union[index] += int(mask_utils.area(predicted)) - inter[index]
+    return inter, union
+
+
+def _corners(boxes: Sequence[Box | None]) -> np.ndarray:
+    """Boxes as float64 of shape (n, 4); no box is one without area."""
+    rows = [(0.0,) * 4 if box is None else box for box in boxes]
+    return np.array(rows, np.float64).reshape(-1, 4)
+
+
+def box_overlaps(
+    predicted: np.ndarray, true: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Areas that two boxes share, and areas of either.
+
+    Args:
+        predicted (np.ndarray): x1, y1, x2, y2, shape (n, 4).
+        true (np.ndarray): The same; row by row with ``predicted``.
+
+    Returns:
+        tuple[np.ndarray, np.ndarray]: Intersections and unions, float64,
+        shape (n,).
+    """
+    top_left = np.maximum(predicted[:, :2], true[:, :2])
+    bottom_right = np.minimum(predicted[:, 2:], true[:, 2:])
+    inter = (bottom_right - top_left).clip(min=0).prod(axis=1)
+    areas = [
+        (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
+        for boxes in (predicted, true)
+    ]
+    return inter, areas[0] + areas[1] - inter
+
+
+def generalized_iou(predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
+    """IoU minus the share of the enclosing box that neither box covers.
+
+    Args:
+        predicted (np.ndarray): x1, y1, x2, y2, shape (n, 4).
+        true (np.ndarray): The same; row by row with ``predicted``.
+
+    Returns:
+        np.ndarray: In [-1, 1], float64, shape (n,).
+    """
+    inter, union = box_overlaps(predicted, true)
+    top_left = np.minimum(predicted[:, :2], true[:, :2])
+    bottom_right = np.maximum(predicted[:, 2:], true[:, 2:])
+    hull = (bottom_right - top_left).prod(axis=1)
+    return _ratio(inter, union) - 1 + _ratio(union, hull)
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """``part / whole``, 1 where both are nothing."""
+    part, whole = part.astype(np.float64), whole.astype(np.float64)
+    return np.divide(part, whole, out=np.ones_like(whole), where=whole > 0)
+
+
+def iou_scores(inter: np.ndarray, union: np.ndarray) -> dict[str, float]:
+    """P@K, overall and mean IoU.
+
+    Args:
+        inter (np.ndarray): Intersection of each sample, shape (n,), n > 0.
+        union (np.ndarray): Union of each sample.
+
+    Returns:
+        dict[str, float]: Fractions: ``P@K``, the share of samples with an
+        IoU *above* K; ``overall_iou``, the sum of the intersections over
+        that of the unions; ``mean_iou``.
+    """
+    iou = _ratio(inter, union)
+    total = union.sum()
+    return {
+        **{f'P@{k}': float((iou > k).mean()) for k in PRECISION_AT},
+        'overall_iou': float(inter.sum() / total) if total else 1.0,
+        'mean_iou': float(((inter + _EPS) / (union + _EPS)).mean()),
+    }
+
+
+def _best(truths: Truths, found: Candidates) -> list[Candidate | None]:
+    """The best prediction of each sample."""
+    return [best_candidate(found.get(name, ())) for name in truths]
+
+
+def mask_scores(truths: Truths, found: Candidates) -> dict[str, float]:
+    """:func:`iou_scores` of the best masks; none at all counts as empty."""
+    best = _best(truths, found)
+    pairs = [
+        (None if candidate is None else candidate.rle, truth.rle)
+        for candidate, truth in zip(best, truths.values(), strict=True)
+    ]
+    return iou_scores(*mask_overlaps(pairs))
+
+
+def _best_boxes(
+    truths: Truths, found: Candidates
+) -> tuple[np.ndarray, np.ndarray]:
+    """Best and true boxes, each of shape (n, 4)."""
+    best = [
+        None if candidate is None else candidate.box
+        for candidate in _best(truths, found)
+    ]
+    return _corners(best), _corners([t.box for t in truths.values()])
+
+
+def box_scores(truths: Truths, found: Candidates) -> dict[str, float]:
+    """:func:`iou_scores` of the best boxes; none counts as without area."""
+    return iou_scores(*box_overlaps(*_best_boxes(truths, found)))
+
+
+def has_masks(found: Candidates) -> bool:
+    """Whether the predictions have masks (all or none of them do)."""
+    return any(c.rle is not None for cs in found.values() for c in cs)
+
+
+def has_boxes(found: Candidates) -> bool:
+    """Whether the predictions have boxes (all or none of them do)."""
+    return any(c.box is not None for cs in found.values() for c in cs)
+
+
+def sentence_scores(
+    truths: Truths, found: Candidates, queries: str
+) -> dict[str, float]:
+    """Scores of A2D- and JHMDB-Sentences.
+
+    Args:
+        truths (Truths): One per sample, at least one.
+        found (Candidates): Predictions, with masks.
+        queries (str): What AP ranks. ``'all'``: every prediction, as
+            published. ``'best'``: the one with the highest score of each
+            sample; lower, because AP forgives further guesses. The other
+            scores always take the best one.
+
+    Returns:
+        dict[str, float]: Fractions: AP, then :func:`iou_scores` of masks,
+        then, if there are boxes, those of boxes as ``'bbox <name>'``.
+
+    Raises:
+        ValueError: If ``queries`` is neither.
+    """
+    if queries not in ('all', 'best'):
+        raise ValueError(f"queries is {queries!r}; use 'all' or 'best'.")
+    ranked = found
+    if queries == 'best':
+        ranked = {
+            name: [best_candidate(candidates)]
+            for name, candidates in found.items()
+            if candidates
+        }
+    scores = average_precision(truths, ranked)
+    scores.update(mask_scores(truths, found))
+    if has_boxes(found):
+        boxes = box_scores(truths, found)
+        scores.update({f'bbox {name}': v for name, v in boxes.items()})
+    return scores
+
+
+def expression_scores(truths: Truths, found: Candidates) -> dict[str, float]:
+    """Scores of RefCOCO, RefCOCO+ and RefCOCOg.
+
+    Comprehension (REC) judges the box of the best prediction, segmentation
+    (RIS) its mask. Two rules for a correct box are in use: IoU above 0.5,
+    and generalised IoU of at least 0.5, which is stricter.
+
+    Args:
+        truths (Truths): One per sample, at least one, with boxes.
+        found (Candidates): Predictions, with boxes or masks or both.
+
+    Returns:
+        dict[str, float]: Fractions: ``REC P@0.5`` and ``REC P@0.5 GIoU`` if
+        there are boxes, ``RIS <name>`` of :func:`iou_scores` if there are
+        masks.
+    """
+    scores = {}
+    if has_boxes(found):
+        predicted, true = _best_boxes(truths, found)
+        iou = _ratio(*box_overlaps(predicted, true))
+        giou = generalized_iou(predicted, true)
+        scores['REC P@0.5'] = float((iou > 0.5).mean())
+        scores['REC P@0.5 GIoU'] = float((giou >= 0.5).mean())
+    if has_masks(found):
+        masks = mask_scores(truths, found)
+        scores['RIS overall_iou'] = masks.pop('overall_iou')
+        scores['RIS mean_iou'] = masks.pop('mean_iou')
+        scores.update({f'RIS {name}': v for name, v in masks.items()})
+    return scores
