@@ -74,6 +74,12 @@ HOOKS = Registry(
     scope='referformer',
     locations=['referformer.engine'],
 )
+LOOPS = Registry(
+    'loop',
+    parent=MMENGINE_LOOPS,
+    scope='referformer',
+    locations=['referformer.engine'],
+)
 VISUALIZERS = Registry(
     'visualizer',
     parent=MMENGINE_VISUALIZERS,
@@ -93,7 +99,6 @@ LOG_PROCESSORS = Registry(
     parent=MMENGINE_LOG_PROCESSORS,
     scope='referformer',
 )
-LOOPS = Registry('loop', parent=MMENGINE_LOOPS, scope='referformer')
 MODEL_WRAPPERS = Registry(
     'model wrapper',
     parent=MMENGINE_MODEL_WRAPPERS,

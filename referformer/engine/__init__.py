@@ -1,5 +1,5 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
-"""What drives a training besides the model: hooks and samplers."""
+"""What drives a training besides the model: hooks, loops, samplers."""
 
 from referformer.engine.hooks import (
     CheckWeightsHook,
@@ -7,7 +7,12 @@ from referformer.engine.hooks import (
     ReferVisualizationHook,
     ReproducibleResumeHook,
 )
-from referformer.engine.samplers import ObjectGroupSampler, SeededSampler
+from referformer.engine.loops import ResumableTestLoop
+from referformer.engine.samplers import (
+    ObjectGroupSampler,
+    RemainingSampler,
+    SeededSampler,
+)
 from referformer.utils.checkpoint import use_safe_loading
 
 use_safe_loading()
@@ -17,6 +22,8 @@ __all__ = [
     'DropWeightsHook',
     'ObjectGroupSampler',
     'ReferVisualizationHook',
+    'RemainingSampler',
     'ReproducibleResumeHook',
+    'ResumableTestLoop',
     'SeededSampler',
 ]

@@ -4,6 +4,7 @@
 from referformer.engine.samplers.object_group_sampler import (
     ObjectGroupSampler,
 )
+from referformer.engine.samplers.remaining_sampler import RemainingSampler
 from referformer.engine.samplers.seeded_sampler import SeededSampler
 
-__all__ = ['ObjectGroupSampler', 'SeededSampler']
+__all__ = ['ObjectGroupSampler', 'RemainingSampler', 'SeededSampler']

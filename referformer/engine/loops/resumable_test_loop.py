@@ -1,0 +1,253 @@
+# Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
+"""Test loop that goes on where an interrupted one stopped."""
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence, Sized
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mmengine.dist import barrier, broadcast_object_list, is_main_process
+from mmengine.evaluator import Evaluator
+from mmengine.runner import Runner, TestLoop
+from torch.utils.data import DataLoader
+
+from referformer.registry import DATASETS, LOOPS
+from referformer.version import __version__
+
+
+class Finished(NamedTuple):
+    """A batch that was predicted and scored.
+
+    Attributes:
+        items (list[str]): Names of its items.
+        results (list[list]): For each metric, what it noted.
+    """
+
+    items: list[str]
+    results: list[list]
+
+
+def item_name(item: Any) -> str:
+    """Name an item of a test dataset, the same before and after loading.
+
+    Args:
+        item (Any): A dict of the dataset, or a data sample.
+
+    Returns:
+        str: Its video and, unless it has all expressions, its expression.
+    """
+    facts = (item.get('video_id'), item.get('exp_id'))
+    return json.dumps([str(fact) for fact in facts if fact is not None])
+
+
+class Journal:
+    """Finished batches on disk, one line of JSON each.
+
+    A process appends to a file of its own; a line that was cut off by an
+    interruption does not count. Numbers come back bit by bit.
+
+    Args:
+        folder (Path): Where the files lie.
+        fingerprint (str): Says what the results depend on. Notes that an
+            other model, checkpoint or dataset left in the folder are removed.
+        fresh (bool): Whether to remove everything.
+    """
+
+    def __init__(
+        self, folder: Path, fingerprint: str, fresh: bool = False
+    ) -> None:
+        self.folder = folder
+        self._file: Any = None
+        stamp = folder / 'fingerprint'
+        if is_main_process():
+            known = stamp.is_file() and stamp.read_text() == fingerprint
+            if folder.is_dir() and (fresh or not known):
+                shutil.rmtree(folder)
+            folder.mkdir(parents=True, exist_ok=True)
+            stamp.write_text(fingerprint)
+        barrier()
+
+    def read(self) -> list[Finished]:
+        """Return what was finished before."""
+        entries = []
+        for path in sorted(self.folder.glob('*.jsonl')):
+            for line in path.read_text(encoding='utf-8').splitlines():
+                try:
+                    entries.append(Finished(*json.loads(line)))
+                except (ValueError, TypeError):
+                    continue  # cut off while it was written
+        return entries
+
+    def append(self, entry: Finished) -> None:
+        """Note a finished batch.
+
+        Raises:
+            TypeError: If a metric notes what JSON cannot hold.
+        """
+        line = json.dumps(entry, ensure_ascii=False)
+        if self._file is None:
+            # never a file of an earlier run: its last line may be cut off
+            number = 0
+            while self._file is None:
+                try:
+                    path = self.folder / f'{number:04d}.jsonl'
+                    self._file = path.open('x', encoding='utf-8')
+                except FileExistsError:
+                    number += 1
+        self._file.write(line + '\n')
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file of this process."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+@LOOPS.register_module()
+class ResumableTestLoop(TestLoop):
+    """Test, and on repetition predict only what is missing.
+
+    After each batch, what the metrics noted of it is appended to a file. A
+    run of the same model, checkpoint, dataset and metrics that was
+    interrupted leaves these files behind; the next one takes the notes over
+    and predicts the other items only. The score is the same. Nothing is left
+    once the score is known.
+
+    Metrics must note what JSON can hold, and read tuples that came back as
+    lists; those of this package do. With others the loop says so and is an
+    ordinary one.
+
+    Args:
+        runner (Runner): The runner.
+        dataloader (DataLoader | dict): The items.
+        evaluator (Evaluator | dict | list): The metrics.
+        progress_dir (str, optional): Folder for the notes, seen by all
+            processes. Defaults to None: ``test_progress`` in the work
+            directory.
+        fresh (bool): Whether to forget what was finished before. Defaults to
+            False.
+        fp16 (bool): See :class:`mmengine.runner.TestLoop`.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        dataloader: DataLoader | dict,
+        evaluator: Evaluator | dict | list,
+        progress_dir: str | None = None,
+        fresh: bool = False,
+        fp16: bool = False,
+    ) -> None:
+        self.journal: Journal | None = None
+        self.finished: list[Finished] = []
+        if isinstance(dataloader, Mapping):
+            dataloader = dict(dataloader)
+            if isinstance(dataloader['dataset'], Mapping):
+                facts = [str(dataloader['dataset']), str(evaluator)]
+                dataset = DATASETS.build(dataloader['dataset'])
+                dataloader['dataset'] = dataset
+                # strangers may have no names, or the same one twice
+                names = _names(dataset)
+                if len(set(names)) == len(dataset):
+                    facts += names
+                    folder = Path(runner.work_dir, 'test_progress')
+                    self.journal = Journal(
+                        Path(progress_dir or folder),
+                        _fingerprint(runner, facts),
+                        fresh,
+                    )
+                    self._skip_finished(runner, dataloader, names)
+        super().__init__(runner, dataloader, evaluator, fp16=fp16)
+        self.taking_notes = self.journal is not None
+
+    def _skip_finished(
+        self, runner: Runner, dataloader: dict, names: Sequence[str]
+    ) -> None:
+        """Take over what an earlier run noted and leave its items out."""
+        done: list = [None]
+        if is_main_process():
+            self.finished = self.journal.read()
+            done = [{n for entry in self.finished for n in entry.items}]
+        broadcast_object_list(done)
+        left = [i for i, name in enumerate(names) if name not in done[0]]
+        if len(left) < len(names):
+            dataloader['sampler'] = dict(type='RemainingSampler', indices=left)
+            runner.logger.info(
+                f'{len(names) - len(left)} of {len(names)} items were '
+                f'finished before (noted in {self.journal.folder}); '
+                f'{len(left)} are left.'
+            )
+
+    def run(self) -> dict:
+        """Test what is left and score everything.
+
+        Returns:
+            dict: The metrics.
+        """
+        # the results of all processes are gathered: one contributes them
+        for entry in self.finished:
+            for metric, results in zip(
+                self.evaluator.metrics, entry.results, strict=True
+            ):
+                metric.results.extend(results)
+        try:
+            metrics = super().run()
+        finally:
+            if self.journal is not None:
+                self.journal.close()
+        if self.journal is not None:
+            barrier()
+            if is_main_process():
+                shutil.rmtree(self.journal.folder, ignore_errors=True)
+        return metrics
+
+    def run_iter(self, idx: int, data_batch: dict) -> None:
+        """Predict and score a batch, then note it.
+
+        Args:
+            idx (int): Number of the batch.
+            data_batch (dict): The batch.
+        """
+        before = [len(metric.results) for metric in self.evaluator.metrics]
+        super().run_iter(idx, data_batch)
+        if not self.taking_notes:
+            return
+        results = [
+            metric.results[start:]
+            for metric, start in zip(
+                self.evaluator.metrics, before, strict=True
+            )
+        ]
+        names = [item_name(sample) for sample in data_batch['data_samples']]
+        try:
+            self.journal.append(Finished(names, results))
+        except TypeError as error:
+            self.runner.logger.warning(
+                f'What a metric notes does not fit into JSON ({error}); if '
+                'interrupted, this test starts anew.'
+            )
+            self.taking_notes = False
+
+
+def _names(dataset: Sized) -> list[str]:
+    """Names of all items; none if the dataset does not tell them."""
+    if not hasattr(dataset, 'get_data_info'):
+        return []
+    return [item_name(dataset.get_data_info(i)) for i in range(len(dataset))]
+
+
+def _fingerprint(runner: Runner, facts: Sequence[str]) -> str:
+    """Digest of everything that the notes of the metrics depend on."""
+    weights = Path(str(runner._load_from)).resolve()
+    stat = weights.stat() if weights.is_file() else None
+    facts = [
+        __version__,
+        str(runner.cfg.get('model')),
+        str(weights),
+        None if stat is None else [stat.st_size, stat.st_mtime_ns],
+        *facts,
+    ]
+    return sha256(json.dumps(facts).encode()).hexdigest()
