@@ -31,6 +31,11 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
         default='none',
         help='who started the processes of a distributed run',
     )
+    parser.add_argument(
+        '--traceback',
+        action='store_true',
+        help='print the whole traceback of every error',
+    )
     # torch.distributed.launch of old passes the one, torchrun the variable.
     parser.add_argument(
         '--local_rank',

@@ -15,6 +15,10 @@ find_python() {
     fi
 }
 
+run_processes() {
+    echo "$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)/run_processes.py"
+}
+
 # launch PROCESSES SCRIPT ARGUMENTS...
 launch() {
     local processes=$1
@@ -27,7 +31,7 @@ launch() {
             --master-addr="${MASTER_ADDR:-127.0.0.1}"
             --master-port="${MASTER_PORT:-29500}")
     fi
-    exec "$(find_python)" -m torch.distributed.run --nnodes="${NNODES:-1}" \
+    exec "$(find_python)" "$(run_processes)" --nnodes="${NNODES:-1}" \
         --nproc-per-node="$processes" "${meeting[@]}" "$@"
 }
 
@@ -44,10 +48,10 @@ launch_slurm() {
         --ntasks-per-node=1 --gres="gpu:$gpus" \
         --cpus-per-task=$((${CPUS_PER_TASK:-5} * gpus)) \
         --kill-on-bad-exit=1 ${extra[@]+"${extra[@]}"} \
-        bash -c 'python=$1 nodes=$2 gpus=$3; shift 3
+        bash -c 'python=$1 run=$2 nodes=$3 gpus=$4; shift 4
 first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
-exec "$python" -m torch.distributed.run --nnodes="$nodes" \
+exec "$python" "$run" --nnodes="$nodes" \
     --nproc-per-node="$gpus" --rdzv-id="$SLURM_JOB_ID" --rdzv-backend=c10d \
     --rdzv-endpoint="$first:$((20000 + SLURM_JOB_ID % 20000))" "$@"' \
-        launch "$(find_python)" "$nodes" "$gpus" "$@"
+        launch "$(find_python)" "$(run_processes)" "$nodes" "$gpus" "$@"
 }

@@ -12,6 +12,7 @@ import os
 
 # mmengine and torch are imported in main(), so that --help and a mistyped
 # option answer at once.
+from cli_errors import run
 from cli_options import add_common_options, parse_overrides
 
 
@@ -71,6 +72,11 @@ def main(argv: list[str] | None = None) -> None:
     cfg = load_config(
         args.config, args.cfg_options, args.work_dir, args.launcher
     )
+    if cfg.get('train_dataloader') is None or cfg.get('train_cfg') is None:
+        raise SystemExit(
+            f'{args.config} only scores a trained model: it has no training '
+            'data or schedule; run tools/test.py CONFIG CHECKPOINT.'
+        )
     if args.amp:
         if not torch.cuda.is_available():
             raise SystemExit('--amp needs a CUDA device, and none was found.')
@@ -99,4 +105,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run(main)

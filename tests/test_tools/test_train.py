@@ -152,6 +152,27 @@ def test_resume_begins_from_the_configured_weights(trained, tmp_path):
     assert torch.equal(before, after)
 
 
+def test_auto_scale_lr(trained, tmp_path):
+    """One process with batches of 3, and a rate meant for 12."""
+    import torch
+
+    options = [
+        *('--work-dir', str(tmp_path / 'new'), '--auto-scale-lr'),
+        *('--cfg-options', 'auto_scale_lr.base_batch_size=12'),
+        *('train_cfg.max_epochs=1', f'experiment_name={tmp_path}'),
+    ]
+    script('train').main([str(trained / 'toy.py'), *options])
+    saved = torch.load(tmp_path / 'new' / 'epoch_1.pth', weights_only=False)
+    (group,) = saved['optimizer']['param_groups']
+    assert group['initial_lr'] == pytest.approx(0.05 * 3 / 12)
+
+
+def test_a_config_without_training(trained):
+    options = ['--cfg-options', 'train_dataloader=None']
+    with pytest.raises(SystemExit, match=r'toy\.py only scores a trained mod'):
+        script('train').main([str(trained / 'toy.py'), *options])
+
+
 @pytest.mark.parametrize(
     ('options', 'reason'),
     [
@@ -255,7 +276,7 @@ def test_slurm_starts_torchrun_on_the_nodes(tmp_path):
     )
     assert '--partition=gpu --job-name=job --nodes=2' in done.stderr
     assert '--time=1:00 --mem=0' in done.stderr
-    assert done.stdout.split()[:2] == ['-m', 'torch.distributed.run']
+    assert done.stdout.split()[0] == str(ROOT / 'tools/run_processes.py')
     assert '--nnodes=2 --nproc-per-node=4' in done.stdout
     assert '--rdzv-endpoint=n1:20041' in done.stdout
     assert done.stdout.rstrip().endswith(
