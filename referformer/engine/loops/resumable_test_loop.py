@@ -36,9 +36,10 @@ def item_name(item: Any) -> str:
         item (Any): A dict of the dataset, or a data sample.
 
     Returns:
-        str: Its video and, unless it has all expressions, its expression.
+        str: Its subset, if there are several, its video and, unless it has
+        all expressions, its expression.
     """
-    facts = (item.get('video_id'), item.get('exp_id'))
+    facts = (item.get(key) for key in ('subset', 'video_id', 'exp_id'))
     return json.dumps([str(fact) for fact in facts if fact is not None])
 
 
