@@ -4,5 +4,11 @@
 from referformer.datasets import transforms
 from referformer.datasets.base_refer_dataset import BaseReferDataset
 from referformer.datasets.ref_youtube_vos import RefYouTubeVOSDataset
+from referformer.datasets.refcoco import RefCOCODataset
 
-__all__ = ['BaseReferDataset', 'RefYouTubeVOSDataset', 'transforms']
+__all__ = [
+    'BaseReferDataset',
+    'RefCOCODataset',
+    'RefYouTubeVOSDataset',
+    'transforms',
+]

@@ -7,9 +7,13 @@ from referformer.datasets.transforms.frame_sampling import (
     SampleClipFrames,
     SampleWindow,
 )
+from referformer.datasets.transforms.image_to_clip import ImageToClip
 from referformer.datasets.transforms.loading import (
     LoadReferAnnotations,
     LoadReferFrame,
+)
+from referformer.datasets.transforms.loading_coco import (
+    LoadCocoReferAnnotations,
 )
 from referformer.datasets.transforms.photometric import (
     ReferPhotoMetricDistortion,
@@ -21,6 +25,8 @@ from referformer.datasets.transforms.text import (
 )
 
 __all__ = [
+    'ImageToClip',
+    'LoadCocoReferAnnotations',
     'LoadReferAnnotations',
     'LoadReferFrame',
     'NormalizeText',

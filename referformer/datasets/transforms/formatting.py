@@ -47,6 +47,9 @@ class PackReferInputs(BaseTransform):
         'text_obj_id',
         'expressions',
         'annotated_frame',
+        'image_id',
+        'subset',
+        'ori_bbox',
     )
     FRAME_KEYS = (
         'frame_name',
