@@ -100,6 +100,28 @@ class VisualFeatures(NamedTuple):
     sizes: Tensor
     padded: bool
 
+    def repeat(self, times: int) -> 'VisualFeatures':
+        """Repeat the clips, to ask them for several expressions at once.
+
+        Args:
+            times (int): E, how often.
+
+        Returns:
+            VisualFeatures: The same features with N replaced by E * N.
+        """
+
+        def repeated(tensor: Tensor) -> Tensor:
+            return tensor.repeat(times, *[1] * (tensor.ndim - 1))
+
+        return VisualFeatures(
+            FrameFeatures(*map(repeated, self.fine)),
+            tuple(
+                FrameFeatures(*map(repeated, level)) for level in self.levels
+            ),
+            repeated(self.sizes),
+            self.padded,
+        )
+
 
 class ConditionalQueryInputs(NamedTuple):
     """Decoder input made from language (paper Sec. 3.2).
@@ -157,11 +179,14 @@ class SelectedSequences(NamedTuple):
         query (Tensor): Index of the chosen queries, int64, shape (N, k).
         scores (Tensor): Score of each sequence in [0, 1], shape (N, k).
         labels (Tensor): Class of each sequence, int64, shape (N, k).
+        frame_scores (Tensor): Score of each sequence in each frame in
+            [0, 1], shape (N, T, k).
     """
 
     query: Tensor
     scores: Tensor
     labels: Tensor
+    frame_scores: Tensor
 
 
 class ClipTargets(NamedTuple):

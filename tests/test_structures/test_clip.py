@@ -2,7 +2,12 @@
 import pytest
 import torch
 
-from referformer.structures import TextFeatures, stack_clip_targets
+from referformer.structures import (
+    FrameFeatures,
+    TextFeatures,
+    VisualFeatures,
+    stack_clip_targets,
+)
 from referformer.testing import demo_refer_inputs
 
 CPU = torch.device('cpu')
@@ -75,3 +80,25 @@ def test_select_expressions():
     text = TextFeatures(*(torch.arange(3)[:, None] for _ in range(4)))
     picked = text.index_select(torch.tensor([2, 0, 2]))
     assert all(part[:, 0].tolist() == [2, 0, 2] for part in picked)
+
+
+def test_repeated_clips_stand_side_by_side():
+    def level(size):
+        return FrameFeatures(
+            torch.randn(2, 4, size, size),
+            torch.zeros(2, size, size, dtype=torch.bool),
+            torch.randn(2, 4, size, size),
+        )
+
+    one = VisualFeatures(
+        level(8), (level(4), level(2)), torch.tensor([[32.0, 30.0]]), True
+    )
+    three = one.repeat(3)
+    assert three.padded
+    assert three.sizes.tolist() == [[32, 30]] * 3
+    for before, after in zip(
+        (one.fine, *one.levels), (three.fine, *three.levels), strict=True
+    ):
+        for part, repeated in zip(before, after, strict=True):
+            # clip-major: the frames of a clip stay together
+            assert torch.equal(repeated, torch.cat([part] * 3))

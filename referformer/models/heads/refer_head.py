@@ -2,6 +2,7 @@
 """Prediction head: classes, boxes and masks of the decoded queries."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from mmdet.models.layers import inverse_sigmoid
@@ -154,7 +155,11 @@ class ReferHead(BaseModule):
         return self.criterion(self(decoded, mask_feats, sizes), targets)
 
     def predict(
-        self, decoded: DecodedQueries, mask_feats: Tensor, sizes: Tensor
+        self,
+        decoded: DecodedQueries,
+        mask_feats: Tensor,
+        sizes: Tensor,
+        selector: Callable[[Tensor], SelectedSequences] | None = None,
     ) -> tuple[SelectedSequences, Tensor, Tensor]:
         """Select the referred sequence, then compute its boxes and masks.
 
@@ -162,6 +167,8 @@ class ReferHead(BaseModule):
             decoded (DecodedQueries): Of B = N * T frames.
             mask_feats (Tensor): Mask features, shape (B, C_mask, h, w).
             sizes (Tensor): Unpadded (height, width) of the clips, (N, 2).
+            selector (Callable, optional): Chooses in place of the head's
+                own selector.
 
         Returns:
             tuple: ``(selected, boxes, masks)``: the k selected sequences,
@@ -170,7 +177,8 @@ class ReferHead(BaseModule):
         """
         shape = (sizes.shape[0], -1)
         logits, boxes = self._logits_and_boxes(decoded, -1)
-        selected = self.selector(logits.unflatten(0, shape))
+        selector = selector or self.selector
+        selected = selector(logits.unflatten(0, shape))
 
         def pick(per_query: Tensor) -> Tensor:
             # [B, Q, X] -> [B, k, X]

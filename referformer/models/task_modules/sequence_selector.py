@@ -1,6 +1,7 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
 """Choice of the referred sequence at prediction."""
 
+import torch
 from torch import Tensor
 
 from referformer.registry import TASK_UTILS
@@ -33,6 +34,11 @@ class MeanScoreSelector:
         Returns:
             SelectedSequences: The ``min(topk, Q)`` best, best first.
         """
-        scores, labels = logits.float().sigmoid().mean(1).max(-1)  # [N, Q]
+        frame_scores = logits.float().sigmoid()
+        scores, labels = frame_scores.mean(1).max(-1)  # [N, Q]
         best, query = scores.topk(min(self.topk, scores.shape[1]), dim=1)
-        return SelectedSequences(query, best, labels.gather(1, query))
+        clips = torch.arange(len(query), device=query.device)[:, None]
+        labels = labels.gather(1, query)
+        # [N, T, Q, K] -> [N, k, T] -> [N, T, k]
+        chosen = frame_scores[clips, :, query, labels].transpose(1, 2)
+        return SelectedSequences(query, best, labels, chosen)

@@ -4,6 +4,7 @@ import math
 import pytest
 import torch
 
+from referformer.models import MeanScoreSelector
 from referformer.registry import MODELS
 from referformer.structures import DecodedQueries
 from referformer.testing import tiny_model_cfg
@@ -59,6 +60,19 @@ def test_prediction_is_a_part_of_the_full_forward(decoded, mask_feats, topk):
         torch.testing.assert_close(selected.scores[n], scores[n, expected])
         torch.testing.assert_close(boxes[n], preds.boxes[-1, n][:, query])
         torch.testing.assert_close(masks[n], preds.masks[-1, n][:, query])
+
+
+def test_another_selector_for_one_prediction(decoded, mask_feats):
+    head = build(topk=1)
+    randomise(head)
+    best, _, _ = head.predict(decoded, mask_feats, SIZES)
+    every, _, masks = head.predict(
+        decoded, mask_feats, SIZES, MeanScoreSelector(topk=QUERIES)
+    )
+    assert masks.shape[2] == every.query.shape[1] == QUERIES
+    assert torch.equal(every.query[:, :1], best.query)
+    again, _, _ = head.predict(decoded, mask_feats, SIZES)
+    assert torch.equal(again.query, best.query)
 
 
 def test_boxes_refine_the_reference_entering_the_layer(decoded, mask_feats):

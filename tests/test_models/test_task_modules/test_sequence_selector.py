@@ -18,6 +18,9 @@ def test_scores_are_averaged_before_the_classes_compete():
     assert selected.query.tolist() == [[1, 0]]
     assert selected.labels.tolist() == [[0, 1]]
     torch.testing.assert_close(selected.scores, torch.tensor([[0.5, 1.3 / 3]]))
+    # frame by frame, of the same query and class
+    expected = torch.tensor([[[0.5, 0.1], [0.5, 0.6], [0.5, 0.6]]])
+    torch.testing.assert_close(selected.frame_scores, expected)
 
 
 def test_mean_of_probabilities_not_of_logits():
