@@ -58,8 +58,9 @@ def write_video(
 ) -> str:
     """Write frames as an mp4 file.
 
-    With PyAV the video is H.264, which every browser plays. Without it OpenCV writes MPEG-4 part 2, which video
-    players show but browsers do not. Frames are consumed one by one.
+    With PyAV the video is H.264, which every browser plays. Without it
+    OpenCV writes MPEG-4 part 2, which video players show but browsers do not.
+    Frames are consumed one by one.
 
     Args:
         path (str | PathLike): Where to; the suffix should be ``.mp4``.
