@@ -18,6 +18,7 @@ from mmengine.config import Config
 from PIL import Image
 
 from referformer.datasets.synthetic import SyntheticParams, make_synthetic_rvos
+from referformer.evaluation import ReferVOSMetric
 from referformer.utils.checkpoint import load_checkpoint_safely
 
 from .test_tools.test_train import ENV, ROOT, script
@@ -193,6 +194,42 @@ def test_the_words_decide(overfitted):
     trained = logged(overfitted / 'work', 'refer/J&F')[-1]
     assert scores['self'] == pytest.approx(trained, abs=1e-6)
     assert scores['other_object'] < scores['self'] - 40
+
+
+@pytest.mark.parametrize('grouped', [False, True])
+def test_an_interrupted_test_goes_on(overfitted, monkeypatch, grouped):
+    config = overfitted / 'overfit.py'
+    checkpoint = overfitted / 'work/iter_80.pth'
+    settings = {
+        'test_dataloader.dataset.indices': 'None',
+        'test_dataloader.dataset.group_by_video': str(grouped),
+        'test_dataloader.dataset.data_prefix.img': 'valid/JPEGImages',
+        'test_dataloader.dataset.data_prefix.mask': 'valid/Annotations',
+        'test_dataloader.dataset.ann_file': (
+            'meta_expressions/valid/meta_expressions.json'
+        ),
+    }
+    whole = score(config, checkpoint, **settings)
+    scored = []
+    score_clip = ReferVOSMetric._score_clip
+
+    def stop_at_the_last_video(self, sample):
+        if sample['video_id'] == 'valid-00002':
+            raise KeyboardInterrupt
+        return score_clip(self, sample)
+
+    monkeypatch.setattr(ReferVOSMetric, '_score_clip', stop_at_the_last_video)
+    with pytest.raises(KeyboardInterrupt):
+        score(config, checkpoint, **settings)
+
+    def note(self, sample):
+        scored.append(sample['video_id'])
+        return score_clip(self, sample)
+
+    monkeypatch.setattr(ReferVOSMetric, '_score_clip', note)
+    assert score(config, checkpoint, **settings) == whole
+    assert set(scored) == {'valid-00002'}
+    assert 0 < whole['refer/J&F'] < 100
 
 
 # -- several processes --------------------------------------------------------

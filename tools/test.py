@@ -10,6 +10,7 @@ import os
 
 # mmengine and torch are imported in main(), so that --help and a mistyped
 # option answer at once.
+from cli_errors import run
 from cli_options import add_common_options, parse_overrides
 
 
@@ -34,6 +35,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         '--show-dir',
         metavar='DIR',
         help='write pictures of the results to this folder',
+    )
+    parser.add_argument(
+        '--fresh',
+        action='store_true',
+        help='predict everything again; by default, videos that an '
+        'interrupted run of the same test has finished are not repeated',
     )
     add_common_options(parser)
     args = parser.parse_args(argv)
@@ -75,6 +82,9 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         )
     cfg.load_from = args.checkpoint
     cfg.resume = False
+    if cfg.test_cfg.get('type') == 'TestLoop':
+        cfg.test_cfg.type = 'ResumableTestLoop'
+        cfg.test_cfg.fresh = args.fresh
     hooks = cfg.setdefault('default_hooks', {})
     # A model with weights of its own making would be scored without a word.
     hooks['check_weights'] = dict(type='CheckWeightsHook', strict=True)
@@ -95,4 +105,4 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
 
 
 if __name__ == '__main__':
-    main()
+    run(main)
