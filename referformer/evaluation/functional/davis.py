@@ -21,6 +21,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import zip_longest
 from typing import NamedTuple
 
 import cv2
@@ -435,30 +436,71 @@ def _split_labels(labels: np.ndarray, bound_th: float) -> list[MaskOutline]:
     ]
 
 
-def _clean_labels(
-    pred: np.ndarray, gt: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Take the void pixels of the ground truth out of both label maps."""
-    pred, gt = np.asarray(pred), np.asarray(gt)
-    _check_same_shape(pred.shape, gt.shape, 'pred')
-    void = gt == VOID_LABEL
-    # A prediction may carry 255 too (copied from the annotation): no object.
-    nobody = void | (pred == VOID_LABEL)
-    return np.where(nobody, 0, pred), np.where(void, 0, gt)
+class TrueLabels:
+    """The true label map of one frame, ready to be compared.
 
+    Made once, it serves any number of predictions of the frame.
 
-def _empty_like(labels: np.ndarray, bound_th: float) -> MaskOutline:
-    return MaskOutline(np.zeros(labels.shape, bool), bound_th=bound_th)
+    Args:
+        labels (ArrayLike): True ids, 0 = background, 255 = void, (H, W).
+        bound_th (float): Tolerance, see :func:`tolerance_radius`.
+
+    Attributes:
+        shape (tuple[int, int]): Height and width.
+        void (np.ndarray | None): Pixels that count for nobody, bool, (H, W);
+            None if there are none.
+        outlines (list[MaskOutline]): Objects 1..g, g the highest id.
+    """
+
+    def __init__(self, labels: ArrayLike, bound_th: float = BOUND_TH) -> None:
+        labels = np.asarray(labels)
+        self.shape: tuple[int, int] = (labels.shape[0], labels.shape[1])
+        self.bound_th = bound_th
+        void = labels == VOID_LABEL
+        self.void = void if void.any() else None
+        self.outlines = _split_labels(
+            labels if self.void is None else np.where(void, 0, labels),
+            bound_th,
+        )
+        self.areas = np.array(
+            [outline.area for outline in self.outlines], np.int64
+        )
+
+    def split(self, pred: ArrayLike) -> list[MaskOutline]:
+        """Outlines of the ids 1..max of a prediction, void left out.
+
+        Args:
+            pred (ArrayLike): Predicted ids, 0 and 255 = no object, (H, W).
+                255 may stem from a copied annotation.
+
+        Returns:
+            list[MaskOutline]: Outlines in the order of the ids.
+
+        Raises:
+            ValueError: If its size is not that of the ground truth.
+        """
+        pred = np.asarray(pred)
+        _check_same_shape(pred.shape, self.shape, 'pred')
+        nobody = pred == VOID_LABEL
+        if self.void is not None:
+            nobody |= self.void
+        return _split_labels(np.where(nobody, 0, pred), self.bound_th)
+
+    @property
+    def nothing(self) -> MaskOutline:
+        """The empty mask of this frame."""
+        return MaskOutline(np.zeros(self.shape, bool), bound_th=self.bound_th)
 
 
 def score_frame_identity(
-    pred: np.ndarray, gt: np.ndarray, bound_th: float = BOUND_TH
+    pred: ArrayLike, gt: ArrayLike | TrueLabels, bound_th: float = BOUND_TH
 ) -> FrameScores:
     """Score every id of a frame against the same id of the ground truth.
 
     Args:
-        pred (np.ndarray): Predicted ids, 0 and 255 = no object, (H, W).
-        gt (np.ndarray): True ids, 0 = background, 255 = void, (H, W).
+        pred (ArrayLike): Predicted ids, 0 and 255 = no object, (H, W).
+        gt (ArrayLike | TrueLabels): True ids, 0 = background, 255 = void,
+            (H, W); or the same made ready, with its own tolerance.
         bound_th (float): Tolerance, see :func:`tolerance_radius`.
 
     Returns:
@@ -467,32 +509,26 @@ def score_frame_identity(
     Raises:
         ValueError: If the sizes of the two maps differ.
     """
-    pred, gt = _clean_labels(pred, gt)
-    mine = _split_labels(pred, bound_th)
-    truth = _split_labels(gt, bound_th)
-    areas = np.array([outline.area for outline in truth], np.int64)
-    num_pred = len(mine)
-    size = max(len(mine), len(truth))
-    nothing = _empty_like(gt, bound_th)
-    mine += [nothing] * (size - len(mine))
-    truth += [nothing] * (size - len(truth))
-    pairs = list(zip(mine, truth, strict=True))
+    gt = gt if isinstance(gt, TrueLabels) else TrueLabels(gt, bound_th)
+    mine, truth = gt.split(pred), gt.outlines
+    pairs = list(zip_longest(mine, truth, fillvalue=gt.nothing))
     return FrameScores(
         np.array([a.iou(b) for a, b in pairs], np.float64),
         np.array([a.boundary_f(b) for a, b in pairs], np.float64),
-        num_pred,
-        areas,
+        len(mine),
+        gt.areas,
     )
 
 
 def score_frame_pairs(
-    pred: np.ndarray, gt: np.ndarray, bound_th: float = BOUND_TH
+    pred: ArrayLike, gt: ArrayLike | TrueLabels, bound_th: float = BOUND_TH
 ) -> FrameScores:
     """Score every id of a frame against every id of the ground truth.
 
     Args:
-        pred (np.ndarray): Predicted ids, 0 and 255 = no object, (H, W).
-        gt (np.ndarray): True ids, 0 = background, 255 = void, (H, W).
+        pred (ArrayLike): Predicted ids, 0 and 255 = no object, (H, W).
+        gt (ArrayLike | TrueLabels): True ids, 0 = background, 255 = void,
+            (H, W); or the same made ready, with its own tolerance.
         bound_th (float): Tolerance, see :func:`tolerance_radius`.
 
     Returns:
@@ -501,15 +537,15 @@ def score_frame_pairs(
     Raises:
         ValueError: If the sizes of the two maps differ.
     """
-    pred, gt = _clean_labels(pred, gt)
-    nothing = _empty_like(gt, bound_th)
-    mine = [nothing, *_split_labels(pred, bound_th)]
-    truth = [nothing, *_split_labels(gt, bound_th)]
+    gt = gt if isinstance(gt, TrueLabels) else TrueLabels(gt, bound_th)
+    nothing = gt.nothing
+    mine = [nothing, *gt.split(pred)]
+    truth = [nothing, *gt.outlines]
     return FrameScores(
         np.array([[a.iou(b) for b in truth] for a in mine], np.float64),
         np.array([[a.boundary_f(b) for b in truth] for a in mine], np.float64),
         len(mine) - 1,
-        np.array([outline.area for outline in truth[1:]], np.int64),
+        gt.areas,
     )
 
 
@@ -636,7 +672,7 @@ class Protocol:
             order.
     """
 
-    score_frame: Callable[[np.ndarray, np.ndarray], FrameScores]
+    score_frame: Callable[[ArrayLike, ArrayLike | TrueLabels], FrameScores]
     combine: Callable[[Sequence[FrameScores]], VideoScores]
 
 

@@ -7,12 +7,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from .errors import InputError
+
 # Modes whose pixel values are the stored numbers: palette, 8-bit grey, 1-bit.
 _INDEXED_MODES = ('P', 'L', '1')
 _NAMES_SHOWN = 5
 
 
-class MaskFolderError(ValueError):
+class MaskFolderError(InputError):
     """Something is wrong with a folder of masks; the text says what."""
 
 
