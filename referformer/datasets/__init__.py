@@ -3,12 +3,16 @@
 
 from referformer.datasets import transforms
 from referformer.datasets.base_refer_dataset import BaseReferDataset
+from referformer.datasets.mevis import MeViSDataset
+from referformer.datasets.ref_davis import RefDAVISDataset
 from referformer.datasets.ref_youtube_vos import RefYouTubeVOSDataset
 from referformer.datasets.refcoco import RefCOCODataset
 
 __all__ = [
     'BaseReferDataset',
+    'MeViSDataset',
     'RefCOCODataset',
+    'RefDAVISDataset',
     'RefYouTubeVOSDataset',
     'transforms',
 ]

@@ -2,9 +2,9 @@
 """Ref-YouTube-VOS and everything else in its layout."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from mmengine.config import Config
 
@@ -29,7 +29,7 @@ CATEGORIES = (
 # fmt: on
 
 
-def _read_videos(path: Path, what: str) -> dict[str, dict]:
+def read_videos(path: Path, what: str) -> dict[str, dict]:
     """Return the ``videos`` of a json file of the Ref-YouTube-VOS layout.
 
     Args:
@@ -42,7 +42,7 @@ def _read_videos(path: Path, what: str) -> dict[str, dict]:
     """
     if not path.is_file():
         raise FileNotFoundError(
-            f'{path} ({what}) does not exist; docs/datasets.md shows the '
+            f'{path} ({what}) does not exist; docs/datasets shows the '
             'expected folders.'
         )
     try:
@@ -59,6 +59,41 @@ def _read_videos(path: Path, what: str) -> dict[str, dict]:
             'Ref-YouTube-VOS layout.'
         )
     return videos
+
+
+def check_folders(
+    folder: Path, video_ids: Iterable[str], ann_file: str
+) -> None:
+    """Check that every video has a folder.
+
+    One listing; single frames are checked when they are read.
+
+    Args:
+        folder: Where the folders of the videos should be.
+        video_ids: The videos.
+        ann_file: Who names the videos, for the error messages.
+
+    Raises:
+        FileNotFoundError: If a folder is missing.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f'Folder {folder} does not exist; docs/datasets shows the '
+            'expected folders.'
+        )
+    wanted = set(video_ids)
+    missing = sorted(wanted - {path.name for path in folder.iterdir()})
+    if missing:
+        raise FileNotFoundError(
+            f'{len(missing)} of {len(wanted)} videos of {ann_file} have no '
+            f'folder in {folder}, first {missing[0]!r}; extract the archive '
+            'completely.'
+        )
+
+
+def _normalize(text: object) -> str:
+    """Return a text in lower case with single spaces."""
+    return ' '.join(str(text).lower().split())
 
 
 @DATASETS.register_module()
@@ -83,10 +118,13 @@ class RefYouTubeVOSDataset(BaseReferDataset):
             (``mask``; leave it out, or ``None``, when there is no ground
             truth; it is not looked at either when the expressions name no
             ``obj_id``, as in the official validation file).
+        obj_id_file: Optional expressions file that names the ``obj_id`` which
+            ``ann_file`` leaves out; expressions of both must read the same.
         meta_file: Optional file with the objects and their categories. With
             it, an ``obj_id`` that the video does not have is an error.
         with_category: Label an object with its category (65 classes) and
-            not with "the referred object" (one class, the published models).
+            not with "the referred object" (one class, the published models);
+            see :attr:`CATEGORIES`.
         exclude_ann_file: Expressions file whose videos are left out. The
             ``valid`` file also lists the videos of ``test``; the official
             validation set is the difference.
@@ -100,12 +138,16 @@ class RefYouTubeVOSDataset(BaseReferDataset):
         ValueError: If a file does not hold what it should.
     """
 
+    #: The classes of ``with_category``.
+    CATEGORIES: ClassVar[tuple[str, ...]] = CATEGORIES
+
     def __init__(
         self,
         ann_file: str,
         *,
         data_root: str = '',
         data_prefix: Mapping[str, str] | None = None,
+        obj_id_file: str | None = None,
         meta_file: str | None = None,
         with_category: bool = False,
         exclude_ann_file: str | None = None,
@@ -114,6 +156,7 @@ class RefYouTubeVOSDataset(BaseReferDataset):
         **kwargs: Any,
     ) -> None:
         self.with_category = with_category
+        self.obj_id_file = obj_id_file
         self.meta_file = meta_file
         self.exclude_ann_file = exclude_ann_file
         self.expected_videos = expected_videos
@@ -122,7 +165,7 @@ class RefYouTubeVOSDataset(BaseReferDataset):
                 raise ValueError(
                     'with_category=True needs meta_file (train/meta.json).'
                 )
-            metainfo = {'classes': CATEGORIES, **(metainfo or {})}
+            metainfo = {'classes': self.CATEGORIES, **(metainfo or {})}
         if data_prefix is None:
             data_prefix = {
                 'img': 'train/JPEGImages',
@@ -149,9 +192,9 @@ class RefYouTubeVOSDataset(BaseReferDataset):
     def load_expressions(self) -> list[dict]:
         """Return one dict per (video, expression)."""
         ann_file = Path(self.ann_file)
-        videos = _read_videos(ann_file, 'expressions')
+        videos = read_videos(ann_file, 'expressions')
         if self.exclude_ann_file is not None:
-            excluded = _read_videos(
+            excluded = read_videos(
                 self._beside(self.exclude_ann_file), 'expressions to exclude'
             )
             videos = {k: v for k, v in videos.items() if k not in excluded}
@@ -161,41 +204,42 @@ class RefYouTubeVOSDataset(BaseReferDataset):
                 f'{self.expected_videos}; the official validation set is '
                 '"valid" without the videos of "test" (exclude_ann_file).'
             )
+        if self.obj_id_file is not None:
+            self._name_objects(videos)
         objects = None
         if self.meta_file is not None:
-            objects = _read_videos(self._beside(self.meta_file), 'objects')
+            objects = read_videos(self._beside(self.meta_file), 'objects')
         clips = [
             clip
             for video_id, video in videos.items()
             for clip in self._parse_video(video_id, video, objects)
         ]
-        self._check_folders(clips)
+        for kind in ('img', 'mask'):
+            wanted = [c['video_id'] for c in clips if c[f'{kind}_dir']]
+            if wanted:
+                check_folders(
+                    Path(self.data_prefix[kind]), wanted, self.ann_file
+                )
         return clips
 
-    def _check_folders(self, clips: Sequence[dict]) -> None:
-        """Check that every video has its folders.
-
-        One listing per kind; single frames are checked when they are read.
-        """
-        for kind in ('img', 'mask'):
-            wanted = {c[f'{kind}_dir']: c['video_id'] for c in clips}
-            wanted.pop(None, None)
-            if not wanted:
-                continue
-            folder = Path(self.data_prefix[kind])
-            if not folder.is_dir():
-                raise FileNotFoundError(
-                    f'Folder {folder} (data_prefix {kind!r}) does not exist; '
-                    'docs/datasets.md shows the expected folders.'
-                )
-            present = {path.name for path in folder.iterdir()}
-            missing = [v for v in wanted.values() if v not in present]
-            if missing:
-                raise FileNotFoundError(
-                    f'{len(missing)} of {len(wanted)} videos of '
-                    f'{self.ann_file} have no folder in {folder}, first '
-                    f'{missing[0]!r}; extract the archive completely.'
-                )
+    def _name_objects(self, videos: Mapping[str, dict]) -> None:
+        """Add the ``obj_id`` of every expression from the second file."""
+        path = self._beside(self.obj_id_file)
+        named = read_videos(path, 'expressions with objects')
+        for video_id, video in videos.items():
+            known = named.get(video_id, {}).get('expressions', {})
+            for exp_id, expression in video.get('expressions', {}).items():
+                other = known.get(exp_id, {})
+                if _normalize(other.get('exp')) != _normalize(
+                    expression.get('exp')
+                ):
+                    raise ValueError(
+                        f'{path}: video {video_id}, expression {exp_id} reads '
+                        f'{other.get("exp")!r}, but {expression.get("exp")!r} '
+                        f'in {self.ann_file}; the two files belong to '
+                        'different editions.'
+                    )
+                expression['obj_id'] = other.get('obj_id')
 
     def _parse_video(
         self,

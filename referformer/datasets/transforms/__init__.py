@@ -15,6 +15,7 @@ from referformer.datasets.transforms.loading import (
 from referformer.datasets.transforms.loading_coco import (
     LoadCocoReferAnnotations,
 )
+from referformer.datasets.transforms.loading_mevis import LoadMeViSAnnotations
 from referformer.datasets.transforms.photometric import (
     ReferPhotoMetricDistortion,
 )
@@ -27,6 +28,7 @@ from referformer.datasets.transforms.text import (
 __all__ = [
     'ImageToClip',
     'LoadCocoReferAnnotations',
+    'LoadMeViSAnnotations',
     'LoadReferAnnotations',
     'LoadReferFrame',
     'NormalizeText',

@@ -1,0 +1,186 @@
+# Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
+"""MeViS: expressions of motion, several objects each."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from mmengine.logging import MMLogger
+
+from referformer.datasets.base_refer_dataset import BaseReferDataset
+from referformer.datasets.ref_youtube_vos import check_folders, read_videos
+from referformer.evaluation.functional.mask_table import (
+    MaskTable,
+    open_mask_table,
+)
+from referformer.registry import DATASETS
+
+
+@DATASETS.register_module()
+class MeViSDataset(BaseReferDataset):
+    """MeViS, both editions.
+
+    ::
+
+        data_root/
+        ├── train/
+        │   ├── JPEGImages/<video>/<frame>.jpg
+        │   ├── meta_expressions.json
+        │   └── mask_dict.json
+        ├── valid_u/...     with masks as well: scored at home
+        └── valid/...       without: scored by the server
+
+    An expression means several objects, one, or (second edition) none. Its
+    ``obj_id`` joins their numbers, as ``'0,2'``; ``anno_ids`` names their
+    masks in ``mask_dict.json``, which stays on disk. What
+    ``LoadMeViSAnnotations`` reads is the union.
+
+    In training, expressions without a target are left out, for nothing in
+    their videos could be learned from, and so are very short videos.
+
+    Args:
+        ann_file: Expressions file, relative to ``data_root``.
+        data_root: Folder of the set.
+        img_dir: Folder of the videos, relative to ``data_root``.
+        mask_file: Table of masks, likewise; ``None`` without ground truth.
+        min_frames: Videos with fewer frames are left out in training.
+        **kwargs: Arguments of :class:`BaseReferDataset`.
+
+    Raises:
+        FileNotFoundError: If a file or folder is missing.
+        ValueError: If a file does not hold what it should.
+    """
+
+    EXPRESSION_KEYS: ClassVar[tuple[str, ...]] = (
+        *BaseReferDataset.EXPRESSION_KEYS,
+        'anno_ids',
+    )
+
+    def __init__(
+        self,
+        ann_file: str,
+        *,
+        data_root: str = '',
+        img_dir: str = 'train/JPEGImages',
+        mask_file: str | None = 'train/mask_dict.json',
+        min_frames: int = 2,
+        **kwargs: Any,
+    ) -> None:
+        self.mask_file = mask_file
+        self.min_frames = min_frames
+        super().__init__(
+            ann_file=ann_file,
+            data_root=data_root,
+            data_prefix={'img': img_dir},
+            **kwargs,
+        )
+
+    def load_expressions(self) -> list[dict]:
+        """Return one dict per (video, expression)."""
+        videos = read_videos(Path(self.ann_file), 'expressions')
+        table = None
+        if self.mask_file is not None:
+            # Opened here, so that worker processes share it.
+            path = Path(self.data_root or '') / self.mask_file
+            table = open_mask_table(str(path))
+        clips = [
+            clip
+            for video_id, video in videos.items()
+            for clip in self._parse_video(video_id, video, table)
+        ]
+        check_folders(
+            Path(self.data_prefix['img']),
+            {clip['video_id'] for clip in clips},
+            self.ann_file,
+        )
+        return clips if self.test_mode else self._usable(clips)
+
+    def _usable(self, clips: list[dict]) -> list[dict]:
+        """Return what can be trained on."""
+        usable = [
+            clip
+            for clip in clips
+            if clip['num_frames'] >= self.min_frames and clip['anno_ids'] != ()
+        ]
+        if len(usable) < len(clips):
+            MMLogger.get_current_instance().info(
+                '%s: %d of %d expressions are not trained on, because they '
+                'have no target or their video fewer than %d frames.',
+                self.ann_file,
+                len(clips) - len(usable),
+                len(clips),
+                self.min_frames,
+            )
+        return usable
+
+    def _parse_video(
+        self, video_id: str, video: Mapping, table: MaskTable | None
+    ) -> list[dict]:
+        """Turn one video of the json file into clips, one per expression."""
+        where = f'{self.ann_file}: video {video_id}'
+        frames = video.get('frames')
+        expressions = video.get('expressions')
+        if not frames or not isinstance(expressions, dict):
+            raise ValueError(
+                f'{where} needs a list "frames" and a table "expressions".'
+            )
+        if frames != sorted(frames):
+            raise ValueError(
+                f'{where} lists its frames out of order, so it is not clear '
+                'which masks are theirs; download the file again.'
+            )
+        common = {
+            'video_id': video_id,
+            'label': 0,
+            'num_frames': len(frames),
+            'frame_names': frames,
+            'img_dir': str(Path(self.data_prefix['img']) / video_id),
+            'img_suffix': '.jpg',
+            'mask_path': None if table is None else str(table.path),
+        }
+        clips = []
+        for exp_id, expression in expressions.items():
+            text = expression.get('exp')
+            if not isinstance(text, str) or not text.strip():
+                raise ValueError(
+                    f'{where}, expression {exp_id} is empty; remove it or '
+                    'write what it should say.'
+                )
+            clip = {
+                **common,
+                'exp_id': str(exp_id),
+                'text': text,
+                'obj_id': None,
+                'anno_ids': None,
+            }
+            if table is not None:
+                clip |= self._parse_target(
+                    f'{where}, expression {exp_id}', expression, table
+                )
+            clips.append(clip)
+        return clips
+
+    @staticmethod
+    def _parse_target(
+        where: str, expression: Mapping, table: MaskTable
+    ) -> dict:
+        """Return the objects an expression means, and their masks."""
+        objects = expression.get('obj_id')
+        annotations = expression.get('anno_id')
+        if (
+            not isinstance(objects, list)
+            or not isinstance(annotations, list)
+            or len(objects) != len(annotations)
+        ):
+            raise ValueError(
+                f'{where} needs lists "obj_id" and "anno_id" of one length; '
+                'without ground truth set mask_file=None.'
+            )
+        anno_ids = tuple(map(str, annotations))
+        lost = [anno_id for anno_id in anno_ids if anno_id not in table]
+        if lost:
+            raise ValueError(
+                f'{where} names annotation {lost[0]}, which {table.path} does '
+                'not have; the two files belong to different splits.'
+            )
+        return {'obj_id': ','.join(map(str, objects)), 'anno_ids': anno_ids}
