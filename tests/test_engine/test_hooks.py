@@ -14,6 +14,7 @@ from mmengine.structures import InstanceData
 from referformer.registry import HOOKS
 from referformer.utils.checkpoint import CheckpointError
 from referformer.visualization import ReferLocalVisualizer
+from referformer.visualization.video_writer import write_video
 
 
 @pytest.fixture
@@ -57,6 +58,23 @@ def pictures(runner):
     )
 
 
+def test_clips_of_a_video_file(runner, clip, tmp_path):
+    blue = np.zeros((40, 60, 3), np.uint8)
+    blue[..., 2] = 255
+    write_video(tmp_path / 'v.mp4', [blue] * 5, fps=5)
+    for index, frame in zip((1, 3), clip.video_data_samples, strict=True):
+        del frame.img_path
+        facts = dict(video_path=str(tmp_path / 'v.mp4'), frame_id=index)
+        frame.set_metainfo(facts)
+    hook = HOOKS.build(dict(type='ReferVisualizationHook', draw=True))
+    hook.after_test_iter(runner, 0, None, [clip, clip])
+    _, path = pictures(runner)
+    picture = cv2.imread(str(Path(runner.work_dir, path))).astype(int)
+    # the codec is not exact
+    assert abs(picture[20, 50] - (255, 0, 0)).max() < 8
+    assert abs(picture[20, 10] - picture[20, 50]).max() > 50
+
+
 def test_test_clips_are_written(runner, clip):
     hook = HOOKS.build(dict(type='ReferVisualizationHook', draw=True, fps=4))
     hook.after_test_iter(runner, 0, None, [clip])
@@ -89,12 +107,52 @@ def test_interval_is_checked():
         HOOKS.build(dict(type='ReferVisualizationHook', interval=0))
 
 
-def test_check_weights_names_the_file():
-    runner = SimpleNamespace(model=torch.nn.Linear(2, 2), _load_from='x.pth')
-    weights = {'weight': torch.ones(2, 2)}
+def weights_runner(tmp_path, **kwargs):
+    """A training about to begin, with a backbone whose file is missing."""
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2))
+    model[0].init_cfg = dict(type='Pretrained', checkpoint='gone.pth')
+    options = dict(_train_loop=object(), _load_from=None, _resume=False)
+    return SimpleNamespace(
+        model=model, work_dir=str(tmp_path), **{**options, **kwargs}
+    )
+
+
+def test_check_weights_names_the_file(tmp_path):
+    runner = weights_runner(tmp_path, _load_from='x.pth')
+    weights = {'0.weight': torch.ones(2, 2)}
     HOOKS.build(dict(type='CheckWeightsHook')).after_load_checkpoint(
         runner, weights
     )
     strict = HOOKS.build(dict(type='CheckWeightsHook', strict=True))
-    with pytest.raises(CheckpointError, match=r'^x\.pth does not fit'):
+    with pytest.raises(CheckpointError, match=r'^x\.pth does not .*strict=F'):
         strict.after_load_checkpoint(runner, weights)
+    runner._train_loop = {}  # a test
+    with pytest.raises(CheckpointError, match=r'^x\.pth does not fit[^=]*$'):
+        strict.after_load_checkpoint(runner, weights)
+
+
+@pytest.mark.parametrize(
+    ('options', 'strict', 'asked_for'),
+    [
+        ({}, True, True),
+        ({'_load_from': 'x.pth'}, True, False),
+        ({'_load_from': 'x.pth'}, False, True),
+        ({'_resume': True}, True, True),  # nothing there to resume
+    ],
+)
+def test_initial_weights_are_asked_for(tmp_path, options, strict, asked_for):
+    runner = weights_runner(tmp_path, **options)
+    hook = HOOKS.build(dict(type='CheckWeightsHook', strict=strict))
+    hook.before_run(runner)
+    assert (runner.model[0].init_cfg is not None) == asked_for
+    part = runner.model[0]
+    assert len(part._load_state_dict_pre_hooks) == asked_for
+    hook.before_train(runner)
+    assert not part._load_state_dict_pre_hooks
+
+
+def test_testing_asks_for_no_initial_weights(tmp_path):
+    runner = weights_runner(tmp_path, _train_loop={}, _load_from='x.pth')
+    HOOKS.build(dict(type='CheckWeightsHook', strict=True)).before_run(runner)
+    assert runner.model[0].init_cfg is not None
+    assert not runner.model[0]._load_state_dict_pre_hooks

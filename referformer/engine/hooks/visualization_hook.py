@@ -13,6 +13,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from referformer.registry import HOOKS
+from referformer.utils.video_reader import VideoReader
 from referformer.visualization.video_writer import write_image, write_video
 
 
@@ -98,11 +99,13 @@ class ReferVisualizationHook(Hook):
         """Draw all clips of a batch when its turn has come."""
         if not self.draw or outputs is None or batch_idx % self.interval:
             return
+        images: list[np.ndarray] = []
+        shown = None
         for clip in outputs:
-            images = [
-                mmcv.imread(frame.metainfo['img_path'], channel_order='rgb')
-                for frame in clip.video_data_samples
-            ]
+            # expressions of one video follow each other
+            if clip.metainfo.get('video_id') != shown or not images:
+                images = _read_frames(clip)
+                shown = clip.metainfo.get('video_id')
             drawn = runner.visualizer.draw_clip(
                 images, clip, draw_gt=self.draw_gt
             )
@@ -117,12 +120,30 @@ class ReferVisualizationHook(Hook):
             _file_name(clip.metainfo.get('exp_id', 'expression')),
         )
         for image, frame in zip(drawn, clip.video_data_samples, strict=True):
-            name = frame.metainfo.get(
-                'frame_name', Path(frame.metainfo['img_path']).stem
-            )
+            name = frame.metainfo.get('frame_name')
+            if name is None:
+                name = Path(frame.metainfo['img_path']).stem
             write_image(place / f'{_file_name(name)}.png', image)
         if self.fps is not None:
             write_video(place.with_name(f'{place.name}.mp4'), drawn, self.fps)
+
+
+def _read_frames(clip: TrackDataSample) -> list[np.ndarray]:
+    """Read the frames of a clip at their original size.
+
+    Args:
+        clip (TrackDataSample): Its frames tell ``img_path``, or
+            ``video_path`` and ``frame_id``.
+
+    Returns:
+        list[np.ndarray]: RGB, uint8, each of shape (H, W, 3).
+    """
+    facts = [frame.metainfo for frame in clip.video_data_samples]
+    if 'img_path' in facts[0]:
+        return [mmcv.imread(f['img_path'], channel_order='rgb') for f in facts]
+    with VideoReader(facts[0]['video_path']) as video:
+        frames = video.read([f['frame_id'] for f in facts])
+    return [np.ascontiguousarray(frame[..., ::-1]) for frame in frames]
 
 
 def _file_name(part: Any) -> str:
