@@ -1,6 +1,10 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
 """Scores and submissions: functions on masks, and mmengine metrics."""
 
-from referformer.evaluation.metrics import ReferSubmission, ReferVOSMetric
+from referformer.evaluation.metrics import (
+    ReferSegMetric,
+    ReferSubmission,
+    ReferVOSMetric,
+)
 
-__all__ = ['ReferSubmission', 'ReferVOSMetric']
+__all__ = ['ReferSegMetric', 'ReferSubmission', 'ReferVOSMetric']

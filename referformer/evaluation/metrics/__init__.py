@@ -1,7 +1,8 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
 """Metrics for mmengine's ``Evaluator``."""
 
+from referformer.evaluation.metrics.refer_seg_metric import ReferSegMetric
 from referformer.evaluation.metrics.refer_submission import ReferSubmission
 from referformer.evaluation.metrics.refer_vos_metric import ReferVOSMetric
 
-__all__ = ['ReferSubmission', 'ReferVOSMetric']
+__all__ = ['ReferSegMetric', 'ReferSubmission', 'ReferVOSMetric']

@@ -91,7 +91,7 @@ def _original_shape(clip: Clip, index: int) -> tuple[int, int]:
 
 
 def _predicted_masks(clip: Clip, index: int) -> Any:
-    """Masks of the best sequence in a frame, in whatever container."""
+    """Masks of a frame, best sequence first, in whatever container."""
     instances = clip.frames[index].get('pred_track_instances')
     masks = None if instances is None else instances.get('masks')
     if masks is None:
@@ -100,7 +100,7 @@ def _predicted_masks(clip: Clip, index: int) -> Any:
             "'pred_track_instances.masks'; the model must write it in "
             "mode='predict'."
         )
-    return masks[:1]
+    return masks
 
 
 def predicted_mask(clip: Clip, index: int) -> np.ndarray:
@@ -119,10 +119,32 @@ def predicted_mask(clip: Clip, index: int) -> np.ndarray:
         TypeError: If the masks are not thresholded.
         ValueError: If their size is not that of the frame.
     """
+    masks = predicted_masks(clip, index, limit=1)
+    return masks[0] if len(masks) else np.zeros(masks.shape[1:], bool)
+
+
+def predicted_masks(
+    clip: Clip, index: int, limit: int | None = None
+) -> np.ndarray:
+    """Predicted masks of a frame, best sequence first.
+
+    Args:
+        clip (Clip): The clip, after prediction.
+        index (int): Position of the frame in the clip.
+        limit (int, optional): How many at most. Defaults to None, all.
+
+    Returns:
+        np.ndarray: bool, shape (k, ori_h, ori_w).
+
+    Raises:
+        KeyError: If the model left no prediction in the frame.
+        TypeError: If the masks are not thresholded.
+        ValueError: If their size is not that of the frame.
+    """
     shape = _original_shape(clip, index)
-    array = _to_numpy(_predicted_masks(clip, index))
+    array = _to_numpy(_predicted_masks(clip, index)[:limit])
     if not len(array):
-        return np.zeros(shape, bool)
+        return np.zeros((0, *shape), bool)
     if array.dtype.kind == 'f':
         raise TypeError(
             f'The predicted masks of {clip.name} are {array.dtype}; threshold '
@@ -134,7 +156,7 @@ def predicted_mask(clip: Clip, index: int) -> np.ndarray:
             f'{array.shape[2]} x {array.shape[1]} pixels but the frame is '
             f'{shape[1]} x {shape[0]}; resize masks to ori_shape.'
         )
-    return array[0] != 0
+    return array != 0
 
 
 def predicted_probabilities(clip: Clip, index: int) -> np.ndarray:
@@ -152,7 +174,7 @@ def predicted_probabilities(clip: Clip, index: int) -> np.ndarray:
         KeyError: If the model left no prediction in the frame.
         TypeError: If the prediction is thresholded already.
     """
-    masks = _predicted_masks(clip, index)
+    masks = _predicted_masks(clip, index)[:1]
     if not hasattr(masks, 'probabilities'):
         raise TypeError(
             f'The predicted masks of {clip.name} are thresholded, but this '
