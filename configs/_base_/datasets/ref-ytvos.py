@@ -108,6 +108,8 @@ test_dataloader = dict(
         exclude_ann_file='meta_expressions/test/meta_expressions.json',
         expected_videos=202,
         data_prefix=dict(img='valid/JPEGImages', mask='valid/Annotations'),
+        # Frames are seen once, whatever the number of expressions.
+        group_by_video=True,
         test_mode=True,
         pipeline=test_pipeline,
     ),
@@ -115,6 +117,7 @@ test_dataloader = dict(
 
 # Scores need the ground truth of the validation videos, so training does not
 # ask for it; tools/test.py does. Without it, write a submission instead:
-# test_evaluator = dict(type='ReferSubmission', ...), see docs/datasets.md.
+# test_evaluator = dict(type='ReferSubmission', ...), see
+# docs/datasets/ref-youtube-vos.md.
 test_evaluator = dict(type='ReferVOSMetric')
 test_cfg = dict(type='TestLoop')
