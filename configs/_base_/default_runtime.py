@@ -11,7 +11,7 @@ default_hooks = dict(
     sampler_seed=dict(type='DistSamplerSeedHook'),
     # With SeededSampler, resuming repeats the uninterrupted run bit by bit.
     resume=dict(type='ReproducibleResumeHook'),
-    check_weights=dict(type='CheckWeightsHook'),
+    check_weights=dict(type='CheckWeightsHook', strict=True),
     visualization=dict(type='ReferVisualizationHook'),
 )
 

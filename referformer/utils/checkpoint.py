@@ -205,7 +205,13 @@ def load_checkpoint_safely(
     path = Path(path).expanduser()
     if not path.is_file():
         raise FileNotFoundError(
-            f'{path} is not a file; give the path of a checkpoint (.pth).'
+            f'{path} is not a file; give the path of a checkpoint (.pth). '
+            'docs/model_zoo.md tells where weights are.'
+        )
+    other = _other_kind(path)
+    if other is not None:
+        raise CheckpointError(
+            f'{path} is not a readable checkpoint but {other}.'
         )
     try:
         content = _torch_load(path, map_location, extra_safe_globals)
@@ -246,6 +252,37 @@ def load_checkpoint_safely(
     return content
 
 
+def _other_kind(path: Path) -> str | None:
+    """Tell what people have saved under the name of a checkpoint."""
+    with path.open('rb') as file:
+        head = file.read(512)
+    if not head:
+        return 'empty; copy or download it again'
+    text = head.lstrip().lower()
+    if text.startswith((b'<!doctype', b'<html', b'<?xml')):
+        return (
+            'a web page; the server answered with one instead of the file '
+            '(Google Drive does for large files): download it in a browser'
+        )
+    if text.startswith(b'version https://git-lfs'):
+        return 'a Git LFS pointer; fetch the file itself with git lfs pull'
+    if head.startswith((b'\x1f\x8b', b'BZh', b'\xfd7zXZ', b'7z\xbc\xaf')):
+        return 'a compressed archive; unpack it first'
+    if head.startswith(b'PK') and zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+        if not any(name.endswith('data.pkl') for name in names):
+            return f'a zip archive of {_listed(names)}; unpack it first'
+    return None
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Name the first of some files."""
+    if not names:
+        return 'nothing'
+    return names[0] + (f' and {len(names) - 1} more' if names[1:] else '')
+
+
 def _first_line(error: Exception) -> str:
     """Return the beginning of an error message on one line."""
     text = str(error).strip().split('\n', 1)[0].rstrip('.')
@@ -254,7 +291,23 @@ def _first_line(error: Exception) -> str:
 
 def _load_from_local(filename: str, map_location: MapLocation) -> Any:
     """Load a file for mmengine's ``CheckpointLoader``."""
-    return load_checkpoint_safely(filename, map_location)
+    return _with_weights(
+        load_checkpoint_safely(filename, map_location), filename
+    )
+
+
+def _with_weights(checkpoint: dict[str, Any], source: str) -> dict[str, Any]:
+    """Return a checkpoint that holds weights at all.
+
+    Raises:
+        CheckpointError: If it does not.
+    """
+    weights = state_dict_of(checkpoint)
+    if not any(isinstance(value, torch.Tensor) for value in weights.values()):
+        raise CheckpointError(
+            f'{source} holds no weights but {_listed(list(weights))}.'
+        )
+    return checkpoint
 
 
 def _load_from_http(
@@ -262,18 +315,43 @@ def _load_from_http(
 ) -> Any:
     """Load an address for mmengine's ``CheckpointLoader``.
 
-    The file is kept in torch's hub folder and fetched once a machine.
+    A file of that name in ``checkpoints/`` is taken instead, so that machines
+    without network can be given one. Otherwise it is kept in torch's hub
+    folder and fetched once a machine.
+
+    Raises:
+        CheckpointError: If it cannot be fetched.
     """
     from mmengine.dist import barrier, get_local_rank
 
-    path = Path(torch.hub.get_dir(), 'checkpoints')
-    path /= Path(urllib.parse.urlparse(filename).path).name
+    name = Path(urllib.parse.urlparse(filename).path).name
+    given = Path('checkpoints', name)
+    if given.is_file():
+        return _load_from_local(str(given), map_location)
+    path = Path(torch.hub.get_dir(), 'checkpoints', name)
+    failure: Exception | None = None
     if get_local_rank() == 0 and not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Writes to a temporary name first.
-        torch.hub.download_url_to_file(filename, str(path), progress=False)
+        # torchvision's names end in the beginning of the file's hash
+        checksum = re.search(r'-([0-9a-f]{8,})\.', name)
+        try:
+            # Writes to a temporary name first.
+            torch.hub.download_url_to_file(
+                filename,
+                str(path),
+                hash_prefix=checksum and checksum[1],
+                progress=False,
+            )
+        except (OSError, RuntimeError) as error:
+            failure = error
     barrier()
-    return load_checkpoint_safely(path, map_location)
+    if not path.is_file():
+        reason = f' ({_first_line(failure)})' if failure else ''
+        raise CheckpointError(
+            f'{filename} could not be downloaded{reason}; fetch it on '
+            f'another machine and put it at {given}.'
+        ) from failure
+    return _load_from_local(str(path), map_location)
 
 
 def use_safe_loading() -> None:

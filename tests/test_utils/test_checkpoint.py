@@ -207,7 +207,8 @@ def test_an_address_loads_through_here(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path))
     fetched = []
 
-    def download(url, path, progress):
+    def download(url, path, hash_prefix, progress):
+        assert hash_prefix is None
         fetched.append(url)
         torch.save(mmengine_checkpoint(), path)
 
@@ -217,6 +218,41 @@ def test_an_address_loads_through_here(tmp_path, monkeypatch):
         assert loaded['meta']['epoch'] == 3
     assert fetched == ['https://a.b/c/d.pth?x=1']
     assert (tmp_path / 'checkpoints' / 'd.pth').is_file()
+
+
+def test_an_address_without_network(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path / 'hub'))
+    monkeypatch.chdir(tmp_path)
+    url = 'https://a.b/c/net-0123abcd.pth'
+
+    def download(url, path, hash_prefix, progress):
+        assert hash_prefix == '0123abcd'
+        raise OSError('no route to host')
+
+    monkeypatch.setattr(torch.hub, 'download_url_to_file', download)
+    reason = r'net-0123abcd\.pth could not be downloaded \(no route to host\)'
+    with pytest.raises(
+        CheckpointError, match=rf'{reason}; .* put it at checkpoints/net-'
+    ):
+        CheckpointLoader.load_checkpoint(url)
+    # ... and a file put there is taken
+    (tmp_path / 'checkpoints').mkdir()
+    torch.save(
+        mmengine_checkpoint(), tmp_path / 'checkpoints' / Path(url).name
+    )
+    assert CheckpointLoader.load_checkpoint(url)['meta']['epoch'] == 3
+
+
+def test_an_archive_of_something_is_named(tmp_path):
+    import zipfile
+
+    with zipfile.ZipFile(tmp_path / 'x.pth', 'w') as archive:
+        archive.writestr('ytvos_r50.pth', b'')
+        archive.writestr('readme', b'')
+    with pytest.raises(
+        CheckpointError, match=r'of ytvos_r50\.pth and 1 more;'
+    ):
+        load_checkpoint_safely(tmp_path / 'x.pth')
 
 
 def test_nothing_is_left_allowed(tmp_path, loader):

@@ -17,7 +17,7 @@ model = dict(
         convert_weights=True,
         init_cfg=dict(
             type='Pretrained',
-            checkpoint='checkpoints/swin_large_patch4_window7_224_22k.pth',
+            checkpoint='https://github.com/SwinTransformer/storage/releases/download/v1.0.0/swin_large_patch4_window7_224_22k.pth',
         ),
     ),
     neck=dict(in_channels=[384, 768, 1536]),

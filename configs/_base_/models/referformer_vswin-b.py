@@ -11,7 +11,7 @@ model = dict(
         with_cp=True,
         init_cfg=dict(
             type='Pretrained',
-            checkpoint='checkpoints/swin_base_patch244_window877_kinetics600_22k.pth',
+            checkpoint='https://github.com/SwinTransformer/storage/releases/download/v1.0.4/swin_base_patch244_window877_kinetics600_22k.pth',
         ),
     ),
     neck=dict(in_channels=[256, 512, 1024]),

@@ -11,7 +11,7 @@ model = dict(
         with_cp=False,
         init_cfg=dict(
             type='Pretrained',
-            checkpoint='checkpoints/swin_tiny_patch244_window877_kinetics400_1k.pth',
+            checkpoint='https://github.com/SwinTransformer/storage/releases/download/v1.0.4/swin_tiny_patch244_window877_kinetics400_1k.pth',
         ),
     ),
     neck=dict(in_channels=[192, 384, 768]),

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from referformer.registry import HOOKS
@@ -40,21 +41,36 @@ class DropWeightsHook(Hook):
     def after_load_checkpoint(
         self, runner: Runner, checkpoint: dict[str, Any]
     ) -> None:
-        """Remove the weights.
+        """Put the model's own values in the place of the weights.
 
         Args:
             runner (Runner): The runner about to receive the weights.
             checkpoint (dict): Content of the file.
+
+        Raises:
+            ValueError: If the model has no weight of such a name.
         """
         # the loop is still a config while testing
         training = not isinstance(runner._train_loop, dict | None)
         if runner._resume or not training:
             return
+        model = runner.model
+        model = model.module if is_model_wrapper(model) else model
         weights = state_dict_of(checkpoint)
-        dropped = [n for n in weights if n.startswith(self.prefixes)]
-        for name in dropped:
+        for name in [n for n in weights if n.startswith(self.prefixes)]:
             del weights[name]
+        fresh = {
+            name: value.clone()
+            for name, value in model.state_dict().items()
+            if name.startswith(self.prefixes)
+        }
+        if not fresh:
+            raise ValueError(
+                'DropWeightsHook: no weight of the model begins with '
+                f'{" or ".join(self.prefixes)}.'
+            )
+        weights.update(fresh)
         runner.logger.info(
-            f'{len(dropped)} tensors of {", ".join(self.prefixes)} keep '
+            f'{len(fresh)} tensors of {", ".join(self.prefixes)} keep '
             'their initial values.'
         )
