@@ -2,14 +2,18 @@
 """Datasets of referring expressions, and their transforms."""
 
 from referformer.datasets import transforms
+from referformer.datasets.a2d_sentences import A2DSentencesDataset
 from referformer.datasets.base_refer_dataset import BaseReferDataset
+from referformer.datasets.jhmdb_sentences import JHMDBSentencesDataset
 from referformer.datasets.mevis import MeViSDataset
 from referformer.datasets.ref_davis import RefDAVISDataset
 from referformer.datasets.ref_youtube_vos import RefYouTubeVOSDataset
 from referformer.datasets.refcoco import RefCOCODataset
 
 __all__ = [
+    'A2DSentencesDataset',
     'BaseReferDataset',
+    'JHMDBSentencesDataset',
     'MeViSDataset',
     'RefCOCODataset',
     'RefDAVISDataset',

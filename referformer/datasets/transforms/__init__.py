@@ -12,8 +12,12 @@ from referformer.datasets.transforms.loading import (
     LoadReferAnnotations,
     LoadReferFrame,
 )
+from referformer.datasets.transforms.loading_a2d import LoadA2DAnnotations
 from referformer.datasets.transforms.loading_coco import (
     LoadCocoReferAnnotations,
+)
+from referformer.datasets.transforms.loading_jhmdb import (
+    LoadJHMDBAnnotations,
 )
 from referformer.datasets.transforms.loading_mevis import LoadMeViSAnnotations
 from referformer.datasets.transforms.photometric import (
@@ -24,13 +28,19 @@ from referformer.datasets.transforms.text import (
     NormalizeText,
     ReferRandomFlip,
 )
+from referformer.datasets.transforms.video_loading import (
+    LoadReferVideoFrames,
+)
 
 __all__ = [
     'ImageToClip',
+    'LoadA2DAnnotations',
     'LoadCocoReferAnnotations',
+    'LoadJHMDBAnnotations',
     'LoadMeViSAnnotations',
     'LoadReferAnnotations',
     'LoadReferFrame',
+    'LoadReferVideoFrames',
     'NormalizeText',
     'PackReferInputs',
     'ReferPhotoMetricDistortion',

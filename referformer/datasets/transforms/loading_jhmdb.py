@@ -1,0 +1,45 @@
+# Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
+"""Reading the masks of JHMDB-Sentences."""
+
+from pathlib import Path
+
+import numpy as np
+
+from referformer.datasets.transforms.loading import LoadReferAnnotations
+from referformer.registry import TRANSFORMS
+from referformer.utils.mask_files import read_puppet_masks
+
+
+@TRANSFORMS.register_module()
+class LoadJHMDBAnnotations(LoadReferAnnotations):
+    """Read the mask of the actor from the video's ``puppet_mask.mat``.
+
+    Only that of the frame ``mask_frame`` (position in the video) is read.
+
+    Required keys: those of :class:`LoadReferAnnotations`, ``frame_id`` and
+    ``mask_frame``.
+    """
+
+    def open(self, results: dict) -> np.ndarray | None:
+        """Return the mask of the frame, ``None`` if it is not annotated.
+
+        Raises:
+            ValueError: If the file ends before the frame.
+        """
+        position = results['mask_frame']
+        if results['frame_id'] != position:
+            return None
+        masks = read_puppet_masks(Path(results['mask_path']))
+        if position >= len(masks):
+            raise ValueError(
+                f'{results["mask_path"]} has masks of {len(masks)} frames, '
+                f'but frame {position + 1} is to be scored; the samples '
+                'metadata belong to another release.'
+            )
+        return masks[position]
+
+    def select(
+        self, source: np.ndarray, results: dict, expression: dict
+    ) -> np.ndarray:
+        """Return the mask: every video shows one actor."""
+        return source

@@ -1,0 +1,167 @@
+# Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
+"""Files of masks as the actor-action data sets publish them."""
+
+import csv
+import io
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+__all__ = [
+    'A2DFrame',
+    'read_a2d_frame',
+    'read_a2d_ids',
+    'read_puppet_masks',
+    'read_table',
+]
+
+
+class A2DFrame(NamedTuple):
+    """The annotation of a frame of A2D-Sentences.
+
+    Attributes:
+        ids: The instances in it, n of them.
+        masks: bool, shape (n, H, W).
+        boxes: x1, y1, x2, y2 in pixels, float64, shape (n, 4); ``None`` if
+            the file has none.
+    """
+
+    ids: list[int]
+    masks: np.ndarray
+    boxes: np.ndarray | None
+
+
+def read_a2d_frame(path: Path) -> A2DFrame:
+    """Read an HDF5 file of ``a2d_annotation_with_instances``.
+
+    MATLAB wrote it: its arrays are transposed, and lose an axis where there
+    is a single instance.
+
+    Raises:
+        FileNotFoundError: If the file is missing.
+        OSError: If it is damaged.
+        ValueError: If it does not hold what it should.
+    """
+    ids, masks, boxes = _read_hdf5(path, 'instance', 'reMask', 'reBBox')
+    ids = _parse_ids(path, ids)
+    if masks is not None and masks.ndim == 2:
+        masks = masks[None]
+    if masks is None or masks.ndim != 3 or len(masks) != len(ids):
+        shape = None if masks is None else masks.shape
+        raise ValueError(
+            f'{path}: "reMask" has the shape {shape} for {len(ids)} '
+            'instances; extract the file again.'
+        )
+    if boxes is not None:
+        boxes = boxes.astype(np.float64).reshape(4, -1).T
+        if len(boxes) != len(ids) or not np.isfinite(boxes).all():
+            boxes = None
+    return A2DFrame(ids, masks.transpose(0, 2, 1) > 0, boxes)
+
+
+def read_a2d_ids(path: Path) -> list[int]:
+    """Return only the instances of such a file; see :func:`read_a2d_frame`."""
+    return _parse_ids(path, *_read_hdf5(path, 'instance'))
+
+
+def read_puppet_masks(path: Path) -> np.ndarray:
+    """Read a ``puppet_mask.mat`` of JHMDB.
+
+    Returns:
+        bool, shape (T, H, W).
+
+    Raises:
+        FileNotFoundError: If the file is missing.
+        OSError: If it is damaged.
+        ValueError: If it does not hold what it should.
+    """
+    scipy_io = _import('scipy.io', 'scipy')
+    if not path.is_file():
+        raise FileNotFoundError(
+            f'Masks {path} are missing; extract puppet_mask.zip again.'
+        )
+    try:
+        content = scipy_io.loadmat(path, variable_names=['part_mask'])
+    except Exception as error:
+        raise OSError(
+            f'Masks {path} cannot be read ({error}); the file is damaged, '
+            'extract puppet_mask.zip again.'
+        ) from error
+    masks = content.get('part_mask')
+    if masks is None or masks.ndim not in (2, 3) or not masks.size:
+        shape = None if masks is None else masks.shape
+        raise ValueError(
+            f'{path}: "part_mask" has the shape {shape} where (H, W, T) is '
+            'expected; extract puppet_mask.zip again.'
+        )
+    # MATLAB drops the last axis of a single frame.
+    return np.atleast_3d(masks).transpose(2, 0, 1) > 0
+
+
+def read_table(path: Path) -> list[list[str]]:
+    """Read lines of comma-separated values, in UTF-8 or else Latin-1.
+
+    Raises:
+        FileNotFoundError: If the file is missing.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f'{path} does not exist; extract the archive completely.'
+        ) from None
+    try:
+        text = content.decode('utf-8-sig')
+    except UnicodeDecodeError:
+        text = content.decode('latin-1')
+    rows = csv.reader(io.StringIO(text, newline=''))
+    return [[cell.strip() for cell in row] for row in rows if row]
+
+
+def _read_hdf5(path: Path, *names: str) -> list[np.ndarray | None]:
+    """Return data sets of an HDF5 file, ``None`` for those it lacks."""
+    h5py = _import('h5py', 'h5py')
+    if not path.is_file():
+        raise FileNotFoundError(
+            f'Masks {path} are missing; extract '
+            'a2d_annotation_with_instances.zip again.'
+        )
+    try:
+        with h5py.File(path, 'r') as file:
+            return [
+                np.asarray(file[name]) if name in file else None
+                for name in names
+            ]
+    except OSError as error:
+        raise OSError(
+            f'Masks {path} cannot be read ({error}); the file is damaged, '
+            'extract a2d_annotation_with_instances.zip again.'
+        ) from error
+
+
+def _parse_ids(path: Path, ids: np.ndarray | None) -> list[int]:
+    """Return the ids of instances as numbers."""
+    if ids is None or ids.dtype.kind not in 'iuf':
+        raise ValueError(
+            f'{path} has no list of numbers "instance"; it is no file of '
+            'a2d_annotation_with_instances.'
+        )
+    return [int(value) for value in ids.ravel()]
+
+
+def _import(name: str, package: str) -> ModuleType | Any:
+    """Import what only these files need.
+
+    Raises:
+        ImportError: If it is not installed.
+    """
+    import importlib
+
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ImportError(
+            f'Reading these masks needs {package}: pip install {package}'
+        ) from error
