@@ -309,6 +309,34 @@ def shrink_model_cfg(model_cfg: dict, num_layers: int = 1) -> dict:
     return cfg
 
 
+def offline_model_cfg(model_cfg: dict) -> dict:
+    """Make a model config build at its full size without any file.
+
+    For measuring speed, memory and operations, which do not depend on the
+    weights. A text encoder that would be loaded becomes one of RoBERTa-base's
+    shape.
+
+    Args:
+        model_cfg (dict): The ``model`` of any config; not changed.
+
+    Returns:
+        dict: A copy without pretrained parts.
+    """
+    cfg = copy.deepcopy(model_cfg)
+    _without_pretrained(cfg)
+    text = cfg['text_encoder']
+    if _is(text, 'HFTextEncoder') and text.pop('pretrained', None):
+        vocab_size = 50265
+        text['hf_config'] = dict(
+            model_type='roberta',
+            vocab_size=vocab_size,
+            max_position_embeddings=514,
+            type_vocab_size=1,
+        )
+        text['tokenizer'] = dict(type='HashTokenizer', vocab_size=vocab_size)
+    return cfg
+
+
 def demo_refer_inputs(
     batch_size: int = 2,
     num_frames: int = 2,

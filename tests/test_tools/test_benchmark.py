@@ -1,0 +1,115 @@
+# Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
+import json
+
+import pytest
+
+from referformer.datasets.synthetic import SyntheticParams, make_synthetic_rvos
+
+from .test_train import ROOT, script
+
+CONFIG = str(ROOT / 'configs/referformer_tiny_synthetic.py')
+SMALL = ['--size', '48', '64', '--frames', '3', '--repeats', '2']
+
+
+@pytest.fixture
+def main():
+    return script('analysis_tools/benchmark').main
+
+
+def test_prediction(main, tmp_path, capsys):
+    out = tmp_path / 'report.json'
+    main(
+        [
+            'infer',
+            CONFIG,
+            *SMALL,
+            '--expressions',
+            '3',
+            '--out',
+            str(out),
+            '--vs',
+            'expressions=1',
+            'model.queries.num_queries=2',
+        ]
+    )
+    report = json.loads(out.read_text())
+    three, one = report['measured']
+    assert three['setting']['expressions'] == 3
+    assert one['setting']['options'] == {'model.queries.num_queries': 2}
+    for found in (three, one):
+        stages = found['stages']
+        assert {'backbone', 'encoder', 'decoder', 'mask_head'} <= set(stages)
+        assert 'criterion' not in stages
+        spent = sum(stage['median'] for stage in stages.values())
+        assert spent == pytest.approx(found['seconds']['median'], rel=0.3)
+        assert found['frames_per_second'] == pytest.approx(
+            3 * found['setting']['expressions'] / found['seconds']['median']
+        )
+    # the frames are looked at once, the sentences one by one
+    ratio = {
+        name: three['stages'][name]['median'] / one['stages'][name]['median']
+        for name in ('backbone', 'encoder')
+    }
+    assert ratio['encoder'] > 2
+    assert ratio['backbone'] < 2
+    assert report['ratio']['least'] <= report['ratio']['greatest']
+    printed = capsys.readouterr().out
+    assert 'A / B: ' in printed
+    assert 'pixel_decoder' in printed
+
+
+@pytest.mark.parametrize('amp', ['off', 'bf16'])
+def test_training_step(main, amp):
+    report = main(['train', CONFIG, *SMALL, '--amp', amp, '--batch', '2'])
+    (found,) = report['measured']
+    assert {'criterion', 'backward', 'optimizer'} <= set(found['stages'])
+    assert found['seconds']['min'] > 0
+
+
+def test_loading(main, tmp_path, capsys):
+    params = SyntheticParams(
+        train_videos=3, valid_videos=1, frames=4, height=48, width=64, seed=1
+    )
+    root = make_synthetic_rvos(tmp_path / 'data', params, progress=False)
+    report = main(
+        [
+            'data',
+            CONFIG,
+            '--clips',
+            '6',
+            '--workers',
+            '1',
+            '--repeats',
+            '1',
+            '--cfg-options',
+            f'train_dataloader.dataset.data_root={root}/',
+        ]
+    )
+    assert any('LoadReferFrame' in name for name in report['transforms'])
+    assert report['clips_per_second']['median'] > 0
+    assert 'clips/s of one process' in capsys.readouterr().out
+
+
+def test_scoring(main):
+    report = main(
+        ['eval', '--masks', '5', '--size', '60', '80', '--repeats', '1']
+    )
+    assert report['masks_per_second']['median'] > 0
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (['infer', 'nowhere.py'], 'nowhere.py is not a file'),
+        (['infer', CONFIG, '--vs', 'frames'], 'KEY=VALUE'),
+        (['infer', CONFIG, '--vs', 'frames=many'], 'frames=many: not a int'),
+        (['infer', CONFIG, '--vs', 'amp=int8'], 'amp=int8: not one of'),
+        (['data', CONFIG], 'does not exist'),
+    ],
+)
+def test_errors(main, options, message, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stopped:
+        main(options)
+    text = f'{stopped.value} {capsys.readouterr().err}'
+    assert message in text
