@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
@@ -244,15 +245,16 @@ class GoldenCase:
                 decoded, mask_feats, visual.sizes
             )
             frames = [
-                model._frame_instances(
-                    NOPAD_SIZE, ORI_SIZE, selected, 0, boxes[0, t], masks[0, t]
+                DetDataSample(
+                    metainfo=dict(img_shape=NOPAD_SIZE, ori_shape=ORI_SIZE)
                 )
-                for t in range(boxes.shape[1])
+                for _ in range(boxes.shape[1])
             ]
+            model._write_instances(frames, 0, (selected, boxes, masks))
             preds = model.head(decoded, mask_feats, visual.sizes)
         return {
             'preds': preds,
             'decoded': decoded,
             'selected': selected,
-            'frames': frames,
+            'frames': [frame.pred_track_instances for frame in frames],
         }
