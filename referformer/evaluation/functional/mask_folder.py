@@ -2,6 +2,7 @@
 """Folders of indexed PNGs, ``<root>/<video>/<frame>.png``."""
 
 from collections.abc import Iterable
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -18,31 +19,54 @@ class MaskFolderError(InputError):
     """Something is wrong with a folder of masks; the text says what."""
 
 
-def read_label_map(path: str | Path) -> np.ndarray:
+def read_label_map(
+    path: str | Path,
+    shape: tuple[int, int] | None = None,
+    data: bytes | None = None,
+) -> np.ndarray:
     """Read the object ids of one indexed PNG.
 
     Args:
         path (str | Path): A PNG with a palette, or an 8-bit or 1-bit grey
             one. Its pixel values are the ids, whatever its colours.
+        shape (tuple[int, int], optional): Height and width it must have,
+            checked before any pixel is unpacked.
+        data (bytes, optional): Content of the file, if it was read already;
+            ``path`` is then only its name.
 
     Returns:
         np.ndarray: Ids, uint8, shape (H, W).
 
     Raises:
-        MaskFolderError: If the file is missing, broken, or has no indices.
+        MaskFolderError: If the file is missing or broken, has no indices, or
+            is of another size.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(path if data is None else BytesIO(data)) as image:
             mode, kind = image.mode, image.format
+            width, height = image.size
+            if shape is not None and (height, width) != tuple(shape):
+                raise MaskFolderError(
+                    f'{path} is {width} x {height} pixels but the ground '
+                    f'truth is {shape[1]} x {shape[0]}; write predictions at '
+                    'the size of the ground truth.'
+                )
             if mode in _INDEXED_MODES:
                 return np.array(image, dtype=np.uint8)
     except FileNotFoundError:
         raise MaskFolderError(f'{path} does not exist.') from None
+    except MaskFolderError:
+        raise
     except UnidentifiedImageError:
         raise MaskFolderError(
             f'{path} is not an image; write it again as an indexed PNG.'
         ) from None
-    except (OSError, SyntaxError, ValueError) as error:
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        Image.DecompressionBombError,
+    ) as error:
         # Pillow reports a damaged PNG with any of these.
         raise MaskFolderError(
             f'{path} cannot be read ({error}); write it again.'
@@ -51,6 +75,31 @@ def read_label_map(path: str | Path) -> np.ndarray:
         f'{path} is a {kind} of mode {mode}, not an indexed PNG; save masks '
         'with one channel of 8 bits whose values are the object ids.'
     )
+
+
+def read_binary_mask(
+    path: str | Path,
+    shape: tuple[int, int] | None = None,
+    data: bytes | None = None,
+) -> np.ndarray:
+    """Read a mask of one object: 0 and one other value, mostly 1 or 255.
+
+    Arguments and errors are those of :func:`read_label_map`; more than one
+    value besides 0 (a label map, a mask that is not thresholded) is an error.
+
+    Returns:
+        np.ndarray: bool, shape (H, W).
+    """
+    labels = read_label_map(path, shape, data)
+    mask = labels != 0
+    highest = labels.max(initial=0)
+    if highest and np.count_nonzero(labels == highest) < mask.sum():
+        raise MaskFolderError(
+            f'{path} has several values besides 0 (up to {highest}), so it '
+            'is no mask of one object; write 255 (or 1) where the object is '
+            'and 0 elsewhere.'
+        )
+    return mask
 
 
 def list_videos(root: str | Path) -> list[str]:

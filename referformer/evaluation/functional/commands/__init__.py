@@ -10,7 +10,15 @@ what takes time to import (numpy included) is imported in ``run``.
 from importlib import import_module
 from types import ModuleType
 
-COMMANDS = ('davis', 'a2d', 'jhmdb', 'refcoco')
+COMMANDS = (
+    'davis',
+    'ref_ytvos',
+    'ref_davis',
+    'mevis',
+    'a2d',
+    'jhmdb',
+    'refcoco',
+)
 """Names of the modules, in the order of the help."""
 
 
