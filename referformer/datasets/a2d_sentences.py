@@ -8,6 +8,7 @@ from typing import Any
 
 from referformer.datasets.base_refer_dataset import BaseReferDataset
 from referformer.registry import DATASETS
+from referformer.utils.mask_files import is_plain_name
 from referformer.utils.video_reader import VideoReader
 
 #: Folders of the videos: as extracted, and as the release's README calls it.
@@ -46,16 +47,6 @@ def read_rows(path: Path, width: int, page: str) -> list[list]:
             f'see {page}.'
         )
     return rows
-
-
-def is_plain_name(name: Any) -> bool:
-    """Return whether a name stays within its folder."""
-    return (
-        isinstance(name, str)
-        and name not in ('', '.', '..')
-        and Path(name).name == name
-        and not set(name) & set('\\\0')
-    )
 
 
 @DATASETS.register_module()

@@ -11,6 +11,8 @@ import numpy as np
 
 __all__ = [
     'A2DFrame',
+    'coco_entry',
+    'is_plain_name',
     'read_a2d_frame',
     'read_a2d_ids',
     'read_puppet_masks',
@@ -100,6 +102,16 @@ def read_puppet_masks(path: Path) -> np.ndarray:
     return np.atleast_3d(masks).transpose(2, 0, 1) > 0
 
 
+def is_plain_name(name: Any) -> bool:
+    """Return whether a name stays within its folder."""
+    return (
+        isinstance(name, str)
+        and name not in ('', '.', '..')
+        and Path(name).name == name
+        and not set(name) & set('\\\0')
+    )
+
+
 def read_table(path: Path) -> list[list[str]]:
     """Read lines of comma-separated values, in UTF-8 or else Latin-1.
 
@@ -165,3 +177,42 @@ def _import(name: str, package: str) -> ModuleType | Any:
         raise ImportError(
             f'Reading these masks needs {package}: pip install {package}'
         ) from error
+
+
+def coco_entry(
+    number: int, image_id: str, mask: np.ndarray, box: np.ndarray | None = None
+) -> tuple[dict, dict]:
+    """Describe a mask as COCO does.
+
+    Args:
+        number: Id of the annotation, from 1 on.
+        image_id: Id of the image.
+        mask: bool, shape (H, W).
+        box: x1, y1, x2, y2 in pixels; that of the mask if ``None``.
+
+    Returns:
+        The entries in ``images`` and in ``annotations``.
+    """
+    from pycocotools import mask as mask_utils
+
+    height, width = mask.shape
+    rle = mask_utils.encode(np.asfortranarray(mask, dtype=np.uint8))
+    if box is None:
+        bbox = mask_utils.toBbox(rle).tolist()
+    else:
+        x1, y1, x2, y2 = box.tolist()
+        bbox = [x1, y1, x2 - x1, y2 - y1]
+    image = {'id': image_id, 'height': height, 'width': width}
+    annotation = {
+        'id': number,
+        'image_id': image_id,
+        'category_id': 1,
+        'segmentation': {
+            'size': [height, width],
+            'counts': rle['counts'].decode('ascii'),
+        },
+        'area': float(mask_utils.area(rle)),
+        'bbox': bbox,
+        'iscrowd': 0,
+    }
+    return image, annotation
