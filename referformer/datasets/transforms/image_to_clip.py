@@ -180,8 +180,9 @@ class ImageToClip(BaseTransform):
         if 'brightness' in chosen:
             change = round(random.uniform(-self.brightness, self.brightness))
             image = cv2.add(image, (change,) * 4)
-        if 'hue' in chosen:
-            change = random.randint(-self.hue_saturation, self.hue_saturation)
+        change = random.randint(-self.hue_saturation, self.hue_saturation)
+        # going to and fro between colour spaces alone costs precision
+        if 'hue' in chosen and change:
             levels = np.arange(256)
             tables = np.stack(
                 [

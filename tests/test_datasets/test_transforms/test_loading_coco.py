@@ -1,0 +1,100 @@
+# Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
+"""Masks from polygons and run lengths."""
+
+import numpy as np
+import pytest
+from pycocotools import mask as mask_utils
+
+from referformer.datasets.transforms import LoadCocoReferAnnotations
+from referformer.datasets.transforms.loading_coco import decode_segmentation
+
+SHAPE = (20, 30)
+LEFT = [2, 3, 8, 3, 8, 9, 2, 9]
+RIGHT = [20, 3, 26, 3, 26, 9, 20, 9]
+
+
+def rectangle(x1, y1, x2, y2):
+    mask = np.zeros(SHAPE, bool)
+    mask[y1:y2, x1:x2] = True
+    return mask
+
+
+def results(segmentation, **kwargs):
+    return dict(
+        rles=segmentation,
+        ori_bbox=[1.5, 3.0, 8.25, 9.0],
+        label=0,
+        ori_shape=SHAPE,
+        exp_id='4',
+        subset='refcoco_val',
+        img_path='train2014/a.jpg',
+        mask_path=None,
+        **kwargs,
+    )
+
+
+def test_parts_make_one_mask():
+    both = rectangle(2, 3, 8, 9) | rectangle(20, 3, 26, 9)
+    assert (decode_segmentation([LEFT, RIGHT], SHAPE) == both).all()
+    # overlapping parts are not cut out of each other
+    mask = decode_segmentation([LEFT, LEFT], SHAPE)
+    assert (mask == rectangle(2, 3, 8, 9)).all()
+
+
+def test_run_lengths_of_either_kind():
+    mask = rectangle(4, 2, 9, 17)
+    packed = mask_utils.encode(np.asfortranarray(mask, np.uint8))
+    text = {**packed, 'counts': packed['counts'].decode()}
+    flat = mask.T.ravel()
+    runs = np.diff(
+        [0, *np.flatnonzero(np.diff(flat.astype(int), prepend=0)), flat.size]
+    )
+    loose = {'size': list(SHAPE), 'counts': runs.tolist()}
+    for segmentation in (packed, text, loose):
+        assert (decode_segmentation(segmentation, SHAPE) == mask).all()
+
+
+@pytest.mark.parametrize('sliver', [[], [2, 3], [2, 3, 8, 9]])
+def test_slivers_add_nothing(sliver):
+    """Four numbers are two points, not a box."""
+    mask = decode_segmentation([sliver, LEFT], SHAPE)
+    assert (mask == rectangle(2, 3, 8, 9)).all()
+    assert not decode_segmentation([sliver], SHAPE).any()
+
+
+@pytest.mark.parametrize(
+    ('segmentation', 'reason'),
+    [
+        ({'size': [30, 20], 'counts': [600]}, 'that of the image'),
+        ({'size': [20, 30], 'counts': 5}, 'cannot be decoded'),
+        ({'counts': [600]}, "KeyError\\('size'\\)"),
+        (None, 'list of polygons'),
+        ([3, 4], 'cannot be decoded'),
+        ([['a'] * 6], 'cannot be decoded'),
+    ],
+)
+def test_what_is_no_mask_is_named(segmentation, reason):
+    with pytest.raises(ValueError, match=f'^Sentence 4 of .*{reason}'):
+        LoadCocoReferAnnotations()(results(segmentation))
+
+
+def test_the_box_is_the_published_one():
+    found = LoadCocoReferAnnotations()(results([LEFT]))
+    assert found['gt_bboxes'].tensor.tolist() == [[1.5, 3.0, 8.25, 9.0]]
+    assert (found['gt_masks'].masks[0] == rectangle(2, 3, 8, 9)).all()
+    assert found['gt_bboxes_labels'].tolist() == [0]
+
+
+def test_all_sentences_about_an_image():
+    sentences = [results([LEFT]), results([RIGHT])]
+    found = LoadCocoReferAnnotations()(
+        dict(
+            expressions=sentences,
+            ori_shape=SHAPE,
+            img_path='a.jpg',
+            mask_path=None,
+        )
+    )
+    masks = mask_utils.decode(found['gt_rles'])
+    assert masks[5, 5].tolist() == [1, 0]
+    assert masks[5, 22].tolist() == [0, 1]
