@@ -46,3 +46,4 @@ test_dataloader = dict(
     ),
 )
 test_evaluator = dict(type='ReferSegMetric', kind='refcoco')
+test_cfg = dict(type='TestLoop')
