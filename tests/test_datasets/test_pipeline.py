@@ -36,7 +36,7 @@ def snippet(path, number):
 
 @pytest.fixture(scope='module')
 def documented():
-    return snippet(REPOSITORY / 'docs/datasets.md', 1)
+    return snippet(REPOSITORY / 'docs/datasets/synthetic.md', 0)
 
 
 def seed(value):
@@ -305,11 +305,11 @@ def test_documented_dataset_builds():
     names: dict = {}
     blocks = re.findall(
         r'```python\n(.*?)```',
-        (REPOSITORY / 'docs/datasets.md').read_text(),
+        (REPOSITORY / 'docs/datasets/README.md').read_text(),
         re.S,
     )
     try:
-        exec(blocks[2], names)
+        exec(blocks[0], names)
         dataset = names['MyReferDataset'](data_root='x', clip_length=1)
         assert [i['anchor'] for i in dataset] == [0, 1]
     finally:
