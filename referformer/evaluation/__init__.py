@@ -2,9 +2,15 @@
 """Scores and submissions: functions on masks, and mmengine metrics."""
 
 from referformer.evaluation.metrics import (
+    RefDAVISMetric,
     ReferSegMetric,
     ReferSubmission,
     ReferVOSMetric,
 )
 
-__all__ = ['ReferSegMetric', 'ReferSubmission', 'ReferVOSMetric']
+__all__ = [
+    'RefDAVISMetric',
+    'ReferSegMetric',
+    'ReferSubmission',
+    'ReferVOSMetric',
+]

@@ -37,7 +37,7 @@ test_dataloader = dict(
         pipeline=test_pipeline,
     ),
 )
-# The published protocol; protocol='expression' scores each expression on its
-# own, see docs/evaluation.md.
+# protocol='per-expression' scores each expression on its own instead, see
+# docs/evaluation.md.
 test_evaluator = dict(type='RefDAVISMetric', protocol='published')
 test_cfg = dict(type='TestLoop')

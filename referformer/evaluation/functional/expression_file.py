@@ -22,7 +22,8 @@ def read_expressions(path: str | Path) -> dict[str, dict[str, Any]]:
         and ``expressions`` (dict of dict).
 
     Raises:
-        InputError: If the file is missing or is not such a file.
+        FileNotFoundError: If the file does not exist.
+        InputError: If it is not such a file.
     """
     try:
         text = Path(path).read_text(encoding='utf-8')
@@ -39,7 +40,7 @@ def read_expressions(path: str | Path) -> dict[str, dict[str, Any]]:
             if not all(isinstance(e, dict) for e in expressions.values()):
                 raise TypeError(f'an expression of {video} is no object')
     except FileNotFoundError:
-        raise InputError(
+        raise FileNotFoundError(
             f'The expressions file {path} does not exist.'
         ) from None
     except (

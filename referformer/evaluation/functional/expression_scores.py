@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from .davis import MaskOutline
+from .davis import MaskOutline, SequenceScores
 from .errors import InputError, warn
 from .mask_folder import MaskFolderError, read_label_map, shorten
 from .mask_table import open_mask_table
@@ -140,18 +140,6 @@ class _TableFrame:
         return self.table.mask(target, self.index, shape)
 
 
-class ExpressionScores(NamedTuple):
-    """Scores of one expression.
-
-    Attributes:
-        j (np.ndarray): Region similarity of each frame, float64, (T,).
-        f (np.ndarray): Boundary accuracy of each frame, float64, (T,).
-    """
-
-    j: np.ndarray
-    f: np.ndarray
-
-
 class _Chunk(NamedTuple):
     """Some frames of a clip, the unit of parallel work."""
 
@@ -196,13 +184,13 @@ class ScoredFolder(NamedTuple):
     """Scores of a folder or zip file of predictions.
 
     Attributes:
-        expressions (dict[tuple[str, str], ExpressionScores]): Scores by
+        expressions (dict[tuple[str, str], SequenceScores]): Scores by
             video and expression.
         num_missing (int): Masks that were not there.
         num_unannotated (int): Frames left out for want of ground truth.
     """
 
-    expressions: dict[tuple[str, str], ExpressionScores]
+    expressions: dict[tuple[str, str], SequenceScores]
     num_missing: int
     num_unannotated: int
 
@@ -273,7 +261,7 @@ def score_expressions(
     for clip in clips:
         j, f, area = np.concatenate(by_video[clip.video], axis=2)
         for e, (expression, target) in enumerate(clip.targets.items()):
-            expressions[clip.video, expression] = ExpressionScores(j[e], f[e])
+            expressions[clip.video, expression] = SequenceScores(j[e], f[e])
             if target and not area[e].any():
                 unseen.append(f'{clip.video}/{expression}')
     if unseen:
@@ -343,7 +331,7 @@ def _find_missing(clips: list[Clip], pred: MaskTree, missing: str) -> set[str]:
 
 
 def summarize_expressions(
-    expressions: Mapping[tuple[str, str], ExpressionScores],
+    expressions: Mapping[tuple[str, str], SequenceScores],
 ) -> dict[str, Any]:
     """Mean over frames, then over expressions.
 

@@ -2,12 +2,14 @@
 """Folders of indexed PNGs, ``<root>/<video>/<frame>.png``."""
 
 from collections.abc import Iterable
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from .atomic import write_atomic
 from .errors import InputError
 
 # Modes whose pixel values are the stored numbers: palette, 8-bit grey, 1-bit.
@@ -100,6 +102,33 @@ def read_binary_mask(
             'and 0 elsewhere.'
         )
     return mask
+
+
+def write_label_map(path: str | Path, labels: np.ndarray) -> None:
+    """Write object ids as an indexed PNG in the colours of DAVIS.
+
+    Args:
+        path (str | Path): The file. Its folder is created.
+        labels (np.ndarray): Ids, uint8, shape (H, W).
+    """
+    image = Image.fromarray(labels)
+    image.putpalette(_palette())
+    content = BytesIO()
+    image.save(content, 'PNG')
+    write_atomic(path, content.getvalue())
+
+
+@cache
+def _palette() -> bytes:
+    """RGB of each id; neighbouring ids differ in their highest bits."""
+    ids = np.arange(256)
+    colours = np.zeros((256, 3), np.uint8)
+    for bit in range(8):
+        # Bits 0, 3 and 6 of the id make red, from its highest bit down.
+        colours[:, bit % 3] |= ((ids >> bit & 1) << (7 - bit // 3)).astype(
+            np.uint8
+        )
+    return colours.tobytes()
 
 
 def list_videos(root: str | Path) -> list[str]:

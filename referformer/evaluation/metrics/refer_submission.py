@@ -1,11 +1,11 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
-"""Predictions in the form the Ref-YouTube-VOS server takes."""
+"""Predictions in the form the servers of the data sets take."""
 
-import json
 import zipfile
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import cv2
 import numpy as np
@@ -14,6 +14,7 @@ from mmengine.logging import MMLogger
 
 from referformer.evaluation.functional import (
     atomic_path,
+    read_expressions,
     shorten,
     write_atomic,
 )
@@ -28,23 +29,8 @@ from referformer.registry import METRICS
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 
 
-def _read_expressions(path: str | Path) -> dict[str, Any]:
-    """Read the videos of a ``meta_expressions.json``."""
-    path = Path(path)
-    try:
-        videos = json.loads(path.read_text(encoding='utf-8'))['videos']
-        for video in videos.values():
-            _ = video['frames'], video['expressions']
-    except FileNotFoundError:
-        raise FileNotFoundError(
-            f'The expressions file {path} does not exist.'
-        ) from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(
-            f'{path} is not a meta_expressions.json ({error!r}); expected '
-            'videos -> <video> -> frames, expressions.'
-        ) from None
-    return videos
+SubmissionLayout = Literal['ref-ytvos', 'mevis']
+"""What the zip file begins with: ``Annotations/`` or the videos."""
 
 
 @METRICS.register_module()
@@ -55,8 +41,8 @@ class ReferSubmission(BaseMetric):
     ``<out_dir>/Annotations/<video>/<expression>/<frame>.png`` (0 =
     background, 255 = object). At the end the main process checks that all
     expressions are complete and that there is nothing else, and packs the
-    tree, ``Annotations`` at its root, into ``<out_dir>/submission.zip``.
-    Files appear under their names only when they are whole.
+    tree into ``<out_dir>/submission.zip``. Files appear under their names
+    only when they are whole.
 
     Args:
         ann_file (str): The ``meta_expressions.json`` whose videos,
@@ -66,6 +52,9 @@ class ReferSubmission(BaseMetric):
         exclude_ann_file (str, optional): Another expressions file, whose
             videos are not wanted. The published file of the validation split
             lists the test videos as well; name the test file here.
+        layout (str): Names in the zip file: ``'ref-ytvos'``, ``Annotations/
+            <video>/<expression>/<frame>.png``, or ``'mevis'``, the same
+            without ``Annotations/``.
         collect_device (str): 'cpu' or 'gpu', how results are gathered.
         prefix (str, optional): Part of mmengine's interface; there are no
             scores to put it before.
@@ -74,7 +63,8 @@ class ReferSubmission(BaseMetric):
 
     Raises:
         FileNotFoundError: If an expressions file does not exist.
-        ValueError: If it is not a ``meta_expressions.json``.
+        ValueError: If it is not a ``meta_expressions.json``, or the layout
+            is unknown.
     """
 
     default_prefix = 'refer'
@@ -84,6 +74,7 @@ class ReferSubmission(BaseMetric):
         ann_file: str,
         out_dir: str,
         exclude_ann_file: str | None = None,
+        layout: SubmissionLayout = 'ref-ytvos',
         collect_device: str = 'cpu',
         prefix: str | None = None,
         collect_dir: str | None = None,
@@ -93,14 +84,20 @@ class ReferSubmission(BaseMetric):
             prefix=prefix,
             collect_dir=collect_dir,
         )
+        if layout not in get_args(SubmissionLayout):
+            raise ValueError(
+                f'layout={layout!r} is unknown; choose one of '
+                f'{get_args(SubmissionLayout)}.'
+            )
+        self.layout = layout
         self.ann_file = Path(ann_file)
         self.out_dir = Path(out_dir)
         excluded = (
-            _read_expressions(exclude_ann_file) if exclude_ann_file else {}
+            read_expressions(exclude_ann_file) if exclude_ann_file else {}
         )
         self._expected: dict[tuple[str, str], frozenset[str]] = {
             (video, expression): frozenset(entry['frames'])
-            for video, entry in _read_expressions(ann_file).items()
+            for video, entry in read_expressions(ann_file).items()
             if video not in excluded
             for expression in entry['expressions']
         }
@@ -110,10 +107,13 @@ class ReferSubmission(BaseMetric):
         """Where the packed submission goes."""
         return self.out_dir / 'submission.zip'
 
+    @property
+    def _root(self) -> Path:
+        """Folder of the tree."""
+        return self.out_dir / 'Annotations'
+
     def _mask_file(self, video: str, expression: str, frame: str) -> Path:
-        return (
-            self.out_dir / 'Annotations' / video / expression / f'{frame}.png'
-        )
+        return self._root / video / expression / f'{frame}.png'
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Write the masks of a batch of clips.
@@ -128,6 +128,7 @@ class ReferSubmission(BaseMetric):
                 for one of its frames.
             KeyError: If a frame has no prediction or a meta key is missing.
         """
+        written = []
         for data_sample in data_samples:
             clip = read_clip(data_sample)
             names = [
@@ -153,14 +154,15 @@ class ReferSubmission(BaseMetric):
                 if not done:
                     raise OSError(f'{path} could not be encoded as PNG.')
                 write_atomic(path, png.tobytes())
-            self.results.append((clip.video_id, clip.exp_id, names))
+            written.append((clip.video_id, clip.exp_id, names))
+        self.results.append(written)
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Check that the submission is complete, then pack it.
 
         Args:
-            results (list[tuple[str, str, list[str]]]): Video, expression and
-                frames of each sample.
+            results (list[list[tuple[str, str, list[str]]]]): For each batch,
+                video, expression and frames of its samples.
 
         Returns:
             dict[str, float]: Empty: the ground truth is not here.
@@ -169,7 +171,7 @@ class ReferSubmission(BaseMetric):
             ValueError: If something is missing or superfluous.
         """
         written: dict[tuple[str, str], set[str]] = {}
-        for video, expression, names in results:
+        for video, expression, names in chain.from_iterable(results):
             written.setdefault((video, expression), set()).update(names)
         self._check_results(written)
         files = {
@@ -179,6 +181,7 @@ class ReferSubmission(BaseMetric):
         }
         self._check_folder(files)
 
+        top = self.out_dir if self.layout == 'ref-ytvos' else self._root
         with (
             atomic_path(self.zip_file) as temporary,
             # PNGs are compressed already.
@@ -186,7 +189,7 @@ class ReferSubmission(BaseMetric):
         ):
             for path in sorted(files):
                 entry = zipfile.ZipInfo(
-                    path.relative_to(self.out_dir).as_posix(), _ZIP_TIME
+                    path.relative_to(top).as_posix(), _ZIP_TIME
                 )
                 entry.external_attr = 0o644 << 16
                 archive.writestr(entry, path.read_bytes())
@@ -224,7 +227,7 @@ class ReferSubmission(BaseMetric):
 
     def _check_folder(self, files: set[Path]) -> None:
         """Raise unless the tree on disk is exactly the submission."""
-        root = self.out_dir / 'Annotations'
+        root = self._root
         present = {
             path
             for path in root.rglob('*')
