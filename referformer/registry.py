@@ -80,6 +80,12 @@ LOOPS = Registry(
     scope='referformer',
     locations=['referformer.engine'],
 )
+OPTIM_WRAPPERS = Registry(
+    'optim_wrapper',
+    parent=MMENGINE_OPTIM_WRAPPERS,
+    scope='referformer',
+    locations=['referformer.engine'],
+)
 VISUALIZERS = Registry(
     'visualizer',
     parent=MMENGINE_VISUALIZERS,
@@ -107,11 +113,6 @@ MODEL_WRAPPERS = Registry(
 OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     'optimizer wrapper constructor',
     parent=MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS,
-    scope='referformer',
-)
-OPTIM_WRAPPERS = Registry(
-    'optim_wrapper',
-    parent=MMENGINE_OPTIM_WRAPPERS,
     scope='referformer',
 )
 OPTIMIZERS = Registry(

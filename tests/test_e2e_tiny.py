@@ -97,14 +97,14 @@ def train(config, work_dir, *options):
     script('train').main([str(config), '--work-dir', str(work_dir), *options])
 
 
-def score(config, checkpoint, **options):
+def score(config, checkpoint, *arguments, **options):
     """Run ``tools/test.py`` in this process."""
     work_dir = checkpoint.with_name('scored')
-    arguments = [str(config), str(checkpoint), '--work-dir', str(work_dir)]
+    paths = [str(config), str(checkpoint), '--work-dir', str(work_dir)]
     # several runs a second would share mmengine's message hub
     options['experiment_name'] = f'{checkpoint}-{time.perf_counter_ns()}'
     pairs = [f'{key}={value}' for key, value in options.items()]
-    return script('test').main([*arguments, '--cfg-options', *pairs])
+    return script('test').main([*paths, *arguments, '--cfg-options', *pairs])
 
 
 def start(*command, log):
@@ -194,6 +194,35 @@ def test_the_words_decide(overfitted):
     trained = logged(overfitted / 'work', 'refer/J&F')[-1]
     assert scores['self'] == pytest.approx(trained, abs=1e-6)
     assert scores['other_object'] < scores['self'] - 40
+
+
+def test_bfloat16_scores_alike(overfitted):
+    config = overfitted / 'overfit.py'
+    checkpoint = overfitted / 'work/iter_80.pth'
+    full = score(config, checkpoint)['refer/J&F']
+    half = score(config, checkpoint, '--amp')['refer/J&F']
+    assert half != full  # something was rounded
+    assert half == pytest.approx(full, abs=1)
+
+
+def test_training_in_bfloat16(data, tmp_path):
+    losses = []
+    for number, options in enumerate(((), ('--amp',))):
+        folder = tmp_path / f'run{number}'
+        config = write_config(
+            folder / 'half.py',
+            data,
+            {
+                'train_dataloader.dataset': dict(TRAIN_SET, indices=[0, 1]),
+                'train_dataloader.batch_size': 1,
+                'train_cfg.max_epochs': 1,
+            },
+        )
+        train(config, folder / 'work', *options)
+        losses.append(np.array(logged(folder / 'work', 'loss')))
+    assert len(losses[0]) == len(losses[1]) > 0
+    assert (losses[0] != losses[1]).all()
+    np.testing.assert_allclose(losses[0], losses[1], rtol=0.02)
 
 
 @pytest.mark.parametrize('grouped', [False, True])

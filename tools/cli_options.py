@@ -32,6 +32,12 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
         help='who started the processes of a distributed run',
     )
     parser.add_argument(
+        '--tf32',
+        action='store_true',
+        help='let matrix products and convolutions of a GPU round their '
+        'inputs to TF32: faster, about three decimal digits',
+    )
+    parser.add_argument(
         '--traceback',
         action='store_true',
         help='print the whole traceback of every error',

@@ -42,6 +42,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help='predict everything again; by default, videos that an '
         'interrupted run of the same test has finished are not repeated',
     )
+    parser.add_argument(
+        '--amp',
+        nargs='?',
+        const='bf16',
+        choices=('bf16', 'fp16'),
+        help='predict in mixed precision (--amp alone: bf16)',
+    )
     add_common_options(parser)
     args = parser.parse_args(argv)
     args.cfg_options = parse_overrides(parser, args.cfg_options)
@@ -63,11 +70,13 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     import json
     from pathlib import Path
 
+    import torch
     from mmengine.dist import is_main_process
     from mmengine.runner import Runner
 
     import referformer  # noqa: F401  (makes the registries known)
     from referformer.utils.launch import (
+        allow_tf32,
         load_config,
         prepare_processes,
         write_json,
@@ -80,11 +89,21 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         raise FileNotFoundError(
             f'{args.checkpoint} is not a file; give a checkpoint (.pth).'
         )
+    if args.amp == 'fp16' and not torch.cuda.is_available():
+        raise SystemExit(
+            '--amp fp16 needs a CUDA device, and none was found; --amp bf16 '
+            'does not.'
+        )
     cfg.load_from = args.checkpoint
     cfg.resume = False
     if cfg.test_cfg.get('type') == 'TestLoop':
         cfg.test_cfg.type = 'ResumableTestLoop'
-        cfg.test_cfg.fresh = args.fresh
+        cfg.test_cfg.update(fresh=args.fresh, amp=args.amp)
+    elif args.amp:
+        raise SystemExit(
+            f'--amp needs test_cfg=dict(type="TestLoop"), and {args.config} '
+            'has another loop.'
+        )
     hooks = cfg.setdefault('default_hooks', {})
     # A model with weights of its own making would be scored without a word.
     hooks['check_weights'] = dict(type='CheckWeightsHook', strict=True)
@@ -95,6 +114,8 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
             draw=True,
             show_dir=str(Path(args.show_dir).resolve()),
         )
+    if args.tf32:
+        allow_tf32()
     prepare_processes(cfg)
     metrics = Runner.from_cfg(cfg).test()
     if is_main_process():

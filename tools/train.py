@@ -30,7 +30,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument('config', help='config file')
     parser.add_argument(
-        '--amp', action='store_true', help='train in mixed precision (CUDA)'
+        '--amp',
+        nargs='?',
+        const='bf16',
+        choices=('bf16', 'fp16'),
+        help='train in mixed precision: bf16 (what --amp alone means), or '
+        'fp16 with a scaled loss on GPUs that lack it',
     )
     parser.add_argument(
         '--auto-scale-lr',
@@ -67,7 +72,11 @@ def main(argv: list[str] | None = None) -> None:
     from mmengine.runner import Runner
 
     import referformer  # noqa: F401  (makes the registries known)
-    from referformer.utils.launch import load_config, prepare_processes
+    from referformer.utils.launch import (
+        allow_tf32,
+        load_config,
+        prepare_processes,
+    )
 
     cfg = load_config(
         args.config, args.cfg_options, args.work_dir, args.launcher
@@ -77,9 +86,14 @@ def main(argv: list[str] | None = None) -> None:
             f'{args.config} only scores a trained model: it has no training '
             'data or schedule; run tools/test.py CONFIG CHECKPOINT.'
         )
-    if args.amp:
+    if args.amp == 'bf16':
+        cfg.optim_wrapper.type = 'AutocastOptimWrapper'
+    elif args.amp == 'fp16':
         if not torch.cuda.is_available():
-            raise SystemExit('--amp needs a CUDA device, and none was found.')
+            raise SystemExit(
+                '--amp fp16 needs a CUDA device, and none was found; '
+                '--amp bf16 does not.'
+            )
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
     if args.auto_scale_lr:
@@ -100,6 +114,8 @@ def main(argv: list[str] | None = None) -> None:
     if cfg.get('resume') and 'check_weights' in cfg.get('default_hooks', {}):
         # A resumed model must be the same one, weight by weight.
         cfg.default_hooks.check_weights.strict = True
+    if args.tf32:
+        allow_tf32()
     prepare_processes(cfg)
     Runner.from_cfg(cfg).train()
 

@@ -1,5 +1,5 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
-"""What drives a training besides the model: hooks, loops, samplers."""
+"""What drives a training besides the model: hooks, loops, samplers, optim."""
 
 from referformer.engine.hooks import (
     CheckWeightsHook,
@@ -8,6 +8,7 @@ from referformer.engine.hooks import (
     ReproducibleResumeHook,
 )
 from referformer.engine.loops import ResumableTestLoop
+from referformer.engine.optim import AutocastOptimWrapper
 from referformer.engine.samplers import (
     ObjectGroupSampler,
     RemainingSampler,
@@ -18,6 +19,7 @@ from referformer.utils.checkpoint import use_safe_loading
 use_safe_loading()
 
 __all__ = [
+    'AutocastOptimWrapper',
     'CheckWeightsHook',
     'DropWeightsHook',
     'ObjectGroupSampler',

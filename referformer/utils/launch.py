@@ -11,7 +11,7 @@ import torch
 import torch.distributed
 from mmengine.config import Config
 
-__all__ = ['load_config', 'prepare_processes', 'write_json']
+__all__ = ['allow_tf32', 'load_config', 'prepare_processes', 'write_json']
 
 
 def load_config(
@@ -78,6 +78,12 @@ def prepare_processes(cfg: Config) -> None:
     cfg.model_wrapper_cfg = dict(wrapper, device_ids=None)
     if not torch.distributed.is_initialized():
         torch.distributed.init_process_group(backend='gloo')
+
+
+def allow_tf32() -> None:
+    """Let GPUs round the inputs of products and convolutions to TF32."""
+    torch.backends.cuda.matmul.allow_tf32 = True
+    torch.backends.cudnn.allow_tf32 = True
 
 
 def write_json(path: str | os.PathLike[str], content: Any) -> None:

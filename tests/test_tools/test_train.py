@@ -176,7 +176,7 @@ def test_a_config_without_training(trained):
 @pytest.mark.parametrize(
     ('options', 'reason'),
     [
-        (['--amp'], '--amp needs a CUDA device'),
+        (['--amp', 'fp16'], '--amp fp16 needs a CUDA device'),
         (['--auto-scale-lr'], r'needs auto_scale_lr\.base_batch_size'),
         (['--cfg-options', 'model.type=ToyModle'], 'ToyModle is not in the'),
         (['--resume', 'gone.pth'], r'gone\.pth is not a file'),

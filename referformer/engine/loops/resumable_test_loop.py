@@ -8,6 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from mmengine.dist import barrier, broadcast_object_list, is_main_process
 from mmengine.evaluator import Evaluator
 from mmengine.runner import Runner, TestLoop
@@ -15,6 +16,8 @@ from torch.utils.data import DataLoader
 
 from referformer.registry import DATASETS, LOOPS
 from referformer.version import __version__
+
+AMP_DTYPES = {'bf16': torch.bfloat16, 'fp16': torch.float16}
 
 
 class Finished(NamedTuple):
@@ -130,7 +133,8 @@ class ResumableTestLoop(TestLoop):
             directory.
         fresh (bool): Whether to forget what was finished before. Defaults to
             False.
-        fp16 (bool): See :class:`mmengine.runner.TestLoop`.
+        amp (str, optional): ``'bf16'`` or ``'fp16'`` to predict in mixed
+            precision. Defaults to None, float32.
     """
 
     def __init__(
@@ -140,14 +144,19 @@ class ResumableTestLoop(TestLoop):
         evaluator: Evaluator | dict | list,
         progress_dir: str | None = None,
         fresh: bool = False,
-        fp16: bool = False,
+        amp: str | None = None,
     ) -> None:
+        if amp not in (None, *AMP_DTYPES):
+            raise ValueError(
+                f'amp is {amp!r}; use one of {tuple(AMP_DTYPES)} or None.'
+            )
+        self.dtype = AMP_DTYPES.get(amp)
         self.journal: Journal | None = None
         self.finished: list[Finished] = []
         if isinstance(dataloader, Mapping):
             dataloader = dict(dataloader)
             if isinstance(dataloader['dataset'], Mapping):
-                facts = [str(dataloader['dataset']), str(evaluator)]
+                facts = [str(dataloader['dataset']), str(evaluator), str(amp)]
                 dataset = DATASETS.build(dataloader['dataset'])
                 dataloader['dataset'] = dataset
                 # strangers may have no names, or the same one twice
@@ -161,7 +170,7 @@ class ResumableTestLoop(TestLoop):
                         fresh,
                     )
                     self._skip_finished(runner, dataloader, names)
-        super().__init__(runner, dataloader, evaluator, fp16=fp16)
+        super().__init__(runner, dataloader, evaluator, fp16=amp is not None)
         self.taking_notes = self.journal is not None
 
     def _skip_finished(
@@ -213,7 +222,10 @@ class ResumableTestLoop(TestLoop):
             data_batch (dict): The batch.
         """
         before = [len(metric.results) for metric in self.evaluator.metrics]
-        super().run_iter(idx, data_batch)
+        device = next(self.runner.model.parameters()).device.type
+        # the base class switches autocast on and off but leaves its type be
+        with torch.autocast(device, self.dtype, enabled=self.fp16):
+            super().run_iter(idx, data_batch)
         if not self.taking_notes:
             return
         results = [
