@@ -104,6 +104,41 @@ def test_resume_repeats_the_run(tmp_path, by_epoch, num_workers, persistent):
     assert resumed == {i: whole[i] for i in range(start, 12)}
 
 
+@pytest.mark.parametrize(
+    'changes',
+    [
+        {'optim_wrapper.accumulative_counts': 2},
+        {'optim_wrapper.type': 'AutocastOptimWrapper'},
+        {'custom_hooks.1': dict(type='EMAHook', momentum=0.2)},
+    ],
+    ids=['accumulation', 'bfloat16', 'EMA'],
+)
+def test_resume_with(tmp_path, changes):
+    def config(name):
+        cfg = make_config(tmp_path / name, by_epoch=True, num_workers=0)
+        cfg.custom_hooks.append(dict(type='EmptyCacheHook'))
+        cfg.merge_from_dict(changes)
+        return cfg
+
+    plain = run(make_config(tmp_path / 'plain', True, 0))
+    whole = run(config('whole'))
+    cfg = config('killed')
+    run(cfg, kill_at=7)
+    Path(cfg.custom_hooks[0].path).unlink()
+    assert run(cfg, resume=True) == {i: whole[i] for i in range(4, 12)}
+    final = [
+        torch.load(tmp_path / name / 'epoch_3.pth', weights_only=False)
+        for name in ('plain', 'whole', 'killed')
+    ]
+    weights = [x['state_dict']['net.0.weight'] for x in final]
+    # the setting has an effect, and it survives the interruption
+    assert (weights[0] != weights[1]).any()
+    assert torch.equal(weights[1], weights[2])
+    if 'custom_hooks.1' in changes:
+        # the averages are what is tested later; training is not touched
+        assert plain == whole
+
+
 def test_the_losses_depend_on_what_is_restored(tmp_path):
     """Without the hook the same comparison fails, hence it can."""
     cfg = make_config(tmp_path / 'a', by_epoch=False, num_workers=1)
