@@ -1,0 +1,398 @@
+# Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
+"""Make the tables of README.md and docs/model_zoo.md from the metafile.
+
+A table stands between ``<!-- zoo: NAME -->`` and ``<!-- /zoo -->``; NAME is a
+recipe (the last part of a config's name), ``overview``, ``measured`` or
+``initial``. The metafile is checked first.
+
+Examples:
+    python tools/misc/generate_model_zoo.py
+    python tools/misc/generate_model_zoo.py --check
+"""
+
+import argparse
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+METAFILE = 'configs/metafile.yml'
+INDEX = 'model-index.yml'
+PAGES = ('README.md', 'docs/model_zoo.md')
+SOURCES = ('published', 'measured')
+_NAME = re.compile(r'referformer_(?P<backbone>[^_]+)_(?P<recipe>[^_]+)')
+_URL = re.compile(
+    r'https://(drive\.google\.com/file/d/[\w-]{25,50}/view'
+    r'|github\.com/[\w.-]+/[\w.-]+(/[\w./-]+)?|arxiv\.org/abs/\d{4}\.\d{5})'
+)
+_BLOCK = re.compile(r'(<!-- zoo: (\S+) -->\n).*?(<!-- /zoo -->)', re.S)
+# The overview: a recipe, the metric it is judged by, and on what.
+OVERVIEW = {
+    'Ref-YouTube-VOS': ('ytvos', 'J&F'),
+    'joint': ('joint', 'J&F'),
+    'Ref-DAVIS17': ('davis', 'J&F'),
+    'A2D mAP': ('a2d', 'mAP'),
+    'JHMDB mAP': ('jhmdb', 'mAP'),
+    'RefCOCO oIoU': ('refcoco', 'Overall IoU'),
+}
+
+
+class Model(NamedTuple):
+    """An entry of the metafile.
+
+    Attributes:
+        name: Name of the config.
+        config: Its path.
+        backbone: As people call it.
+        recipe: What follows the backbone in the name.
+        results: The ``Results``.
+        weights: Where the authors' weights are, if anywhere.
+    """
+
+    name: str
+    config: str
+    backbone: str
+    recipe: str
+    results: list[dict[str, Any]]
+    weights: str | None
+
+
+# -- the metafile -------------------------------------------------------------
+
+
+def read_metafile(root: Path = ROOT) -> dict[str, Any]:
+    """Read what ``model-index.yml`` imports.
+
+    Args:
+        root (Path): Top of the repository.
+
+    Returns:
+        dict[str, Any]: ``Collections`` and ``Models``.
+
+    Raises:
+        SystemExit: If a file is missing or no YAML.
+    """
+    content: dict[str, Any] = {'Collections': [], 'Models': []}
+    for name in _load(root / INDEX)['Import']:
+        for key, entries in _load(root / name).items():
+            content[key].extend(entries)
+    return content
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        return yaml.safe_load(path.read_text('utf-8'))
+    except (OSError, yaml.YAMLError) as error:
+        raise SystemExit(f'{path} cannot be read: {error}') from None
+
+
+def find_problems(content: dict[str, Any], root: Path = ROOT) -> list[str]:
+    """Say what is wrong with the metafile.
+
+    Args:
+        content (dict[str, Any]): As read.
+        root (Path): Top of the repository.
+
+    Returns:
+        list[str]: One sentence a problem.
+    """
+    problems = []
+    names = [entry.get('Name') for entry in content['Models']]
+    for name in sorted({n for n in names if names.count(n) > 1}, key=str):
+        problems.append(f'{name} has {names.count(name)} entries.')
+    collections = {entry['Name'] for entry in content['Collections']}
+    for url in _urls(content):
+        if not _URL.fullmatch(url):
+            problems.append(f'{url} is not an address this zoo knows.')
+    for entry in content['Models']:
+        found = list(_problems_of(entry, root))
+        if entry.get('In Collection') not in collections:
+            found.append('its collection is not defined.')
+        problems += [f'{entry.get("Name")}: {text}' for text in found]
+    listed = {entry.get('Config') for entry in content['Models']}
+    for path in sorted((root / 'configs').glob('*.py')):
+        # the earlier steps of the quickstart lead to one model
+        if path.stem.startswith('referformer_tiny_synthetic-'):
+            continue
+        if f'configs/{path.name}' not in listed:
+            problems.append(f'configs/{path.name} has no entry.')
+    return problems
+
+
+def _urls(node: Any) -> Iterator[str]:
+    """Every address, under whatever key."""
+    if isinstance(node, dict):
+        node = list(node.values())
+    if isinstance(node, list):
+        for value in node:
+            yield from _urls(value)
+    elif isinstance(node, str) and '://' in node:
+        yield node
+
+
+def _problems_of(entry: dict[str, Any], root: Path) -> Iterator[str]:
+    """What is wrong with one model."""
+    config = entry.get('Config', '')
+    if not (root / config).is_file() or not config:
+        yield f'its config {config!r} does not exist.'
+    elif Path(config).stem != entry['Name'] or not _NAME.fullmatch(
+        entry['Name']
+    ):
+        yield f'its name is not that of its config {config!r}.'
+    if 'Backbone' not in entry.get('Metadata', {}):
+        yield 'its Metadata has no Backbone.'
+    for result in entry.get('Results', []):
+        for key in ('Task', 'Dataset', 'Protocol', 'Metrics'):
+            if not result.get(key):
+                yield f'a result has no {key}.'
+        for name, value in result.get('Metrics', {}).items():
+            if not isinstance(value, int | float) or not 0 <= value <= 100:
+                yield f'{name} is {value!r} instead of a number up to 100.'
+        source = result.get('Source')
+        if source not in SOURCES:
+            yield f'the Source of a result is {source!r}, not of {SOURCES}.'
+        if (source == 'measured') != ('Measured By' in result):
+            yield 'Measured By belongs to every measured result, and to no '
+            'other.'
+
+
+def models_of(content: dict[str, Any]) -> list[Model]:
+    """Turn a checked metafile into models.
+
+    Args:
+        content (dict[str, Any]): As read.
+
+    Returns:
+        list[Model]: In the order of the file.
+    """
+    return [
+        Model(
+            entry['Name'],
+            entry['Config'],
+            entry['Metadata']['Backbone'],
+            _NAME.fullmatch(entry['Name'])['recipe'],
+            entry.get('Results', []),
+            entry.get('Converted From', {}).get('Weights'),
+        )
+        for entry in content['Models']
+    ]
+
+
+# -- tables -------------------------------------------------------------------
+
+
+def table_of(name: str, models: Iterable[Model], page: Path) -> str:
+    """Make a table.
+
+    Args:
+        name (str): A recipe, or another table this script knows.
+        models (Iterable[Model]): All models.
+        page (Path): Where it stands, relative to the top of the repository;
+            links are relative to it.
+
+    Returns:
+        str: Markdown, with a line break at the end.
+
+    Raises:
+        SystemExit: If there is nothing of this name.
+    """
+    models = list(models)
+    up = '../' * (len(page.parts) - 1)
+    if name == 'overview':
+        return _overview(models, up)
+    if name == 'measured':
+        return _measured(models, up)
+    if name == 'initial':
+        return _initial_weights(models, up)
+    chosen = [model for model in models if model.recipe == name]
+    if not chosen:
+        raise SystemExit(f'{page}: there is no recipe {name!r}.')
+    return _recipe_table(chosen, up)
+
+
+def _recipe_table(models: list[Model], up: str) -> str:
+    datasets = {r['Dataset'] for m in models for r in m.results}
+    columns: list[tuple[str, str, str]] = []
+    for model in models:
+        for result in model.results:
+            for metric in result['Metrics']:
+                column = (result['Dataset'], metric, result['Source'])
+                if column not in columns:
+                    columns.append(column)
+    header = ['Config', 'Backbone']
+    for dataset, metric, source in columns:
+        title = metric if len(datasets) == 1 else f'{dataset}: {metric}'
+        header.append(f'{title} ({source})')
+    header.append("Authors' weights")
+    rows = []
+    for model in models:
+        values = {
+            (result['Dataset'], metric, result['Source']): value
+            for result in model.results
+            for metric, value in result['Metrics'].items()
+        }
+        rows.append(
+            [
+                f'[`{model.name}`]({up}{model.config})',
+                model.backbone,
+                *(_number(values.get(column)) for column in columns),
+                f'[file]({model.weights})' if model.weights else '',
+            ]
+        )
+    remarks = [
+        f'Protocol of {", ".join(result["Metrics"])}: {result["Protocol"]}.'
+        for model in models
+        for result in model.results
+    ] + [
+        f'`{model.name}`: {result["Note"]}.'
+        for model in models
+        for result in model.results
+        if 'Note' in result
+    ]
+    return _markdown(header, rows) + ''.join(
+        f'\n{remark}\n' for remark in dict.fromkeys(remarks)
+    )
+
+
+def _overview(models: list[Model], up: str) -> str:
+    """Published numbers, one row a backbone, each linked to its config."""
+    rows = []
+    backbones = list(dict.fromkeys(model.backbone for model in models))
+    for backbone in backbones:
+        for suffix, label in (('', ''), ('-scratch', ', not pre-trained')):
+            cells = []
+            for recipe, metric in OVERVIEW.values():
+                cell = ''
+                for model in models:
+                    of = (model.backbone, model.recipe)
+                    if of == (backbone, recipe + suffix):
+                        value = _first(model, metric)
+                        if value:
+                            cell = f'[{value}]({up}{model.config})'
+                cells.append(cell)
+            if any(cells):
+                rows.append([backbone + label, *cells])
+    return _markdown(['Backbone', *OVERVIEW], rows)
+
+
+def _first(model: Model, metric: str) -> str:
+    for result in model.results:
+        if result['Source'] == 'published' and metric in result['Metrics']:
+            return _number(result['Metrics'][metric])
+    return ''
+
+
+def _measured(models: list[Model], up: str) -> str:
+    """What this code has reached."""
+    rows, header = [], []
+    for model in models:
+        for result in model.results:
+            if result['Source'] != 'measured':
+                continue
+            header = ['Config', 'Data', *result['Metrics'], 'Measured by']
+            rows.append(
+                [
+                    f'[`{model.name}`]({up}{model.config})',
+                    result['Dataset'],
+                    *map(_number, result['Metrics'].values()),
+                    result['Measured By'],
+                ]
+            )
+    return _markdown(header, rows)
+
+
+def _initial_weights(models: list[Model], up: str) -> str:
+    """The file that each backbone begins with."""
+    rows = []
+    for model in models:
+        if model.recipe != 'ytvos-scratch':
+            continue
+        backbone = _NAME.fullmatch(model.name)['backbone']
+        base = f'configs/_base_/models/referformer_{backbone}.py'
+        (url,) = re.findall(r"'(https://\S+\.pth)'", (ROOT / base).read_text())
+        name = url.rsplit('/', 1)[-1]
+        rows.append(
+            [model.backbone, f'[`{base}`]({up}{base})', f'[`{name}`]({url})']
+        )
+    return _markdown(['Backbone', 'Config', 'File'], rows)
+
+
+def _number(value: float | None) -> str:
+    return '' if value is None else f'{value:.1f}'
+
+
+def _markdown(header: list[str], rows: list[list[str]]) -> str:
+    lines = [header, ['---'] * len(header), *rows]
+    return ''.join(f'| {" | ".join(line)} |\n' for line in lines)
+
+
+def fill(text: str, models: Iterable[Model], page: Path) -> str:
+    """Put the tables between the marks of a page.
+
+    Args:
+        text (str): The page.
+        models (Iterable[Model]): All models.
+        page (Path): Its path, relative to the top of the repository.
+
+    Returns:
+        str: The page with new tables.
+
+    Raises:
+        SystemExit: If it has no marks, or marks nothing can fill.
+    """
+    models = list(models)
+    if not _BLOCK.search(text):
+        raise SystemExit(f'{page} has no <!-- zoo: NAME --> to fill.')
+    return _BLOCK.sub(
+        lambda match: (
+            f'{match[1]}\n{table_of(match[2], models, page)}\n{match[3]}'
+        ),
+        text,
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Check the metafile and write or check the pages.
+
+    Args:
+        argv (list[str], optional): Arguments; ``sys.argv`` when None.
+
+    Returns:
+        int: 1 if something is wrong or stale.
+    """
+    parser = argparse.ArgumentParser(
+        description='Make the tables of the model zoo from configs/metafile.'
+        'yml and model-index.yml.'
+    )
+    parser.add_argument(
+        '--check',
+        action='store_true',
+        help='write nothing; fail if the metafile is wrong or a page stale',
+    )
+    args = parser.parse_args(argv)
+    content = read_metafile()
+    problems = find_problems(content)
+    if not problems:
+        models = models_of(content)
+        for name in PAGES:
+            page = ROOT / name
+            old = page.read_text('utf-8')
+            new = fill(old, models, Path(name))
+            if args.check and new != old:
+                problems.append(
+                    f'{name} is stale; run tools/misc/generate_model_zoo.py.'
+                )
+            elif new != old:
+                page.write_text(new, 'utf-8')
+                print(f'{name}: written')
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    return int(bool(problems))
+
+
+if __name__ == '__main__':
+    sys.exit(main())
