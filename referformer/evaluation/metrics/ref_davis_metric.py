@@ -211,17 +211,21 @@ class RefDAVISMetric(BaseMetric):
                 len(repeated),
                 shorten(sorted(repeated)),
             )
+        # mmengine turns named tuples into plain ones on the way here.
         if self.protocol == 'published':
             summary = summarize_annotators(
                 [
-                    {video: scores[index] for video, scores in unique.items()}
+                    {
+                        video: VideoScores._make(scores[index])
+                        for video, scores in unique.items()
+                    }
                     for index in range(NUM_ANNOTATORS)
                 ]
             )
         else:
             summary = summarize_expressions(
                 {
-                    (video, expression): score
+                    (video, expression): SequenceScores._make(score)
                     for video, scores in unique.items()
                     for expression, score in scores.items()
                 }
