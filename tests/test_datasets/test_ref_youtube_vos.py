@@ -7,6 +7,7 @@ import pytest
 from referformer.datasets import RefYouTubeVOSDataset
 from referformer.datasets.ref_youtube_vos import CATEGORIES
 from referformer.registry import DATASETS
+from tests.fixtures.ref_youtube_vos import VIDEOS, make_ref_youtube_vos
 
 TRAIN = 'meta_expressions/train/meta_expressions.json'
 VALID = 'meta_expressions/valid/meta_expressions.json'
@@ -121,6 +122,84 @@ def test_official_valid_has_no_ground_truth(root):
         test_mode=True,
     )
     assert dataset[0]['mask_dir'] is None
+
+
+def official(root, **kwargs):
+    return build(
+        root,
+        VALID,
+        exclude_ann_file='meta_expressions/test/meta_expressions.json',
+        expected_videos=2,
+        data_prefix=VALID_PREFIX,
+        **{'test_mode': True, **kwargs},
+    )
+
+
+def test_training_set_as_downloaded(tmp_path):
+    dataset = build(
+        make_ref_youtube_vos(tmp_path),
+        meta_file='train/meta.json',
+        with_category=True,
+        clip_length=5,
+    )
+    # Videos of 8, 6 and 7 frames, with 2, 1 and 2 objects said twice.
+    assert len(dataset) == 2 * (2 * 2 + 2 * 1 + 2 * 2)
+    assert dataset[8]['video_id'] == '0043f083b5'
+    assert dataset[8]['frame_names'][:2] == ['00015', '00020']
+    classes = {CATEGORIES[dataset[i]['label']] for i in range(len(dataset))}
+    assert classes == {'person', 'dog'}
+
+
+def test_ground_truth_of_valid_inside_beside_or_nowhere(tmp_path):
+    kinds = ('inside', 'separate', 'none')
+    roots = {k: make_ref_youtube_vos(tmp_path / k, k) for k in kinds}
+    inside = official(roots['inside'])
+    assert {item['video_id'] for item in inside} == set(VIDEOS['valid'])
+    objects = [item['obj_id'] for item in inside]
+    assert objects == ['1', '1', '2', '2', '1', '1']
+    assert all(item['mask_dir'] for item in inside)
+
+    file = 'meta_expressions/valid/meta_expressions_gt.json'
+    named = official(roots['separate'], obj_id_file=file)
+    assert [item['obj_id'] for item in named] == objects
+    assert all(item['mask_dir'] for item in named)
+    for kind in ('separate', 'none'):
+        anonymous = official(roots[kind])
+        assert {item['obj_id'] for item in anonymous} == {None}
+        assert {item['mask_dir'] for item in anonymous} == {None}
+    with pytest.raises(FileNotFoundError, match=r'expressions_gt\.json'):
+        official(roots['none'], obj_id_file=file)
+
+
+@pytest.mark.parametrize(
+    'damage',
+    [
+        lambda videos: videos.pop('01c88b5b60'),
+        lambda videos: videos['01c88b5b60']['expressions'].pop('1'),
+        lambda videos: videos['01c88b5b60']['expressions']['1'].update(
+            exp='the one on the right'
+        ),
+    ],
+)
+def test_expressions_of_another_edition_are_refused(tmp_path, damage):
+    root = make_ref_youtube_vos(tmp_path, 'separate')
+    file = 'meta_expressions/valid/meta_expressions_gt.json'
+    edit(root / file, damage)
+    with pytest.raises(ValueError, match=r'_gt\.json: video 01c88b5b60, exp'):
+        official(root, obj_id_file=file)
+
+
+def test_case_and_spaces_of_expressions_do_not_matter(tmp_path):
+    root = make_ref_youtube_vos(tmp_path, 'separate')
+    file = 'meta_expressions/valid/meta_expressions_gt.json'
+
+    def tidy(videos):
+        for video in videos.values():
+            for expression in video['expressions'].values():
+                expression['exp'] = ' '.join(expression['exp'].upper().split())
+
+    edit(root / file, tidy)
+    assert official(root, obj_id_file=file)[0]['obj_id'] == '1'
 
 
 def first(videos):

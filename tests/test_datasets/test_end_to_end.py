@@ -1,0 +1,113 @@
+# Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
+"""From the files as they are downloaded to a training step and a score."""
+
+import functools
+
+import pytest
+
+from tests.fixtures import mevis, ref_davis, ref_youtube_vos
+
+from .helpers import Oracle, make_runner
+
+#: What prepares the set; videos in its test split, where that is checked.
+SETS = {
+    'ref-ytvos': (ref_youtube_vos.prepare_ref_youtube_vos, 2),
+    'ref-davis': (ref_davis.prepare_ref_davis, 2),
+    'mevis': (mevis.prepare_mevis, None),
+}
+
+
+@pytest.fixture(scope='module')
+def prepared(tmp_path_factory):
+    """Prepare a set once."""
+
+    @functools.cache
+    def prepare(name):
+        return SETS[name][0](tmp_path_factory.mktemp(name))
+
+    return prepare
+
+
+@pytest.fixture
+def runner(prepared, tmp_path):
+    def build(name, **options):
+        key = 'test_dataloader.dataset.expected_videos'
+        options = {k.replace('__', '.'): v for k, v in options.items()}
+        if SETS[name][1] is not None:
+            options[key] = SETS[name][1]
+        return make_runner(name, prepared(name), tmp_path / 'run', options)
+
+    return build
+
+
+@pytest.mark.parametrize('name', ['ref-ytvos', 'mevis'])
+def test_one_training_step_and_a_scored_test(runner, name):
+    run = runner(
+        name,
+        train_cfg={
+            '_delete_': True,
+            'type': 'IterBasedTrainLoop',
+            'max_iters': 1,
+        },
+        log_processor__by_epoch=False,
+        default_hooks__checkpoint__by_epoch=False,
+    )
+    before = {k: v.clone() for k, v in run.model.state_dict().items()}
+    run.train()
+    after = run.model.state_dict()
+    changed = {k.split('.')[0] for k in after if (after[k] != before[k]).any()}
+    assert {'backbone', 'transformer', 'head'} <= changed
+    scores = run.test()
+    assert 0 <= scores['refer/J&F'] <= 100
+
+
+@pytest.mark.parametrize(
+    ('window', 'protocol'), [(2, 'published'), (None, 'per-expression')]
+)
+def test_a_model_is_scored_on_ref_davis(runner, window, protocol):
+    scores = runner(
+        'ref-davis', model__window=window, test_evaluator__protocol=protocol
+    ).test()
+    assert 0 <= scores['refer/J&F'] <= 100
+
+
+@pytest.mark.parametrize(
+    ('name', 'protocol'),
+    [
+        ('ref-ytvos', None),
+        ('mevis', None),
+        ('ref-davis', 'per-expression'),
+    ],
+)
+def test_the_truth_scores_full_marks(runner, name, protocol):
+    """Objects, frames and annotators keep their order all the way."""
+    options = {'test_evaluator__protocol': protocol} if protocol else {}
+    run = runner(name, **options)
+    run.model = Oracle()
+    assert run.test()['refer/J&F'] == pytest.approx(100)
+
+
+def test_nobody_finds_what_nobody_describes(runner):
+    """The published protocol asks for all objects of the masks."""
+    run = runner('ref-davis')
+    run.model = Oracle()
+    videos = ref_davis.VIDEOS['val'].values()
+    described = sum(video.described for video in videos)
+    objects = sum(len(video.movers) for video in videos)
+    assert described == objects - 1
+    assert run.test()['refer/J&F'] == pytest.approx(100 * described / objects)
+
+
+@pytest.mark.parametrize('name', ['ref-ytvos', 'mevis'])
+def test_a_frame_in_error_costs_its_share_of_every_expression(runner, name):
+    run = runner(name)
+    run.model = Oracle(blind=0)
+    scores = run.test()
+    dataset = run.test_dataloader.dataset
+    videos = [dataset.get_data_info(i) for i in range(len(dataset))]
+    shares = [
+        1 - 1 / video['num_frames']
+        for video in videos
+        for _ in video['expressions']
+    ]
+    assert scores['refer/J'] == pytest.approx(100 * sum(shares) / len(shares))
