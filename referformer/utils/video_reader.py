@@ -305,6 +305,11 @@ class VideoReader:
         return self._index.fps
 
     @property
+    def missing(self) -> int:
+        """Frames that the file announces and does not hold."""
+        return self._index.missing
+
+    @property
     def timestamps(self) -> np.ndarray:
         """Seconds from the first frame to each frame, float64, shape (n,)."""
         return self._index.seconds.copy()
@@ -366,9 +371,18 @@ class VideoReader:
         """
         if step < 1:
             raise ValueError(f'step is {step}; it must be at least 1.')
-        wanted = range(*slice(start, stop, step).indices(len(self)))
+        yield from self.iterate(
+            range(*slice(start, stop, step).indices(len(self)))
+        )
+
+    def iterate(self, indices: Sequence[int]) -> Iterator[np.ndarray]:
+        """Yield the frames of increasing numbers, as :meth:`frames` does.
+
+        Raises:
+            OSError: If a frame is damaged.
+        """
         with _open(self.path) as container:
-            yield from self._read(container, wanted)
+            yield from self._read(container, indices)
 
     def close(self) -> None:
         """Close the file."""

@@ -2,6 +2,17 @@
 """Pictures and videos of what was found."""
 
 from referformer.visualization.local_visualizer import ReferLocalVisualizer
-from referformer.visualization.video_writer import write_image, write_video
+from referformer.visualization.video_writer import (
+    Sound,
+    VideoWriter,
+    write_image,
+    write_video,
+)
 
-__all__ = ['ReferLocalVisualizer', 'write_image', 'write_video']
+__all__ = [
+    'ReferLocalVisualizer',
+    'Sound',
+    'VideoWriter',
+    'write_image',
+    'write_video',
+]

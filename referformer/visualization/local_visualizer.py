@@ -1,6 +1,7 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
 """Visualizer of referred objects in the frames of a clip."""
 
+import colorsys
 import functools
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,8 @@ import cv2
 import matplotlib
 import numpy as np
 import torch
+from matplotlib.font_manager import findSystemFonts
+from matplotlib.ft2font import FT2Font
 from mmdet.structures import DetDataSample, TrackDataSample
 from mmdet.structures.mask import BitmapMasks
 from mmengine.dist import master_only
@@ -36,11 +39,48 @@ _STRIP_COLOUR: Colour = (24, 24, 24)
 _STRIP_TEXT: Colour = (245, 245, 245)
 
 
-@functools.lru_cache(maxsize=8)
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    """Return a font that knows more than Latin letters, ``size`` in pixels."""
-    path = Path(matplotlib.get_data_path()) / 'fonts/ttf/DejaVuSans.ttf'
-    return ImageFont.truetype(str(path), size)
+def colour_of(index: int) -> Colour:
+    """Return the RGB colour of an expression; no two are alike."""
+    if index < len(PALETTE):
+        return PALETTE[index]
+    # golden steps around the wheel of hues, light and dark in turn
+    hue = (0.12 + 0.618034 * index) % 1
+    value = (1.0, 0.75)[index % 2]
+    red, green, blue = colorsys.hsv_to_rgb(hue, 0.65, value)
+    return round(255 * red), round(255 * green), round(255 * blue)
+
+
+@functools.lru_cache(maxsize=64)
+def _font_path(letters: frozenset[str]) -> str:
+    """Return the font that knows most of the letters.
+
+    DejaVu Sans, which comes with matplotlib, wherever it knows all: Latin,
+    Greek, Cyrillic, Arabic and more. For others, such as Chinese, the fonts
+    of the machine are searched.
+    """
+    best = str(Path(matplotlib.get_data_path(), 'fonts/ttf/DejaVuSans.ttf'))
+
+    def unknown(path: str) -> int:
+        known = FT2Font(path).get_charmap()
+        return sum(ord(letter) not in known for letter in letters)
+
+    fewest = unknown(best)
+    for path in findSystemFonts() if fewest else ():
+        try:
+            number = unknown(path)
+            ImageFont.truetype(path, 16)
+        except (OSError, RuntimeError):
+            continue  # bitmap fonts and others that cannot be scaled
+        if number < fewest:
+            best, fewest = path, number
+    return best
+
+
+@functools.lru_cache(maxsize=64)
+def _font(size: int, text: str = '') -> ImageFont.FreeTypeFont:
+    """Return a font for a text, ``size`` in pixels."""
+    letters = frozenset(text) - frozenset(' \t\r\n')
+    return ImageFont.truetype(_font_path(letters), size)
 
 
 def _wrap(text: str, font: ImageFont.FreeTypeFont, width: float) -> list[str]:
@@ -198,39 +238,101 @@ class ReferLocalVisualizer(Visualizer):
                 self._outline(drawn, mask, (255, 255, 255))
         if text is None:
             return drawn
-        return np.concatenate([drawn, _strip(text, *drawn.shape[:2])])
+        strip = _strip((text,), *drawn.shape[:2], with_colours=False)
+        return np.concatenate([drawn, strip])
+
+    def draw_expressions(
+        self,
+        image: np.ndarray,
+        texts: Sequence[str],
+        masks: np.ndarray,
+        scores: np.ndarray | None = None,
+        boxes: np.ndarray | None = None,
+        points: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Draw what several expressions mean in a frame.
+
+        Each has a colour of its own, which the strip below explains.
+
+        Args:
+            image (np.ndarray): RGB frame of shape (h, w, 3), uint8.
+            texts (Sequence[str]): E expressions.
+            masks (np.ndarray): bool, shape (E, h, w).
+            scores (np.ndarray, optional): Written on the boxes, shape (E,).
+            boxes (np.ndarray, optional): x1, y1, x2, y2 in pixels, shape
+                (E, 4). Those of empty masks are left out.
+            points (np.ndarray, optional): x, y in pixels, shape (E, 2).
+
+        Returns:
+            np.ndarray: RGB picture of shape (h + strip, w, 3), uint8.
+        """
+        drawn = np.array(image, dtype=np.uint8)
+        colours = [colour_of(index) for index in range(len(texts))]
+        for mask, colour in zip(masks, colours, strict=True):
+            self._fill(drawn, mask, colour)
+        for index, colour in enumerate(colours):
+            if boxes is not None and masks[index].any():
+                score = None if scores is None else scores[index]
+                self._box(drawn, boxes[index], colour, score)
+            if points is not None and np.isfinite(points[index]).all():
+                _point(drawn, points[index], colour)
+        strip = _strip(tuple(texts), *drawn.shape[:2], with_colours=True)
+        return np.concatenate([drawn, strip])
 
     def _draw_predictions(
         self, drawn: np.ndarray, instances: InstanceData
     ) -> None:
         """Draw masks, then boxes, then scores over ``drawn`` (h, w, 3)."""
         masks = _masks(instances, drawn.shape)
-        colours = [PALETTE[i % len(PALETTE)] for i in range(len(instances))]
         # From the worst to the best, so that the best lies on top.
-        for mask, colour in reversed(list(zip(masks, colours, strict=False))):
-            blend = (
-                self.alpha * np.array(colour)
-                + (1 - self.alpha) * (drawn[mask])
-            )
-            drawn[mask] = blend.round().astype(np.uint8)
-            self._outline(drawn, mask, colour)
+        for index in reversed(range(len(masks))):
+            self._fill(drawn, masks[index], colour_of(index))
         boxes = _to_numpy(instances.get('bboxes', np.empty((0, 4))))
         scores = _to_numpy(instances.get('scores', np.empty(0)))
         for index in reversed(range(len(boxes))):
-            box, colour = boxes[index], colours[index]
-            if not np.isfinite(box).all() or (box[2:] <= box[:2]).any():
-                continue
-            # Prediction boxes may leave the frame.
-            left, top, right, bottom = np.clip(
-                box.round().astype(int),
-                0,
-                [drawn.shape[1] - 1, drawn.shape[0] - 1] * 2,
-            ).tolist()
+            score = scores[index] if index < len(scores) else None
+            self._box(drawn, boxes[index], colour_of(index), score)
+
+    def _fill(
+        self, drawn: np.ndarray, mask: np.ndarray, colour: Colour
+    ) -> None:
+        """Tint a mask (h, w) and outline it."""
+        mask = np.ascontiguousarray(mask).view(np.uint8)
+        left, top, width, height = cv2.boundingRect(mask)
+        if not width:
+            return
+        part = np.s_[top : top + height, left : left + width]
+        solid = np.full_like(drawn[part], colour)
+        tinted = cv2.addWeighted(
+            drawn[part], 1 - self.alpha, solid, self.alpha, 0
+        )
+        drawn[part] = cv2.copyTo(tinted, mask[part], drawn[part].copy())
+        self._outline(drawn, mask, colour)
+
+    @staticmethod
+    def _box(
+        drawn: np.ndarray,
+        box: np.ndarray,
+        colour: Colour,
+        score: float | None,
+    ) -> None:
+        """Draw a box x1, y1, x2, y2 with its score."""
+        if not np.isfinite(box).all() or (box[2:] <= box[:2]).any():
+            return
+        # Prediction boxes may leave the frame.
+        left, top, right, bottom = np.clip(
+            box.round().astype(int),
+            0,
+            [drawn.shape[1] - 1, drawn.shape[0] - 1] * 2,
+        ).tolist()
+        line = _line(drawn)
+        if _has_room(drawn):
             cv2.rectangle(
-                drawn, (left, top), (right, bottom), colour, _line(drawn)
+                drawn, (left, top), (right, bottom), (0, 0, 0), line + 2
             )
-            if index < len(scores):
-                _label(drawn, f'{scores[index]:.2f}', left, top, colour)
+        cv2.rectangle(drawn, (left, top), (right, bottom), colour, line)
+        if score is not None:
+            _label(drawn, f'{score:.2f}', left, top, colour)
 
     @staticmethod
     def _outline(drawn: np.ndarray, mask: np.ndarray, colour: Colour) -> None:
@@ -239,7 +341,7 @@ class ReferLocalVisualizer(Visualizer):
             mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE
         )
         line = _line(drawn)
-        if line > 1:
+        if _has_room(drawn):
             cv2.drawContours(drawn, contours, -1, (0, 0, 0), line + 2)
         cv2.drawContours(drawn, contours, -1, colour, line)
 
@@ -277,9 +379,26 @@ def _line(drawn: np.ndarray) -> int:
     return max(1, round(min(drawn.shape[:2]) / 300))
 
 
+def _has_room(drawn: np.ndarray) -> bool:
+    """Tell whether lines get a dark rim, which light frames call for."""
+    return min(drawn.shape[:2]) >= 200
+
+
 def _font_size(height: int, width: int) -> int:
     """Return the height of letters in pixels, legible when not enlarged."""
     return max(10, round(min(height, width) / 24))
+
+
+def _point(drawn: np.ndarray, point: np.ndarray, colour: Colour) -> None:
+    """Draw a dot of ``colour`` with a light and a dark rim."""
+    line = _line(drawn)
+    centre = tuple(point.round().astype(int).tolist())
+    for radius, ink in (
+        (4 * line, (0, 0, 0)),
+        (3 * line, (255, 255, 255)),
+        (2 * line, colour),
+    ):
+        cv2.circle(drawn, centre, radius, ink, -1, cv2.LINE_AA)
 
 
 def _label(
@@ -287,7 +406,7 @@ def _label(
 ) -> None:
     """Write ``text`` on a patch of ``colour`` at the corner of a box."""
     height, width = drawn.shape[:2]
-    font = _font(_font_size(height, width))
+    font = _font(_font_size(height, width), text)
     pad = max(1, font.size // 6)
     patch_w = int(font.getlength(text)) + 2 * pad + 1
     patch_h = font.size + 2 * pad
@@ -306,36 +425,61 @@ def _label(
     place[:] = np.asarray(canvas)[: place.shape[0], : place.shape[1]]
 
 
-@functools.lru_cache(maxsize=8)
-def _strip(text: str, height: int, width: int) -> np.ndarray:
-    """Return the strip with the expression for frames of (height, width).
+def _shorten(
+    lines: list[str], most: int, font: ImageFont.FreeTypeFont, width: float
+) -> list[str]:
+    """Return at most so many lines, ending in an ellipsis if cut."""
+    if len(lines) <= most:
+        return lines
+    last = lines[most - 1]
+    while last and font.getlength(f'{last}…') > width:
+        last = last[:-1]
+    return [*lines[: most - 1], f'{last}…']
 
-    At most three lines; a longer text ends in an ellipsis. The result is
-    cached, as all frames of a clip share it, and must not be written to.
+
+@functools.lru_cache(maxsize=8)
+def _strip(
+    texts: tuple[str, ...], height: int, width: int, with_colours: bool
+) -> np.ndarray:
+    """Return the strip with the expressions for frames of (height, width).
+
+    A single one has up to three lines, two or three have two each, more have
+    one; a longer text ends in an ellipsis. The result is cached, as all
+    frames of a clip share it, and must not be written to.
 
     Returns:
         np.ndarray: RGB strip of shape (strip, width, 3), uint8.
     """
-    font = _font(_font_size(height, width))
-    pad = max(2, font.size // 3)
-    lines = _wrap(text, font, width - 2 * pad)
-    if len(lines) > 3:
-        lines = lines[:3]
-        while lines[2] and font.getlength(f'{lines[2]}…') > width - 2 * pad:
-            lines[2] = lines[2][:-1]
-        lines[2] += '…'
-    step = round(font.size * 1.25)
-    strip_height = max(1, len(lines)) * step + 2 * pad
+    size = _font_size(height, width)
+    pad = max(2, size // 3)
+    step = round(size * 1.25)
+    indent = size + pad if with_colours else 0
+    room = max(1, width - 2 * pad - indent)
+    most = {1: 3, 2: 2, 3: 2}.get(len(texts), 1)
+    rows = []
+    for text in texts:
+        font = _font(size, text)
+        lines = _wrap(text, font, room) or ['']
+        rows.append((font, _shorten(lines, most, font, room)))
+    strip_height = sum(len(lines) for _, lines in rows) * step + 2 * pad
     canvas = Image.new('RGB', (width, strip_height), _STRIP_COLOUR)
     draw = ImageDraw.Draw(canvas)
-    for number, line in enumerate(lines):
-        draw.text(
-            (pad, pad + (number + 0.5) * step),
-            line,
-            font=font,
-            fill=_STRIP_TEXT,
-            anchor='lm',
-        )
+    top = pad
+    for index, (font, lines) in enumerate(rows):
+        if with_colours:
+            y = top + (step - size) // 2
+            draw.rectangle(
+                (pad, y, pad + size - 1, y + size - 1), fill=colour_of(index)
+            )
+        for line in lines:
+            draw.text(
+                (pad + indent, top + step / 2),
+                line,
+                font=font,
+                fill=_STRIP_TEXT,
+                anchor='lm',
+            )
+            top += step
     strip = np.array(canvas)
     strip.flags.writeable = False
     return strip

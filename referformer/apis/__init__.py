@@ -1,0 +1,22 @@
+# Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
+"""Inference on your own videos."""
+
+from referformer.apis.inferencer import ReferInferencer, init_model
+from referformer.apis.outputs import ExpressionResult, VideoResult
+from referformer.apis.sources import open_source
+from referformer.apis.stream import (
+    FrameResult,
+    StreamOptions,
+    segment_frames,
+)
+
+__all__ = [
+    'ExpressionResult',
+    'FrameResult',
+    'ReferInferencer',
+    'StreamOptions',
+    'VideoResult',
+    'init_model',
+    'open_source',
+    'segment_frames',
+]

@@ -1,0 +1,83 @@
+# Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
+"""Keeping one object from window to window."""
+
+import torch
+from torch import Tensor
+
+__all__ = ['OverlapLinker', 'mask_iou']
+
+
+def mask_iou(first: Tensor, second: Tensor) -> Tensor:
+    """IoU of mask sequences, over all their frames together.
+
+    Args:
+        first (Tensor): bool, shape (E, P, T, h, w).
+        second (Tensor): bool, shape (E, Q, T, h, w).
+
+    Returns:
+        Tensor: float32, shape (E, P, Q); 1 where both are empty.
+    """
+    first, second = first.flatten(2).float(), second.flatten(2).float()
+    overlap = torch.einsum('epx,eqx->epq', first, second)
+    area = first.sum(2)[:, :, None] + second.sum(2)[:, None]
+    union = area - overlap
+    return torch.where(union > 0, overlap / union.clamp(min=1), 1.0)
+
+
+class OverlapLinker:
+    """Choose the candidate that continues the best track.
+
+    A window offers k candidates an expression, in an order of its own, and
+    shares its first frames with the window before. A track is a candidate of
+    each window; its value is the product of their scores and of the IoUs
+    between its neighbours on the frames they share. What is chosen is where
+    the best track so far ends:
+
+    .. code-block:: text
+
+        value[q] = score[q] * max_p before[p] * max(iou[p, q], jump)
+
+    So an object keeps its identity although another one scores a little
+    better in some window, whereas a track begun with the wrong object is
+    left when another has collected ``1 / jump`` times its score. It is the
+    forward pass of Viterbi's algorithm: it needs the window before and no
+    other, and nothing that was handed out is taken back.
+
+    Args:
+        jump (float): What a track keeps of its value when it goes on with
+            another object, in (0, 1]. 1 is the choice by score alone.
+
+    Raises:
+        ValueError: If ``jump`` is not in (0, 1].
+    """
+
+    def __init__(self, jump: float = 0.1) -> None:
+        if not 0 < jump <= 1:
+            raise ValueError(f'jump must be in (0, 1], got {jump}')
+        self.jump = jump
+        self._values: Tensor | None = None
+        self._tail: Tensor | None = None
+
+    def choose(self, scores: Tensor, masks: Tensor, overlap: int) -> Tensor:
+        """Choose in the next window.
+
+        Args:
+            scores (Tensor): In [0, 1], shape (E, k).
+            masks (Tensor): bool, shape (E, k, T, h, w); the first frames are
+                the last of the window before.
+            overlap (int): Frames that the next window will share.
+
+        Returns:
+            Tensor: Chosen candidates, int64, shape (E,).
+        """
+        values = scores.float().clamp(min=1e-6)
+        if self._values is not None and self._tail is not None:
+            head = masks[:, :, : self._tail.shape[2]]
+            # at its end a video may offer less than the overlap
+            tail = self._tail[:, :, : head.shape[2]]
+            link = mask_iou(tail, head).clamp(min=self.jump)
+            values = values * (self._values[:, :, None] * link).amax(1)
+        # only ratios matter, and products would vanish
+        self._values = values / values.amax(1, keepdim=True)
+        self._tail = masks[:, :, masks.shape[2] - overlap :]
+        return self._values.argmax(1)

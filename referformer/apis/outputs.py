@@ -1,0 +1,464 @@
+# Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
+"""What becomes of the results of a video: arrays, files, overlays.
+
+A sink takes the results frame by frame and keeps none of them longer than it
+has to. Files are written to a hidden folder and get their names when the
+whole video is done.
+"""
+
+import json
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+from pycocotools import mask as mask_utils
+
+from referformer.apis.sources import FrameSource
+from referformer.apis.stream import FrameResult
+from referformer.visualization.local_visualizer import (
+    ReferLocalVisualizer,
+    colour_of,
+)
+from referformer.visualization.video_writer import (
+    Sound,
+    VideoWriter,
+    write_image,
+)
+
+__all__ = [
+    'Collector',
+    'ExpressionResult',
+    'JSONSink',
+    'MaskFormat',
+    'OverlaySink',
+    'PNGSink',
+    'Sink',
+    'VideoResult',
+    'encode_mask',
+    'expression_folder',
+    'staged_folder',
+]
+
+MaskFormat = Literal['rle', 'array', 'png', 'none']
+"""What masks are given as: encoded by COCO, a boolean array, files, or not."""
+
+#: What a set of files consists of.
+_FILES = ('results.json', 'overlay.mp4', 'overlay.png', 'masks')
+
+
+@dataclass
+class ExpressionResult:
+    """What an expression means in a video of n frames.
+
+    Attributes:
+        text (str): The expression, as given.
+        scores (np.ndarray): Score of each frame, in [0, 1], shape (n,).
+        window_scores (np.ndarray): Score of each window, shape (W,).
+        boxes (np.ndarray): x1, y1, x2, y2 in pixels, shape (n, 4).
+        masks (list[dict] | np.ndarray | None): n masks encoded by COCO
+            (``counts`` are str), or bool, shape (n, H, W); None if they
+            were not asked for or are files.
+    """
+
+    text: str
+    scores: np.ndarray
+    window_scores: np.ndarray
+    boxes: np.ndarray
+    masks: list[dict] | np.ndarray | None
+
+
+@dataclass
+class VideoResult:
+    """Results of a video.
+
+    Attributes:
+        name (str): Its name.
+        size (tuple[int, int]): Width and height.
+        fps (float): Frames per second that were looked at, the mean if the
+            rate varies.
+        frame_names (list[str]): Names of the n frames.
+        frame_indices (np.ndarray): Their numbers in the video, shape (n,).
+        times (np.ndarray): Seconds from its beginning, shape (n,).
+        windows (np.ndarray): Window of each frame, shape (n,).
+        expressions (list[ExpressionResult]): In the order they were given.
+        missing (int): Frames lost because the file is cut off.
+        files (dict[str, str]): Files written: ``overlay``, ``json``,
+            ``masks``.
+    """
+
+    name: str
+    size: tuple[int, int]
+    fps: float
+    frame_names: list[str]
+    frame_indices: np.ndarray
+    times: np.ndarray
+    windows: np.ndarray
+    expressions: list[ExpressionResult]
+    missing: int = 0
+    files: dict[str, str] = field(default_factory=dict)
+
+
+class Sink:
+    """Takes results; a context manager that finishes when left."""
+
+    def write(self, result: FrameResult) -> None:
+        """Take the result of the next frame."""
+        raise NotImplementedError
+
+    def __enter__(self) -> 'Sink':
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        return None
+
+
+def encode_mask(mask: np.ndarray) -> dict[str, Any]:
+    """Encode a mask as COCO does, ready for JSON.
+
+    Args:
+        mask (np.ndarray): bool, shape (H, W).
+
+    Returns:
+        dict: ``size`` [H, W] and ``counts``, a str.
+    """
+    rle = mask_utils.encode(np.asfortranarray(mask, np.uint8))
+    return {
+        'size': [int(side) for side in rle['size']],
+        'counts': rle['counts'].decode('ascii'),
+    }
+
+
+def expression_folder(number: int, text: str) -> str:
+    """Return a folder name for an expression, such as ``00-the-red-car``."""
+    words = re.sub(r'\W+', '-', text.lower()).strip('-')
+    # file systems count bytes
+    words = words.encode()[:60].decode(errors='ignore').strip('-')
+    return f'{number:02d}-{words}' if words else f'{number:02d}'
+
+
+class Collector(Sink):
+    """Keep the numbers of all frames, and masks where asked for.
+
+    Args:
+        texts (Sequence[str]): E expressions.
+        masks (MaskFormat): What to keep of masks.
+    """
+
+    def __init__(self, texts: Sequence[str], masks: MaskFormat) -> None:
+        self.texts = list(texts)
+        self.format = masks
+        self._frames: list[tuple[str, int, float, int]] = []
+        self._scores: list[np.ndarray] = []
+        self._boxes: list[np.ndarray] = []
+        self._window_scores: list[np.ndarray] = []
+        self._masks: list[Any] = []
+        self._size = (0, 0)
+
+    def write(self, result: FrameResult) -> None:
+        """Take the result of the next frame."""
+        frame = result.frame
+        self._size = frame.shape[1], frame.shape[0]
+        self._frames.append(
+            (frame.name, frame.index, frame.time, result.window)
+        )
+        self._scores.append(result.scores)
+        self._boxes.append(result.boxes)
+        if result.window == len(self._window_scores):
+            self._window_scores.append(result.window_scores)
+        if self.format == 'array':
+            self._masks.append(result.masks)
+        elif self.format == 'rle':
+            self._masks.append([encode_mask(mask) for mask in result.masks])
+
+    def result(self, source: FrameSource) -> VideoResult:
+        """Put everything together.
+
+        Args:
+            source (FrameSource): Where the frames came from.
+
+        Returns:
+            VideoResult: The results.
+        """
+        names, indices, times, windows = zip(*self._frames, strict=True)
+        # [n, E, ...] -> [E, n, ...]
+        scores = np.stack(self._scores, 1)
+        boxes = np.stack(self._boxes, 1)
+        window_scores = np.stack(self._window_scores, 1)
+        expressions = []
+        for e, text in enumerate(self.texts):
+            masks: list[dict] | np.ndarray | None = None
+            if self.format in ('array', 'rle'):
+                masks = [frame[e] for frame in self._masks]
+            if self.format == 'array':
+                masks = np.stack(masks)
+            expressions.append(
+                ExpressionResult(
+                    text, scores[e], window_scores[e], boxes[e], masks
+                )
+            )
+        return VideoResult(
+            source.name,
+            self._size,
+            source.fps,
+            list(names),
+            np.array(indices),
+            np.array(times),
+            np.array(windows),
+            expressions,
+            source.missing,
+        )
+
+
+class PNGSink(Sink):
+    """Write masks as ``<expression>/<frame>.png``, white on black.
+
+    Args:
+        folder (Path): Where to.
+        texts (Sequence[str]): E expressions.
+    """
+
+    def __init__(self, folder: Path, texts: Sequence[str]) -> None:
+        self.folders = [
+            folder / expression_folder(number, text)
+            for number, text in enumerate(texts)
+        ]
+
+    def __enter__(self) -> 'PNGSink':
+        for folder in self.folders:
+            folder.mkdir(parents=True)
+        return self
+
+    def write(self, result: FrameResult) -> None:
+        """Write the masks of the next frame."""
+        for folder, mask in zip(self.folders, result.masks, strict=True):
+            _, data = cv2.imencode('.png', mask.astype(np.uint8) * 255)
+            path = folder / f'{result.frame.name}.png'
+            path.write_bytes(data.tobytes())
+
+
+class JSONSink(Sink):
+    """Write a JSON file, a line per frame, without keeping the frames.
+
+    Args:
+        path (Path): Where to.
+        source (FrameSource): The video.
+        texts (Sequence[str]): E expressions.
+        settings (dict): How the results were made; a part of the file.
+        with_masks (bool): Whether to write masks, encoded by COCO.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        source: FrameSource,
+        texts: Sequence[str],
+        settings: dict[str, Any],
+        with_masks: bool,
+    ) -> None:
+        self.path = path
+        self.source = source
+        self.texts = texts
+        self.settings = settings
+        self.with_masks = with_masks
+        self._windows: list[dict[str, Any]] = []
+        self._number = 0
+
+    def __enter__(self) -> 'JSONSink':
+        self._file = self.path.open('w', encoding='utf-8')
+        return self
+
+    def _begin(self, result: FrameResult) -> None:
+        """Write what precedes the frames."""
+        height, width = result.frame.shape
+        head = {
+            'video': {
+                'name': self.source.name,
+                'path': self.source.path,
+                'width': width,
+                'height': height,
+                'fps': round(self.source.fps, 6),
+                'frames': len(self.source),
+                'missing_frames': self.source.missing,
+            },
+            'settings': self.settings,
+            'expressions': [
+                {'text': text, 'colour': colour_of(number)}
+                for number, text in enumerate(self.texts)
+            ],
+        }
+        text = json.dumps(head, ensure_ascii=False, indent=1)
+        self._file.write(text.removesuffix('\n}') + ',\n "frames": [\n')
+
+    def write(self, result: FrameResult) -> None:
+        """Write the next frame."""
+        if not self._number:
+            self._begin(result)
+        if result.window == len(self._windows):
+            self._windows.append(
+                {
+                    'start': self._number,
+                    'scores': _rounded(result.window_scores, 4),
+                }
+            )
+        frame = {
+            'name': result.frame.name,
+            'index': result.frame.index,
+            'time': round(result.frame.time, 6),
+            'window': result.window,
+            'scores': _rounded(result.scores, 4),
+            'boxes': _rounded(result.boxes, 2),
+        }
+        if self.with_masks:
+            frame['masks'] = [encode_mask(mask) for mask in result.masks]
+        comma = ',\n' if self._number else ''
+        self._file.write(f'{comma}  {json.dumps(frame, ensure_ascii=False)}')
+        self._number += 1
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        with self._file:
+            if error is None:
+                windows = ',\n'.join(
+                    f'  {json.dumps(window)}' for window in self._windows
+                )
+                self._file.write(f'\n ],\n "windows": [\n{windows}\n ]\n}}\n')
+
+
+def _rounded(values: np.ndarray, digits: int) -> list:
+    """Return float32 numbers as short ones: 0.1, not 0.10000000149."""
+    return values.astype(np.float64).round(digits).tolist()
+
+
+class OverlaySink(Sink):
+    """Write the frames with masks and a legend drawn onto them.
+
+    Args:
+        path (Path): ``.mp4``, or a picture's name for a single one.
+        source (FrameSource): The video; its sound is kept.
+        texts (Sequence[str]): E expressions.
+        visualizer (ReferLocalVisualizer): Draws.
+        boxes (bool): Whether to draw boxes with scores.
+        points (bool): Whether to draw reference points.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        source: FrameSource,
+        texts: Sequence[str],
+        visualizer: ReferLocalVisualizer,
+        boxes: bool = False,
+        points: bool = False,
+    ) -> None:
+        self.path = path
+        self.texts = texts
+        self.visualizer = visualizer
+        self.boxes = boxes
+        self.points = points
+        self._start = float(source.times[0])
+        self._video = None
+        if path.suffix == '.mp4':
+            sound = None
+            if source.path is not None and Path(source.path).is_file():
+                end = float(source.times[-1]) + 1 / source.fps
+                sound = Sound(source.path, self._start, end)
+            self._video = VideoWriter(path, source.fps, sound)
+
+    def __enter__(self) -> 'OverlaySink':
+        if self._video is not None:
+            self._video.__enter__()
+        return self
+
+    def write(self, result: FrameResult) -> None:
+        """Draw the next frame."""
+        drawn = self.visualizer.draw_expressions(
+            cv2.cvtColor(result.frame.image, cv2.COLOR_BGR2RGB),
+            self.texts,
+            result.masks,
+            result.scores,
+            result.boxes if self.boxes else None,
+            result.points if self.points else None,
+        )
+        if self._video is None:
+            write_image(self.path, drawn)
+        else:
+            self._video.write(drawn, result.frame.time - self._start)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._video is not None:
+            self._video.__exit__(kind, error, traceback)
+
+
+@contextmanager
+def staged_folder(folder: Path) -> Iterator[Path]:
+    """Hand out a hidden folder whose content moves to ``folder`` on success.
+
+    What has the same name there is replaced. If the block fails, nothing of
+    it remains.
+
+    Args:
+        folder (Path): The final folder; made if missing.
+
+    Yields:
+        Path: Where to write.
+
+    Raises:
+        FileExistsError: If ``folder`` is a file, or masks would replace a
+            folder that is not known to be ours.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise FileExistsError(f'{folder} is a file; give a folder.')
+    ours = (folder / 'results.json').is_file()
+    if (folder / 'masks').exists() and not ours:
+        raise FileExistsError(
+            f'{folder / "masks"} exists and was not written by this tool '
+            '(there is no results.json beside it); choose another folder.'
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    unique = f'{os.getpid()}-{secrets.token_hex(4)}'
+    staging = folder / f'.{unique}.tmp'
+    staging.mkdir()
+    try:
+        yield staging
+        # an older set goes first, as it may have held more than the new one;
+        # results.json comes last, as it stands for a complete set
+        for name in _FILES if ours else ():
+            _remove(folder / name)
+        for name in reversed(_FILES):
+            if (staging / name).exists():
+                (staging / name).replace(folder / name)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+        if not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or a folder, if there is one."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

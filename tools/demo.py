@@ -1,0 +1,247 @@
+# Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
+"""Cut objects out of a video by describing them.
+
+Example:
+    python tools/demo.py dogs.mp4 "the black dog" "the white dog" \
+        --config referformer_r50_ytvos --checkpoint r50.pth --out out
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+# torch and mmengine are imported in main(), so that --help and a mistyped
+# option answer at once.
+
+
+def seconds(text: str) -> float:
+    """Read a time: ``12.5``, ``1:30`` or ``1:02:03.5``.
+
+    Args:
+        text (str): The time.
+
+    Returns:
+        float: In seconds.
+    """
+    value = 0.0
+    parts = text.split(':')
+    try:
+        for part in parts:
+            value = 60 * value + float(part)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float('inf') or len(parts) > 3:
+        raise argparse.ArgumentTypeError(
+            f'{text!r} is no time; write seconds, m:ss or h:mm:ss'
+        )
+    return value
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Parse the command line.
+
+    Args:
+        argv (list[str], optional): Arguments. Defaults to None: sys.argv.
+
+    Returns:
+        argparse.Namespace: The options.
+    """
+    parser = argparse.ArgumentParser(
+        description='Cut objects out of a video by describing them.'
+    )
+    parser.add_argument(
+        'video', help='video file, folder of pictures, or picture'
+    )
+    parser.add_argument(
+        'expressions',
+        nargs='+',
+        metavar='EXPRESSION',
+        help='what to cut out, such as "the dog on the left"',
+    )
+    parser.add_argument(
+        '--config', required=True, help='config file, or name of a config'
+    )
+    parser.add_argument('--checkpoint', required=True, help='its weights')
+    parser.add_argument(
+        '--out',
+        required=True,
+        metavar='DIR',
+        help='DIR/<video>/ gets overlay.mp4, results.json and masks/',
+    )
+    group = parser.add_argument_group('frames')
+    group.add_argument(
+        '--fps',
+        type=float,
+        help='frames per second to look at (default: all); of a folder: '
+        'frames per second that it has (default: 6)',
+    )
+    group.add_argument(
+        '--every',
+        type=int,
+        default=1,
+        metavar='N',
+        help='look at every N-th frame only',
+    )
+    group.add_argument(
+        '--start', type=seconds, metavar='TIME', help='seconds, or m:ss'
+    )
+    group.add_argument(
+        '--end', type=seconds, metavar='TIME', help='seconds, or m:ss'
+    )
+    group.add_argument(
+        '--partial',
+        action='store_true',
+        help='accept a video that is cut off and take what is there',
+    )
+    group = parser.add_argument_group('network')
+    group.add_argument(
+        '--window',
+        type=int,
+        metavar='T',
+        help="frames seen at once (default: the config's, or 36)",
+    )
+    group.add_argument(
+        '--link',
+        choices=('none', 'overlap'),
+        default='none',
+        help='overlap: keep to one object from window to window; none: every '
+        'window chooses for itself, as published (default)',
+    )
+    group.add_argument(
+        '--overlap',
+        type=int,
+        metavar='N',
+        help='frames that linked windows share (default: a quarter)',
+    )
+    group.add_argument(
+        '--thr',
+        type=float,
+        metavar='P',
+        help="probability above which a pixel counts (default: the config's)",
+    )
+    group.add_argument(
+        '--score-thr',
+        type=float,
+        default=0.0,
+        metavar='P',
+        help='leave frames empty that score less (default: 0)',
+    )
+    group.add_argument(
+        '--device', help='such as cuda:0 or cpu (default: a GPU if any)'
+    )
+    group.add_argument(
+        '--precision', choices=('fp32', 'bf16', 'fp16'), default='fp32'
+    )
+    group = parser.add_argument_group('output')
+    group.add_argument(
+        '--masks',
+        choices=('png', 'rle', 'none'),
+        default='png',
+        help='files in masks/ (default), or COCO RLE in results.json',
+    )
+    group.add_argument(
+        '--no-vis', action='store_true', help='write no overlay'
+    )
+    group.add_argument(
+        '--boxes', action='store_true', help='draw boxes with scores'
+    )
+    group.add_argument(
+        '--points', action='store_true', help='draw reference points'
+    )
+    return parser.parse_args(argv)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Segment the video and say what was written.
+
+    Args:
+        args (argparse.Namespace): The options.
+    """
+    import numpy as np
+
+    from referformer.apis import ReferInferencer, StreamOptions
+    from referformer.apis.outputs import Sink
+    from referformer.apis.stream import FrameResult
+
+    class Summary(Sink):
+        """Count what was found."""
+
+        frames = 0
+        scores = np.zeros(len(args.expressions))
+        found = np.zeros(len(args.expressions), int)
+
+        def write(self, result: FrameResult) -> None:
+            self.frames += 1
+            self.scores = self.scores + result.scores
+            self.found = self.found + result.masks.any((1, 2))
+
+    options = StreamOptions(
+        window=args.window,
+        link=args.link,
+        overlap=args.overlap,
+        mask_thr=args.thr,
+        score_thr=args.score_thr,
+        precision=args.precision,
+    )
+    inferencer = ReferInferencer(args.config, args.checkpoint, args.device)
+    [(source, texts)] = inferencer.preprocess(
+        args.video,
+        args.expressions,
+        fps=args.fps,
+        every=args.every,
+        start=args.start,
+        end=args.end,
+        partial=args.partial,
+    )
+    if source.missing:
+        print(
+            f'warning: {args.video} is cut off; {source.missing} of its '
+            'frames are missing',
+            file=sys.stderr,
+        )
+    summary = Summary()
+    files = inferencer.run(
+        source,
+        texts,
+        options,
+        [summary],
+        Path(args.out, source.name),
+        masks=args.masks,
+        overlay=not args.no_vis,
+        boxes=args.boxes,
+        points=args.points,
+    )
+    print(f'{"score":>5}  {"found in":>14}  expression')
+    for text, score, found in zip(
+        texts, summary.scores / summary.frames, summary.found, strict=True
+    ):
+        where = f'{found} of {summary.frames}'
+        print(f'{score:5.2f}  {where:>14}  {text}')
+    for path in files.values():
+        print(path)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the demo; what goes wrong is told in one sentence.
+
+    Args:
+        argv (list[str], optional): Arguments. Defaults to None: sys.argv.
+    """
+    args = parse_args(argv)
+
+    from referformer.utils.checkpoint import CheckpointError
+
+    try:
+        run(args)
+    except KeyboardInterrupt:
+        sys.exit('interrupted: nothing was written')
+    except (CheckpointError, ImportError, OSError, ValueError) as error:
+        sys.exit(f'error: {error}')
+
+
+if __name__ == '__main__':
+    import signal
+
+    # whoever ends us leaves no half-written files behind
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    main()
