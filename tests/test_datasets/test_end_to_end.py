@@ -2,12 +2,14 @@
 """From the files as they are downloaded to a training step and a score."""
 
 import functools
+import re
+import zipfile
 
 import pytest
 
 from tests.fixtures import mevis, ref_davis, ref_youtube_vos
 
-from .helpers import Oracle, make_runner
+from .helpers import ROOT, Oracle, make_runner
 
 #: What prepares the set; videos in its test split, where that is checked.
 SETS = {
@@ -111,3 +113,67 @@ def test_a_frame_in_error_costs_its_share_of_every_expression(runner, name):
         for _ in video['expressions']
     ]
     assert scores['refer/J'] == pytest.approx(100 * sum(shares) / len(shares))
+
+
+def documented(page, **replacements):
+    """Variables of the first config on a page of the documentation."""
+    text = (ROOT / f'docs/datasets/{page}.md').read_text()
+    code = re.findall(r'```python\n(.*?)```', text, re.S)[0]
+    for old, new in replacements.items():
+        code = code.replace(old, str(new))
+    names: dict = {}
+    exec(code, {}, names)
+    return names
+
+
+@pytest.mark.parametrize(
+    ('name', 'page', 'folder', 'top'),
+    [
+        ('ref-ytvos', 'ref-youtube-vos', 'ref-youtube-vos', 'Annotations/'),
+        ('mevis', 'mevis', 'mevis', ''),
+    ],
+)
+def test_documented_submission(
+    runner, prepared, tmp_path, name, page, folder, top
+):
+    options = documented(
+        page,
+        **{f'data/{folder}': prepared(name), 'work_dirs': tmp_path},
+    )
+    run = runner(name, **options)
+    run.test()
+    (archive,) = tmp_path.glob('*/submission.zip')
+    names = zipfile.ZipFile(archive).namelist()
+    dataset = run.test_dataloader.dataset
+    videos = [dataset.get_data_info(i) for i in range(len(dataset))]
+    assert set(names) == {
+        f'{top}{video["video_id"]}/{said["exp_id"]}/{frame}.png'
+        for video in videos
+        for said in video['expressions']
+        for frame in video['frame_names']
+    }
+
+
+def test_documented_training_on_ref_davis(prepared, tmp_path):
+    options = documented(
+        'ref-davis17', **{'data/ref-davis/': f'{prepared("ref-davis")}/'}
+    )
+    assert options['_base_'] == './referformer_r50_ytvos.py'
+    run = make_runner(
+        'ref-ytvos',
+        prepared('ref-davis'),
+        tmp_path / 'run',
+        {
+            'train_dataloader': options['train_dataloader'],
+            'train_cfg': {
+                '_delete_': True,
+                'type': 'IterBasedTrainLoop',
+                'max_iters': 1,
+            },
+            'log_processor.by_epoch': False,
+            'default_hooks.checkpoint.by_epoch': False,
+        },
+    )
+    run.train()
+    assert run.iter == 1
+    assert len(run.train_dataloader.dataset) == 4 * (2 * 2 + 1 + 2)
