@@ -2,8 +2,10 @@
 """Images as clips of one frame, alone and beside videos."""
 
 import json
+import runpy
 import shutil
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -153,6 +155,30 @@ def test_truth_keeps_the_size_of_the_image(coco):
     assert mask[10:30, 70:90].all()
     assert mask.sum() == 400
     assert frame.gt_instances.bboxes.tolist() == [[70, 10, 90, 30]]
+
+
+def test_browsing_shows_every_sentence(coco, tmp_path, monkeypatch):
+    tool = ROOT / 'tools/analysis_tools/browse_dataset.py'
+    monkeypatch.setattr(
+        'sys.argv',
+        [
+            *(str(tool), str(BASES / 'refcoco.py')),
+            *('--loader', 'test_dataloader', '--out', str(tmp_path)),
+            *('--cfg-options', f'test_dataloader.dataset.data_root={coco}'),
+            f'test_dataloader.dataset.ann_file={VAL}',
+        ],
+    )
+    runpy.run_path(str(tool), run_name='__main__')
+    pictures = [
+        cv2.imread(str(path)) for path in sorted(tmp_path.glob('*.png'))
+    ]
+    assert len(pictures) == len(sentences('refcoco', 'unc', 'val'))
+    red = [
+        np.nonzero(picture[26:, :, 2] > picture[26:, :, 0] + 30.0)[1].mean()
+        for picture in pictures
+    ]
+    # left, left, right, both in the middle
+    assert red[0] == red[1] < red[3] < red[2]
 
 
 def edit(root, change, ann_file=VAL):

@@ -12,6 +12,7 @@ from mmengine.config import Config, DictAction
 from mmengine.registry import init_default_scope
 
 from referformer.registry import DATASETS
+from referformer.structures import split_expressions
 
 MASK_BGR = (60, 60, 240)
 BOX_BGR = (60, 220, 250)
@@ -65,18 +66,21 @@ def draw_clip(
             # In test pipelines the truth has the original size.
             height, width = panel.shape[:2]
             mask = cv2.resize(
-                truth.masks.masks[0],
+                truth.masks.to_ndarray()[0].astype(np.uint8),
                 (width, height),
                 interpolation=cv2.INTER_NEAREST,
             ).astype(bool)
             panel[mask] = panel[mask] * 0.5 + np.array(MASK_BGR) * 0.5
-            ratio = np.array(
-                [width / truth.masks.width, height / truth.masks.height] * 2
-            )
-            x1, y1, x2, y2 = (
-                (truth.bboxes[0].numpy() * ratio).round().astype(int).tolist()
-            )
-            cv2.rectangle(panel, (x1, y1), (x2, y2), BOX_BGR, 1)
+            # A video with all its expressions has boxes of images only.
+            boxes = truth.get('bboxes')
+            box = sample.get('ori_bbox') if boxes is None else boxes[0]
+            if box is not None:
+                shape = [truth.masks.width, truth.masks.height]
+                ratio = np.array([width, height] * 2) / (shape * 2)
+                x1, y1, x2, y2 = (
+                    (np.asarray(box) * ratio).round().astype(int).tolist()
+                )
+                cv2.rectangle(panel, (x1, y1), (x2, y2), BOX_BGR, 1)
         panel = cv2.resize(
             panel, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST
         )
@@ -87,7 +91,10 @@ def draw_clip(
         panels.append(cv2.copyMakeBorder(panel, 0, 0, 0, 2, 0))
     strip = np.concatenate(panels, axis=1)
     header = np.zeros((HEADER, strip.shape[1], 3), np.uint8)
-    facts = f'{sample.get("text")}   [{sample.get("video_id")}]'
+    source = ' '.join(
+        str(sample.get(key)) for key in ('subset', 'video_id') if key in sample
+    )
+    facts = f'{sample.get("text")}   [{source}]'
     cv2.putText(
         header, facts, (6, 18), 0, 0.5, (255, 255, 255), 1, cv2.LINE_AA
     )
@@ -115,10 +122,13 @@ def main() -> None:
         np.linspace(0, len(dataset) - 1, count).astype(int)
     ):
         item = dataset[int(index)]
-        image = draw_clip(
-            item['inputs'].numpy(), item['data_samples'], args.scale
-        )
-        cv2.imwrite(str(out / f'{number:04d}.png'), image)
+        sample = item['data_samples']
+        grouped = 'expressions' in sample
+        clips = split_expressions(sample) if grouped else [sample]
+        for k, clip in enumerate(clips):
+            image = draw_clip(item['inputs'].numpy(), clip, args.scale)
+            name = f'{number:04d}-{k:03d}' if grouped else f'{number:04d}'
+            cv2.imwrite(str(out / f'{name}.png'), image)
     print(f'Drew {count} of {len(dataset)} items of {args.loader} in {out}.')
 
 
