@@ -62,7 +62,7 @@ def test_an_item_is_one_annotated_frame(prepared):
     video = a2d.VIDEOS['_0djE279Srg']
     assert len(data) == 7
     assert item['video_id'] == '_0djE279Srg'
-    assert item['image_id'] == 'v__0djE279Srg_f_6_i_1'
+    assert item['image_id'] == 'v__0djE279Srg_f_6_i_0'
     assert item['annotated'] == 5
     assert item['num_frames'] == video.length
     assert item['frame_names'][item['annotated']] == '00006'
@@ -199,7 +199,7 @@ def test_files_that_do_not_fit(root):
     rewrite(root, lambda rows: rows[0].__setitem__(2, 2), TRAIN)
     rewrite(root, lambda rows: rows[0].__setitem__(3, 7), TRAIN)
     load = Compose(LOAD)
-    with pytest.raises(ValueError, match=r'instances \[1\].*about 7'):
+    with pytest.raises(ValueError, match=r'instances \[0\].*about 7'):
         load(dataset(root).get_data_info(0))
 
 
@@ -234,11 +234,11 @@ def test_one_training_step_and_a_scored_test(runner, tmp_path):
     assert {p['image_id'] for p in written} == {
         f'v_{video}_f_{frame}_i_{instance}'
         for video, frame, instance in [
+            ('-1EhVyTl9pQ', 1, 0),
+            ('-1EhVyTl9pQ', 7, 0),
             ('-1EhVyTl9pQ', 1, 1),
             ('-1EhVyTl9pQ', 7, 1),
-            ('-1EhVyTl9pQ', 1, 2),
-            ('-1EhVyTl9pQ', 7, 2),
-            ('zzTestVideo', 4, 1),
+            ('zzTestVideo', 4, 0),
         ]
     }
 
