@@ -25,23 +25,24 @@ def mask_iou(first: Tensor, second: Tensor) -> Tensor:
 
 
 class OverlapLinker:
-    """Choose the candidate that continues the best track.
+    """Choose the candidate that shows the object of the window before.
 
     A window offers k candidates an expression, in an order of its own, and
     shares its first frames with the window before. A track is a candidate of
     each window; its value is the product of their scores and of the IoUs
-    between its neighbours on the frames they share. What is chosen is where
-    the best track so far ends:
+    between its neighbours on the frames they share:
 
     .. code-block:: text
 
         value[q] = score[q] * max_p before[p] * max(iou[p, q], jump)
 
-    So an object keeps its identity although another one scores a little
-    better in some window, whereas a track begun with the wrong object is
-    left when another has collected ``1 / jump`` times its score. It is the
-    forward pass of Viterbi's algorithm: it needs the window before and no
-    other, and nothing that was handed out is taken back.
+    The first window chooses by score. From then on the chosen object is
+    followed, until the best track is worth more than ``1 / jump`` times as
+    much as the one that follows it. So an object keeps its identity although
+    another one scores better for a while, whereas an object that was wrong
+    from the beginning, or is lost, gives way when the evidence for another
+    has become clear. Only the window before is needed, and nothing that was
+    handed out is taken back.
 
     Args:
         jump (float): What a track keeps of its value when it goes on with
@@ -51,12 +52,13 @@ class OverlapLinker:
         ValueError: If ``jump`` is not in (0, 1].
     """
 
-    def __init__(self, jump: float = 0.1) -> None:
+    def __init__(self, jump: float = 0.3) -> None:
         if not 0 < jump <= 1:
             raise ValueError(f'jump must be in (0, 1], got {jump}')
         self.jump = jump
         self._values: Tensor | None = None
         self._tail: Tensor | None = None
+        self._chosen: Tensor | None = None
 
     def choose(self, scores: Tensor, masks: Tensor, overlap: int) -> Tensor:
         """Choose in the next window.
@@ -70,14 +72,24 @@ class OverlapLinker:
         Returns:
             Tensor: Chosen candidates, int64, shape (E,).
         """
-        values = scores.float().clamp(min=1e-6)
-        if self._values is not None and self._tail is not None:
+        scores = scores.float().clamp(min=1e-6)
+        each = torch.arange(len(scores), device=scores.device)
+        if self._chosen is None:
+            values = scores
+            chosen = values.argmax(1)
+        else:
             head = masks[:, :, : self._tail.shape[2]]
-            # at its end a video may offer less than the overlap
+            # the last window may be shorter than the overlap
             tail = self._tail[:, :, : head.shape[2]]
             link = mask_iou(tail, head).clamp(min=self.jump)
-            values = values * (self._values[:, :, None] * link).amax(1)
+            # [E, p, q]
+            tracks = self._values[:, :, None] * link * scores[:, None]
+            values = tracks.amax(1)
+            followed, chosen = tracks[each, self._chosen].max(1)
+            best, leader = values.max(1)
+            chosen = torch.where(best * self.jump > followed, leader, chosen)
         # only ratios matter, and products would vanish
         self._values = values / values.amax(1, keepdim=True)
         self._tail = masks[:, :, masks.shape[2] - overlap :]
-        return self._values.argmax(1)
+        self._chosen = chosen
+        return chosen
