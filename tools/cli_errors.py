@@ -103,6 +103,8 @@ def _on_purpose(error: BaseException) -> bool:
     if frame is None:
         return False
     code, offset = frame
+    if code.co_name in ('__getattr__', '__missing__'):  # a bug's own words
+        return False
     return dis.opname[code.co_code[offset]] == 'RAISE_VARARGS'
 
 

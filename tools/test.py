@@ -85,6 +85,11 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     cfg = load_config(
         args.config, args.cfg_options, args.work_dir, args.launcher
     )
+    if cfg.get('test_dataloader') is None:
+        raise SystemExit(
+            f'{args.config} has no test data; score its model with the config '
+            'of a test, as refcoco for refcoco-pretrain.'
+        )
     if not Path(args.checkpoint).is_file():
         raise FileNotFoundError(
             f'{args.checkpoint} is not a file; give a checkpoint (.pth).'

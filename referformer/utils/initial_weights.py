@@ -95,9 +95,11 @@ def _checked_init(module: nn.Module, part: str, source: str) -> None:
         raise
     except Exception as error:
         # some parts translate names before anyone can compare them
+        reason = f'reading it as one fails ({type(error).__name__}: {error})'
+        if isinstance(error, KeyError):
+            reason = f'only one of the two has {error}'
         raise CheckpointError(
-            f'{source} is not a file of {_kind(module, part)}: reading it as '
-            f'one fails ({type(error).__name__}: {error}); '
+            f'{source} is not a file of {_kind(module, part)}: {reason}; '
             f'{_advice(part)}.'
         ) from error
     finally:

@@ -92,6 +92,8 @@ class Buggy:
     'function',
     [
         lambda: [][1],
+        lambda: Config(dict(a=1)).b,
+        lambda: Config(dict(a=1))['b'],
         lambda: torch.ones(2) @ torch.ones(3),
         lambda: MODELS.build(dict(type=Buggy)),
         lambda: next(iter(DataLoader(BrokenFiles(True), num_workers=1))),

@@ -173,6 +173,12 @@ def test_a_config_without_training(trained):
         script('train').main([str(trained / 'toy.py'), *options])
 
 
+def test_a_config_without_test(trained):
+    options = ['--cfg-options', 'test_dataloader=None']
+    with pytest.raises(SystemExit, match=r'toy\.py has no test data'):
+        script('test').main([str(trained / 'toy.py'), 'x.pth', *options])
+
+
 @pytest.mark.parametrize(
     ('options', 'reason'),
     [
