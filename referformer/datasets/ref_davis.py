@@ -6,10 +6,8 @@ from typing import ClassVar
 
 from referformer.datasets.base_refer_dataset import BaseReferDataset
 from referformer.datasets.ref_youtube_vos import RefYouTubeVOSDataset
+from referformer.evaluation.functional.ref_davis import NUM_ANNOTATORS
 from referformer.registry import DATASETS
-
-#: Two people, each once after the first frame and once after the video.
-NUM_ANNOTATORS = 4
 
 
 @DATASETS.register_module()

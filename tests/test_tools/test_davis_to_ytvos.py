@@ -210,6 +210,10 @@ LAST = f'davis_text_annotations/{TEXT_FILES[3]}'
             'Frame 00003 of gold-fish',
         ),
         (
+            lambda raw: edit(raw / 'DAVIS/davis_semantics.json', '{', '['),
+            r'davis_semantics\.json is not valid json',
+        ),
+        (
             lambda raw: edit(
                 raw / 'DAVIS/davis_semantics.json', '"11": "fish"', '"12": ""'
             ),

@@ -60,14 +60,41 @@ class Plan(NamedTuple):
     folders: dict[str, Path]
 
 
-def read_text(path: Path) -> str:
-    """Return a text file in UTF-8."""
+def read_text(path: Path, encoding: str = 'utf-8') -> str:
+    """Return a text file.
+
+    Raises:
+        FileNotFoundError: If it is missing.
+        ValueError: If it has another encoding.
+    """
     if not path.is_file():
         raise FileNotFoundError(
             f'{path} does not exist; docs/datasets/ref-davis17.md tells which '
             'archives to extract where.'
         )
-    return path.read_text(encoding='utf-8')
+    try:
+        return path.read_bytes().decode(encoding)
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f'{path} is not {encoding} ({error}); extract it again.'
+        ) from error
+
+
+def read_json(path: Path) -> dict:
+    """Return a table of JSON.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    try:
+        table = json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f'{path} is not valid json ({error}); extract it again.'
+        ) from error
+    if not isinstance(table, dict):
+        raise ValueError(f'{path} is no table; extract it again.')
+    return table
 
 
 def read_videos(davis: Path, split: str, expected: int) -> list[str]:
@@ -105,18 +132,9 @@ def read_expressions(path: Path, encoding: str) -> tuple[Expressions, list]:
         FileNotFoundError: If the file is missing.
         ValueError: If it is no such file.
     """
-    if not path.is_file():
-        raise FileNotFoundError(
-            f'{path} does not exist; extract davis_text_annotations.zip.'
-        )
-    try:
-        lines = path.read_bytes().decode(encoding).split('\n')
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f'{path} is not {encoding} ({error}); extract it again.'
-        ) from error
     expressions: Expressions = {}
     wrong = []
+    lines = read_text(path, encoding).split('\n')
     for number, line in enumerate(lines, 1):
         words = line.split()
         if not words:
@@ -244,7 +262,7 @@ def make_plan(
     wrong = [pair for _, pairs in read for pair in pairs]
     semantics = None
     if (davis / 'davis_semantics.json').is_file():
-        semantics = json.loads(read_text(davis / 'davis_semantics.json'))
+        semantics = read_json(davis / 'davis_semantics.json')
     plan = Plan({}, {})
     for split, videos in splits.items():
         expressions, pairs = merge([texts for texts, _ in read], videos)
