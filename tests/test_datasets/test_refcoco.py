@@ -2,6 +2,7 @@
 """Images as clips of one frame, alone and beside videos."""
 
 import json
+import re
 import runpy
 import shutil
 
@@ -19,7 +20,7 @@ from referformer.utils.seeding import SeededIndex
 from tests.fixtures.ref_youtube_vos import prepare_ref_youtube_vos
 from tests.fixtures.refcoco import PICTURES, SENTENCES, SPLITS, prepare_refcoco
 
-from ..test_tools.test_train import ROOT
+from ..test_tools.test_train import ROOT, script
 
 BASES = ROOT / 'configs/_base_/datasets'
 VAL = 'refcoco/instances_refcoco_val.json'
@@ -347,6 +348,20 @@ def test_left_and_right_of_pseudo_clips_stay_true(joint, seed):
             assert (centre < 0.5) == flipped
 
 
+def test_documented_mix(coco, ytvos, tmp_path):
+    page = (ROOT / 'docs/datasets/joint.md').read_text()
+    (block,) = re.findall(r'```python\n(.*?)```', page, re.S)
+    path = tmp_path / 'mix.py'
+    path.write_text(block.replace("'./", f"'{ROOT / 'configs'}/"))
+    cfg = Config.fromfile(path).train_dataloader.dataset
+    videos, images = cfg.datasets
+    images.data_root, videos.dataset.data_root = f'{coco}/', f'{ytvos}/'
+    mixed, plain = (DATASETS.build(each) for each in (cfg, videos.dataset))
+    assert len(mixed) == 4 * len(plain) + len(DATASETS.build(images))
+    samples = [mixed[SeededIndex(len(plain) * k, 3)] for k in range(2)]
+    assert torch.equal(samples[0]['inputs'], samples[1]['inputs'])
+
+
 # -- testing ------------------------------------------------------------------
 
 
@@ -373,6 +388,14 @@ def test_all_subsets_are_scored_in_one_run(coco, tmp_path):
         if split != 'train' and split_by != 'google'
     }
     assert {key.split('/')[1] for key in scores} == subsets
+    script('eval_masks').main(
+        [
+            *('refcoco', '--gt', str(coco / VAL)),
+            *('--pred', str(tmp_path / 'predictions.refcoco_val.json')),
+            *('--out', str(tmp_path / 'scores.json')),
+        ]
+    )
+    files = json.loads((tmp_path / 'scores.json').read_text())
     for subset in subsets:
         for measure in ('REC P@0.5', 'RIS overall_iou', 'RIS mean_iou'):
             (value,) = (
@@ -381,3 +404,6 @@ def test_all_subsets_are_scored_in_one_run(coco, tmp_path):
                 if key.split('/')[1:] == [subset, measure]
             )
             assert 0 <= value <= 100
+            # the same from files
+            if subset == 'refcoco_val':
+                assert files[measure] * 100 == pytest.approx(value)
