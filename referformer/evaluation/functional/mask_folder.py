@@ -6,6 +6,7 @@ from functools import cache
 from io import BytesIO
 from pathlib import Path
 
+import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
@@ -93,9 +94,10 @@ def read_binary_mask(
         np.ndarray: bool, shape (H, W).
     """
     labels = read_label_map(path, shape, data)
-    mask = labels != 0
-    highest = labels.max(initial=0)
-    if highest and np.count_nonzero(labels == highest) < mask.sum():
+    # OpenCV counts several times faster than NumPy here.
+    highest = int(cv2.minMaxLoc(labels)[1])
+    mask = labels == highest if highest else np.zeros(labels.shape, bool)
+    if highest and cv2.countNonZero(labels) > np.count_nonzero(mask):
         raise MaskFolderError(
             f'{path} has several values besides 0 (up to {highest}), so it '
             'is no mask of one object; write 255 (or 1) where the object is '
