@@ -15,9 +15,11 @@ from referformer.datasets.transforms import LoadReferVideoFrames
 from referformer.utils import video_reader
 from tests.fixtures import a2d
 
+from ..test_tools.test_train import script
 from .helpers import CONFIGS, Oracle, make_runner
 
 TRAIN = 'a2d_sentences_single_frame_train_annotations.json'
+TRUTH = 'a2d_sentences_test_annotations_in_coco_format.json'
 TEST = 'a2d_sentences_single_frame_test_annotations.json'
 # Frames and masks at their own size, nothing random but the frames.
 LOAD = [
@@ -243,9 +245,22 @@ def test_one_training_step_and_a_scored_test(runner, tmp_path):
     }
 
 
-def test_the_truth_scores_full_marks(runner):
-    run = runner()
+def test_the_truth_scores_full_marks(runner, prepared, tmp_path):
+    """And likewise by the ground truth which the converter wrote."""
+    predictions = tmp_path / 'predictions.json'
+    run = runner(**{'test_evaluator.outfile': str(predictions)})
     run.model = Oracle()
-    scores = run.test()
+    inside = run.test()
+    out = tmp_path / 'scores.json'
+    script('eval_masks').main(
+        [
+            'a2d',
+            f'--gt={prepared / TRUTH}',
+            f'--pred={predictions}',
+            f'--out={out}',
+        ]
+    )
+    outside = json.loads(out.read_text())
     for name in ('overall_iou', 'mean_iou', 'P@0.9', 'mAP 0.5:0.95'):
-        assert scores[f'refer/{name}'] == pytest.approx(100)
+        assert inside[f'refer/{name}'] == pytest.approx(100)
+        assert outside[name] == pytest.approx(1)

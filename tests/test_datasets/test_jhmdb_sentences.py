@@ -11,6 +11,7 @@ import scipy.io
 from referformer.datasets import JHMDBSentencesDataset
 from tests.fixtures import jhmdb
 
+from ..test_tools.test_train import script
 from .helpers import Oracle, make_runner
 
 METADATA = 'jhmdb_sentences_samples_metadata.json'
@@ -157,9 +158,22 @@ def test_a_scored_test(runner, prepared, tmp_path):
     }
 
 
-def test_the_truth_scores_full_marks(runner):
-    run = runner()
+def test_the_truth_scores_full_marks(runner, prepared, tmp_path):
+    """And likewise by the ground truth which the converter wrote."""
+    predictions = tmp_path / 'predictions.json'
+    run = runner(**{'test_evaluator.outfile': str(predictions)})
     run.model = Oracle()
-    scores = run.test()
+    inside = run.test()
+    out = tmp_path / 'scores.json'
+    script('eval_masks').main(
+        [
+            'jhmdb',
+            f'--gt={prepared / TRUTH}',
+            f'--pred={predictions}',
+            f'--out={out}',
+        ]
+    )
+    outside = json.loads(out.read_text())
     for name in ('overall_iou', 'mean_iou', 'P@0.9', 'mAP 0.5:0.95'):
-        assert scores[f'refer/{name}'] == pytest.approx(100)
+        assert inside[f'refer/{name}'] == pytest.approx(100)
+        assert outside[name] == pytest.approx(1)
