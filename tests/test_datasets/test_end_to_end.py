@@ -141,6 +141,7 @@ def test_documented_submission(
         **{f'data/{folder}': prepared(name), 'work_dirs': tmp_path},
     )
     run = runner(name, **options)
+    run.model = Oracle()
     run.test()
     (archive,) = tmp_path.glob('*/submission.zip')
     names = zipfile.ZipFile(archive).namelist()
