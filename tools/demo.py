@@ -183,8 +183,7 @@ def run(args: argparse.Namespace) -> None:
         score_thr=args.score_thr,
         precision=args.precision,
     )
-    inferencer = ReferInferencer(args.config, args.checkpoint, args.device)
-    [(source, texts)] = inferencer.preprocess(
+    [(source, texts)] = ReferInferencer.preprocess(
         args.video,
         args.expressions,
         fps=args.fps,
@@ -199,6 +198,7 @@ def run(args: argparse.Namespace) -> None:
             'frames are missing',
             file=sys.stderr,
         )
+    inferencer = ReferInferencer(args.config, args.checkpoint, args.device)
     summary = Summary()
     files = inferencer.run(
         source,

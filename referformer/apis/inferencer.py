@@ -372,8 +372,8 @@ class ReferInferencer(BaseInferencer):
             predictions.append(result)
         return self.postprocess(predictions, self.visualize(jobs, predictions))
 
+    @staticmethod
     def preprocess(
-        self,
         inputs: Video | Sequence[Video],
         texts: str | Sequence[str] | Sequence[Sequence[str]],
         **choice: Any,

@@ -74,3 +74,15 @@ def write_clip(
                 container.mux(track.encode(samples))
             container.mux(track.encode(None))
     return path
+
+
+def cut_off(folder):
+    """Half of a file of 20 frames whose index comes first."""
+    path = write_clip(
+        folder / 'cut.mp4',
+        np.random.default_rng(0).integers(0, 256, (20, 64, 96, 3), np.uint8),
+        options={'movflags': 'faststart'},
+    )
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    return path

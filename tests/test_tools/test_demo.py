@@ -1,0 +1,180 @@
+# Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
+"""The demo from the shell."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+
+from referformer.testing import tiny_model_cfg
+
+from ..test_apis.conftest import checkpoint  # noqa: F401  (a fixture)
+from ..test_apis.videos import PIPELINE, cut_off, moving_square, write_clip
+
+pytest.importorskip('av')
+ROOT = Path(__file__).parents[2]
+DEMO = ROOT / 'tools' / 'demo.py'
+
+
+@pytest.fixture
+def arguments(tmp_path, checkpoint):  # noqa: F811
+    config = tmp_path / 'tiny.py'
+    Config(dict(model=tiny_model_cfg(), test_pipeline=PIPELINE)).dump(config)
+    return [
+        *('--config', str(config), '--checkpoint', str(checkpoint)),
+        *('--out', str(tmp_path / 'out'), '--device', 'cpu'),
+    ]
+
+
+@pytest.fixture
+def demo(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / 'tools'))
+    import demo
+
+    return demo
+
+
+def run(demo, *arguments):
+    demo.main([str(argument) for argument in arguments])
+
+
+def test_help_answers_at_once():
+    start = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, str(DEMO), '--help'],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert time.perf_counter() - start < 1
+    assert '--every' in done.stdout
+    loaded = subprocess.run(
+        [
+            sys.executable,
+            '-c',
+            'import sys; sys.path.insert(0, "tools"); import demo\n'
+            'try: demo.parse_args(["-h"])\nexcept SystemExit: pass\n'
+            'assert not {"torch", "numpy", "mmengine"} & set(sys.modules)',
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert loaded.returncode == 0, loaded.stderr
+
+
+def test_a_video(demo, tmp_path, arguments, capsys):
+    path = write_clip(tmp_path / 'clip.mp4', moving_square(9), sound='aac')
+    run(
+        demo,
+        *(path, 'the white square', 'été 柔道', *arguments, '--every', '2'),
+        *('--boxes', '--points', '--window', '3', '--link', 'overlap'),
+    )
+    printed = capsys.readouterr()
+    out = tmp_path / 'out' / 'clip'
+    listed = [line for line in printed.out.splitlines() if line[:1] == '/']
+    assert sorted(listed) == sorted(
+        str(out / name) for name in ('masks', 'overlay.mp4', 'results.json')
+    )
+    assert {str(path) for path in out.iterdir()} == set(listed)
+    assert 'of 5' in printed.out
+    assert 'été 柔道' in printed.out
+    assert '5/5' in printed.err  # the bar
+
+
+def test_no_more_than_asked_for(demo, tmp_path, arguments):
+    path = write_clip(tmp_path / 'clip.mp4', moving_square(3))
+    run(demo, path, 'a', *arguments, '--no-vis', '--masks', 'rle')
+    out = tmp_path / 'out' / 'clip'
+    assert [p.name for p in out.iterdir()] == ['results.json']
+
+
+@pytest.mark.parametrize(
+    ('text', 'value'), [('12.5', 12.5), ('1:30', 90), ('1:02:03.5', 3723.5)]
+)
+def test_times(demo, text, value):
+    assert demo.seconds(text) == value
+    for wrong in ('x', '-1', '1:2:3:4', 'nan', ''):
+        with pytest.raises(demo.argparse.ArgumentTypeError, match='no time'):
+            demo.seconds(wrong)
+
+
+def no_video(tmp_path, arguments):
+    path = tmp_path / 'a.mp4'
+    path.write_text('no video')
+    return [path, 'a dog', *arguments], f'error: Video {path} cannot be opened'
+
+
+def no_expression(tmp_path, arguments):
+    path = write_clip(tmp_path / 'a.mp4', moving_square(2))
+    return [path, '', *arguments], "error: an expression must .* got ''"
+
+
+def no_weights(tmp_path, arguments):
+    path = write_clip(tmp_path / 'a.mp4', moving_square(2))
+    lost = tmp_path / 'lost.pth'
+    return (
+        [path, 'a', *arguments, '--checkpoint', lost],
+        f'error: {lost} is not a file',
+    )
+
+
+def no_window(tmp_path, arguments):
+    path = write_clip(tmp_path / 'a.mp4', moving_square(2))
+    return (
+        [path, 'a', *arguments, '--window', 0],
+        'error: window must be at least 1, got 0',
+    )
+
+
+@pytest.mark.parametrize(
+    'make', [no_video, no_expression, no_weights, no_window]
+)
+def test_an_error_is_one_sentence(demo, tmp_path, arguments, make):
+    line, reason = make(tmp_path, arguments)
+    with pytest.raises(SystemExit, match=f'^{reason}[^\\n]*$'):
+        run(demo, *line)
+    assert not (tmp_path / 'out').exists()
+
+
+def test_a_cut_off_video_is_told(demo, tmp_path, arguments, capsys):
+    path = cut_off(tmp_path)
+    with pytest.raises(SystemExit, match='is cut off'):
+        run(demo, path, 'a', *arguments)
+    run(demo, path, 'a', *arguments, '--partial')
+    assert 'of its frames are missing' in capsys.readouterr().err
+
+
+def test_an_interrupt_leaves_nothing(tmp_path, arguments):
+    frames = tmp_path / 'frames'
+    frames.mkdir()
+    first = frames / '0.ppm'
+    first.write_bytes(
+        b'P6 480 320 255\n' + moving_square(1, 320, 480).tobytes()
+    )
+    for n in range(1, 3000):
+        os.link(first, frames / f'{n}.ppm')
+    process = subprocess.Popen(
+        [
+            *(sys.executable, str(DEMO), str(frames), 'a dog', *arguments),
+            *('--window', '4'),
+        ],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    out = tmp_path / 'out' / 'frames'
+    deadline = time.time() + 60
+    while not any(out.glob('.*/masks/*/1*.png')) and time.time() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 1, errors
+    assert errors.strip().endswith('interrupted: nothing was written')
+    assert not out.exists()
