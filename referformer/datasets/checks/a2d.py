@@ -214,7 +214,7 @@ def _check_row(
         text = f'{where}: video {video}, instance {instance!r}'
         report.add('instance-copy', path, text)
         return False
-    if type(frame) is not int or type(instance) is not int or instance < 1:
+    if type(frame) is not int or type(instance) is not int or instance < 0:
         report.add('row-wrong', path, f'{where}: {list(row)!r}')
         return False
     if frame < 1:

@@ -208,8 +208,9 @@ def check_split(
         report.extend(wrong)
         if any(o.code in ('frames-none', 'name-unsafe') for o in wrong):
             continue
-        frames = sorted(set(video['frames']))
-        if frames != sorted(video['frames'], key=video['frames'].index):
+        listed = list(dict.fromkeys(video['frames']))
+        frames = sorted(listed)
+        if frames != listed:
             report.add('frames-unsorted', path, f'video {name}')
         report.count('frames', len(frames))
         if img_dir.is_dir():

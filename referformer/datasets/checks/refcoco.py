@@ -80,13 +80,13 @@ class Picture(NamedTuple):
         sizes (dict[tuple[int, int], str]): Height and width according to
             which file.
         objects (dict[str, tuple[str, Any, Any]]): Annotations that differ:
-            where, segmentation, box.
+            where, segmentation, box, size of the image.
         quick (bool): Read the size only.
     """
 
     path: Path
     sizes: dict[tuple[int, int], str]
-    objects: dict[str, tuple[str, Any, Any]]
+    objects: dict[str, tuple[str, Any, Any, tuple[int, int]]]
     quick: bool
 
 
@@ -206,11 +206,14 @@ def _check_split(
             text = f'{where} has no annotation'
             report.add('annotation-mismatch', path, text)
             continue
+        size = (image.get('height'), image.get('width'))
+        if not all(type(side) is int and side > 0 for side in size):
+            report.add('table-wrong', path, f'{where}: height, width {size}')
+            continue
         picture = pictures.setdefault(
             root / split.img_dir / name,
             Picture(root / split.img_dir / name, {}, {}, quick),
         )
-        size = (image.get('height'), image.get('width'))
         picture.sizes.setdefault(size, f'{path}: {where}')
         key = str(annotation.get('original_id', (split.name, number)))
         picture.objects.setdefault(
@@ -219,6 +222,7 @@ def _check_split(
                 f'{where} in {name}',
                 annotation.get('segmentation'),
                 annotation.get('bbox'),
+                size,
             ),
         )
     for number in sorted(set(meant) - ids, key=str):
@@ -303,9 +307,9 @@ def _check_picture(picture: Picture) -> Iterator[Observation]:
                 f'{size[1]} x {size[0]}, but {said[1]} x {said[0]} in {where}'
             )
             yield Observation('image-size-differs', str(picture.path), text)
-    for where, segmentation, box in picture.objects.values():
+    for where, segmentation, box, said in picture.objects.values():
         path = str(picture.path)
-        for code, detail in _check_object(segmentation, box, *size):
+        for code, detail in _check_object(segmentation, box, *said):
             yield Observation(code, path, f'{where}{detail}')
 
 

@@ -65,7 +65,7 @@ class Report:
     def relative(self, path: str | Path) -> str:
         """A path as it is shown."""
         path = Path(path)
-        if path.is_relative_to(self.root):
+        if path != self.root and path.is_relative_to(self.root):
             path = path.relative_to(self.root)
         return path.as_posix()
 
