@@ -48,6 +48,21 @@ def run(main: Callable[[], Any]) -> None:
         where = f' (process {rank})' if rank != '0' else ''
         name = Path(sys.argv[0]).name
         raise SystemExit(f'{name}{where}: {message}') from None
+    _leave_process_group()
+
+
+def _leave_process_group() -> None:
+    """Stop the threads of a distributed run before the interpreter ends.
+
+    Those of gloo now and then abort a process that is ending.
+    """
+    distributed = sys.modules.get('torch.distributed')
+    if (
+        distributed is not None
+        and distributed.is_available()
+        and distributed.is_initialized()
+    ):
+        distributed.destroy_process_group()
 
 
 def expected_message(error: BaseException) -> str | None:
