@@ -50,16 +50,22 @@ def read_a2d_frame(path: Path) -> A2DFrame:
     ids = _parse_ids(path, ids)
     if masks is not None and masks.ndim == 2:
         masks = masks[None]
-    if masks is None or masks.ndim != 3 or len(masks) != len(ids):
+    if (
+        masks is None
+        or masks.ndim != 3
+        or masks.dtype.kind not in 'biuf'
+        or len(masks) != len(ids)
+    ):
         shape = None if masks is None else masks.shape
         raise ValueError(
             f'{path}: "reMask" has the shape {shape} for {len(ids)} '
             'instances; extract the file again.'
         )
+    # Boxes are a by-product: what is no box is left out.
     if boxes is not None:
-        boxes = boxes.astype(np.float64).reshape(4, -1).T
-        if len(boxes) != len(ids) or not np.isfinite(boxes).all():
-            boxes = None
+        numbers = boxes.dtype.kind in 'iuf' and boxes.size == 4 * len(ids)
+        numbers = numbers and np.isfinite(boxes).all()
+        boxes = boxes.reshape(4, -1).T.astype(np.float64) if numbers else None
     return A2DFrame(ids, masks.transpose(0, 2, 1) > 0, boxes)
 
 
@@ -155,7 +161,11 @@ def _read_hdf5(path: Path, *names: str) -> list[np.ndarray | None]:
 
 def _parse_ids(path: Path, ids: np.ndarray | None) -> list[int]:
     """Return the ids of instances as numbers."""
-    if ids is None or ids.dtype.kind not in 'iuf':
+    if (
+        ids is None
+        or ids.dtype.kind not in 'iuf'
+        or not np.isfinite(ids).all()
+    ):
         raise ValueError(
             f'{path} has no list of numbers "instance"; it is no file of '
             'a2d_annotation_with_instances.'
