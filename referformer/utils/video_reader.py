@@ -256,7 +256,8 @@ class VideoReader:
 
     Damage is never papered over: a frame that cannot be decoded without fault
     is an error. A file that ends early is refused as a whole unless
-    ``partial`` is set.
+    ``partial`` is set. (mp4 and AVI say how much there should be; Matroska and
+    transport streams do not, so what is there counts as the whole.)
 
     It is a context manager; :meth:`close` closes the file, which reading
     opens again.
