@@ -131,11 +131,11 @@ def test_a_file_of_another_size_is_refused(kind, changes, reason, tmp_path):
         )
 
 
-@pytest.mark.parametrize('kind', KINDS)
-@pytest.mark.parametrize('other', [*KINDS, 'roberta'])
+@pytest.mark.parametrize(
+    ('kind', 'other'),
+    [(a, b) for a in KINDS for b in [*KINDS, 'roberta'] if a != b],
+)
 def test_a_file_of_another_architecture_is_refused(kind, other, tmp_path):
-    if kind == other:
-        return
     content = {'roberta.embeddings.word_embeddings.weight': torch.ones(9, 4)}
     if other != 'roberta':
         content = original(other, build(other))
