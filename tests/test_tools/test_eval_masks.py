@@ -157,7 +157,7 @@ def test_jobs_change_nothing(pair, protocol):
 
 
 def test_help_is_instant():
-    for args in (['--help'], ['davis', '--help']):
+    for args in (['--help'], ['davis', '--help'], ['mevis', '--help']):
         start = time.perf_counter()
         result = run(*args)
         assert time.perf_counter() - start < 1
