@@ -1,6 +1,7 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
 """``tools/misc/check_dataset.py``: one fault at a time, and none."""
 
+import itertools
 import json
 import os
 import runpy
@@ -16,8 +17,8 @@ import scipy.io
 from PIL import Image
 
 from referformer.datasets.checks import KINDS, PROBLEMS, load_kind
-from tests.fixtures.a2d import prepare_a2d
-from tests.fixtures.jhmdb import prepare_jhmdb
+from tests.fixtures.a2d import make_a2d, prepare_a2d
+from tests.fixtures.jhmdb import make_jhmdb, prepare_jhmdb
 from tests.fixtures.mevis import prepare_mevis
 from tests.fixtures.ref_davis import prepare_ref_davis
 from tests.fixtures.ref_youtube_vos import (
@@ -903,10 +904,64 @@ def images_missing(root):
     shutil.rmtree(root / 'train2014')
 
 
-def test_refcoco_not_converted(tmp_path):
-    status, found = doctor(REFCOCO, make_refcoco(tmp_path / 'coco'))
+@pytest.mark.parametrize(
+    ('kind', 'make'),
+    [(REFCOCO, make_refcoco), (A2D, make_a2d), (JHMDB, make_jhmdb)],
+)
+def test_not_converted(tmp_path, kind, make):
+    status, found = doctor(kind, make(tmp_path / 'raw'))
     assert status == 1
-    assert set(found) == {'not-converted'}
+    assert found['not-converted']['count'] >= 1
+    assert set(found) <= {'not-converted', 'count-differs'}
+
+
+def test_a_set_of_several_is_enough(copy):
+    root = copy(REFCOCO)
+    for path in root.glob('refcoco*/instances_*'):
+        if not path.name.startswith('instances_refcoco+'):
+            path.unlink()
+    status, found = doctor(REFCOCO, root)
+    assert status == 0
+    assert found['split-absent']['count'] == 9
+
+
+def test_frames_of_splits_that_are_not_needed(copy):
+    # The expressions of all splits come in one archive.
+    root = copy(YTVOS)
+    shutil.rmtree(root / 'test')
+    shutil.rmtree(root / 'train')
+    status, found = doctor(YTVOS, root)
+    assert status == 0
+    assert found['split-absent']['count'] == 2
+    status, found = doctor(YTVOS, root, '--splits', 'train')
+    assert status == 1
+    assert found['folder-missing']['path'] == 'train/Annotations'
+
+
+def test_junk_does_not_stop_the_doctor(copy):
+    junk = itertools.cycle([None, [[7]], {'a': 1}, 7, 'x', [], {}])
+    for kind in KINDS:
+        root = copy(kind)
+        for path in root.rglob('*.json'):
+            content = json.loads(path.read_text())
+            for spoilt in spoil(content, junk):
+                path.write_text(json.dumps(spoilt))
+                doctor(kind, root, '--quick')
+            path.write_text(json.dumps(content))
+        shutil.rmtree(root.parents[0] if kind == DAVIS else root)
+
+
+def spoil(content, junk):
+    """The content with one thing after the other replaced by junk."""
+    yield next(junk)
+    if not isinstance(content, dict | list):
+        return
+    keys = list(content) if isinstance(content, dict) else range(len(content))
+    for key in keys[:3]:
+        for part in spoil(content[key], junk):
+            other = content.copy()
+            other[key] = part
+            yield other
 
 
 # ------------------------------------------------------------------- the tool

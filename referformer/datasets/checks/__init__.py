@@ -73,18 +73,29 @@ def standard_splits(
         name: split
         for name, split in splits.items()
         if (root / split.ann_file).is_file()
+        and (names is not None or _has_folder(root, split))
     }
     raw = getattr(module, 'find_download', lambda root: None)(root)
     for name, split in splits.items():
         if name in there:
             continue
-        if raw is not None:
-            report.add('not-converted', raw, f'{split.ann_file} is missing')
-        elif names is not None or not there:
-            report.add('split-missing', root / split.ann_file, name)
-        else:
+        if names is None and there:
             report.add('split-absent', root / split.ann_file, name)
+        elif raw is not None:
+            report.add('not-converted', raw, f'{split.ann_file} is missing')
+        else:
+            report.add('split-missing', root / split.ann_file, name)
     return list(there.values())
+
+
+def _has_folder(root: Path, split: Any) -> bool:
+    """Whether anything of a split but its expressions is there.
+
+    The expressions of all splits come in one archive, and not everybody
+    needs the frames of all.
+    """
+    frames = Path(getattr(split, 'img_dir', 'frames'))
+    return (root / frames.parent).is_dir()
 
 
 def check_dataset(

@@ -232,10 +232,11 @@ def check_truth(path: Path, names: set[str], report: Report) -> None:
     if not isinstance(images, list):
         report.add('table-wrong', path, 'no list "images"')
         return
-    known = {i.get('id') if isinstance(i, dict) else None for i in images}
+    # as text, for an id may be anything in a damaged file
+    known = {str(i.get('id')) for i in images if isinstance(i, dict)}
     odd = names ^ known
     if odd:
-        first = min(map(str, odd))
+        first = min(odd)
         text = f'{len(odd)} of {len(names | known)} ids, first {first}'
         report.add('truth-differs', path, text)
 

@@ -184,6 +184,9 @@ def _check_split(
     meant: dict[Any, dict] = {}
     for annotation in annotations:
         number = annotation.get('image_id')
+        if not isinstance(number, int | str):
+            report.add('table-wrong', path, f'image_id {number!r}')
+            continue
         if number in meant:
             text = f'sentence {number} has several annotations'
             report.add('annotation-mismatch', path, text)
@@ -193,6 +196,9 @@ def _check_split(
     for image in images:
         number, name = image.get('id'), image.get('file_name')
         where = f'sentence {number}'
+        if not isinstance(number, int | str):
+            report.add('table-wrong', path, f'id {number!r}')
+            continue
         if number in ids:
             report.add('sentence-id-repeated', path, where)
         ids.add(number)
