@@ -326,9 +326,9 @@ def _load_from_http(
 
     name = Path(urllib.parse.urlparse(filename).path).name
     given = Path('checkpoints', name)
-    if given.is_file():
-        return _load_from_local(str(given), map_location)
     path = Path(torch.hub.get_dir(), 'checkpoints', name)
+    if given.is_file():
+        path = given
     failure: Exception | None = None
     if get_local_rank() == 0 and not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
