@@ -148,7 +148,6 @@ def test_fault_is_found(copy, kind, plant, code, path, status, capsys):
 
 #: Code -> what a fault of this kind may entail.
 FOLLOWS = {
-    'test-list-missing': {'video-missing', 'mask-missing'},
     'object-id-wrong': {'meta-object-unseen'},
     'object-not-in-meta': {'object-never-seen'},
     'expression-none': {'meta-object-unseen'},

@@ -161,6 +161,10 @@ def read_expressions(
             if not set(excluded) & set(videos):
                 report.add('test-list-foreign', root / split.exclude)
             videos = {k: v for k, v in videos.items() if k not in excluded}
+        else:
+            # Those without frames are most likely videos of test.
+            folder = root / split.img_dir
+            videos = {k: v for k, v in videos.items() if (folder / k).is_dir()}
     number = len(videos)
     if split.expected not in (None, number):
         text = f'{number} videos, expected {split.expected}'

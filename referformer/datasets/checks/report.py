@@ -2,6 +2,7 @@
 """What the data doctor may find, and how it is told."""
 
 import json
+import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -9,6 +10,7 @@ from typing import NamedTuple
 from referformer.datasets.checks.problems import LEVELS, PROBLEMS
 
 _SHOWN = 3
+_INDENT = ' ' * 9
 
 
 class Observation(NamedTuple):
@@ -122,11 +124,16 @@ class Report:
         for finding in findings:
             times = f'  x {finding.count}' if finding.count > 1 else ''
             lines.append(f'{finding.level:8} {finding.code}{times}')
-            lines.append(f'         {finding.message}')
-            lines += [f'         - {example}' for example in finding.examples]
+            lines += textwrap.wrap(
+                finding.message,
+                width=79,
+                initial_indent=_INDENT,
+                subsequent_indent=_INDENT,
+            )
+            lines += [f'{_INDENT}- {example}' for example in finding.examples]
             more = finding.count - len(finding.examples)
             if more:
-                lines.append(f'         - and {more} more')
+                lines.append(f'{_INDENT}- and {more} more')
             lines.append('')
         lines.append(self._verdict(findings))
         return '\n'.join(lines)
