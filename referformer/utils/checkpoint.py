@@ -340,7 +340,7 @@ def _load_from_http(
                 filename,
                 str(path),
                 hash_prefix=checksum and checksum[1],
-                progress=False,
+                progress=True,
             )
         except (OSError, RuntimeError) as error:
             failure = error
