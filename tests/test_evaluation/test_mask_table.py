@@ -158,7 +158,9 @@ def test_masks_that_do_not_fit_are_named(tmp_path, masks):
         table.mask(['0'], 6, (9, 14))
     with pytest.raises(InputError, match='has no annotation 3'):
         table.mask(['3'], 0, (9, 14))
-    with pytest.raises(InputError, match='annotation bad cannot be decoded'):
+    with pytest.raises(
+        InputError, match='annotation bad is no run-length code of its size'
+    ):
         table.mask(['bad'], 0, (9, 14))
     with pytest.raises(InputError, match='1000000000x1000000000'):
         table.mask(['huge'], 0, (9, 14))

@@ -8,9 +8,9 @@ from pycocotools import mask as mask_utils
 from referformer.evaluation.functional.coco_files import (
     read_candidates,
     read_truths,
-    to_rle,
 )
 from referformer.evaluation.functional.errors import InputError
+from referformer.evaluation.functional.rle import to_rle
 from referformer.evaluation.functional.segm import (
     Candidate,
     Truth,

@@ -14,12 +14,12 @@ from referformer.datasets.checks.frames import (
 )
 from referformer.datasets.checks.ref_youtube_vos import read_videos
 from referformer.datasets.checks.report import Observation, Report
-from referformer.evaluation.functional.rle import to_rle
 from referformer.evaluation.functional.errors import InputError
 from referformer.evaluation.functional.mask_table import (
     MaskTable,
     open_mask_table,
 )
+from referformer.evaluation.functional.rle import to_rle
 
 TITLE = 'MeViS'
 DATASET = 'MeViSDataset'

@@ -7,6 +7,7 @@ import numpy as np
 from pycocotools import mask as mask_utils
 
 from referformer.datasets.transforms.loading import LoadReferAnnotations
+from referformer.evaluation.functional.rle import to_rle
 from referformer.registry import TRANSFORMS
 
 #: Numbers of the shortest polygon: three points.
@@ -29,32 +30,20 @@ def decode_segmentation(
     Raises:
         ValueError: If it is neither, or of an image of another size.
     """
+    if isinstance(segmentation, list):
+        segmentation = [
+            # not one of four numbers, which would be taken for a box
+            polygon
+            for polygon in segmentation
+            if not isinstance(polygon, list)
+            or len(polygon) >= _SHORTEST_POLYGON
+        ]
+        if not segmentation:
+            return np.zeros(shape, bool)
     try:
-        if isinstance(segmentation, dict):
-            if tuple(segmentation['size']) != shape:
-                raise ValueError(
-                    f'its size (height, width) is {segmentation["size"]}, '
-                    f'that of the image {list(shape)}'
-                )
-            rle = segmentation
-            if isinstance(rle['counts'], list):
-                rle = mask_utils.frPyObjects(rle, *shape)
-        else:
-            polygons = [
-                # not one of four numbers, which would be taken for a box
-                polygon
-                for polygon in segmentation
-                if len(polygon) >= _SHORTEST_POLYGON
-            ]
-            if not polygons:
-                return np.zeros(shape, bool)
-            rle = mask_utils.merge(mask_utils.frPyObjects(polygons, *shape))
-        return mask_utils.decode(rle).astype(bool)
-    except Exception as error:
-        raise ValueError(
-            f'A segmentation cannot be decoded: {error!r}. It must be a list '
-            'of polygons, or a dict of "size" and "counts".'
-        ) from error
+        return mask_utils.decode(to_rle(segmentation, *shape)).astype(bool)
+    except ValueError as error:
+        raise ValueError(f'the segmentation {error}.') from error
 
 
 @TRANSFORMS.register_module()

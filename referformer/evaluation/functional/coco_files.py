@@ -1,23 +1,17 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
-"""Ground truth and predictions in COCO's JSON form, read with suspicion.
-
-pycocotools is fast but trusting: a run-length code that does not fit its
-size makes it read beyond its memory. Everything is checked before it gets
-there.
-"""
+"""Ground truth and predictions in COCO's JSON form, read with suspicion."""
 
 import json
-import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from pycocotools import mask as mask_utils
 
 from .errors import InputError
 from .mask_folder import shorten
+from .rle import finite_number, to_rle
 from .segm import Box, Candidate, Truth
 
 # Sides beyond this are no frames, and would exhaust the memory.
@@ -40,105 +34,9 @@ def _read_json(path: str | Path) -> Any:
         ) from None
 
 
-def _number(value: Any) -> float | None:
-    """A finite number, or None if ``value`` is none."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return float(value) if math.isfinite(value) else None
-
-
 def _is_id(value: Any) -> bool:
     """Whether ``value`` can name an image: a whole number or a text."""
     return isinstance(value, int | str) and not isinstance(value, bool)
-
-
-def _decode_counts(text: str) -> np.ndarray | None:
-    """Run lengths of a compressed code, int64; None if it is malformed.
-
-    COCO's code has five bits a character, the sixth says that more follow,
-    and from the fourth run on stores the difference to the run before last.
-    """
-    chars = np.frombuffer(text.encode('latin-1', 'replace'), np.uint8)
-    values = chars.astype(np.int64) - 48
-    if not len(values):
-        return values
-    if values.min() < 0 or values.max() > 63 or values[-1] & 32:
-        return None
-    last = np.flatnonzero(~values & 32)
-    first = np.r_[0, last[:-1] + 1]
-    length = last - first + 1
-    if length.max() > 7:
-        return None
-    place = np.arange(len(values)) - np.repeat(first, length)
-    runs = np.add.reduceat((values & 31) << (5 * place), first)
-    runs -= ((values[last] >> 4) & 1) << (5 * length)
-    runs[1::2] = np.cumsum(runs[1::2])
-    runs[2::2] = np.cumsum(runs[2::2])
-    return runs
-
-
-def to_rle(segmentation: Any, height: int, width: int) -> dict:
-    """Encode a segmentation of COCO in any of its forms.
-
-    Args:
-        segmentation (Any): Run lengths, compressed (``counts`` a text) or
-            not (a list), or a list of polygons.
-        height (int): Height of the frame.
-        width (int): Width of the frame.
-
-    Returns:
-        dict: Compressed run-length encoding.
-
-    Raises:
-        ValueError: If it is none of these or does not fit the frame; the
-            text says why, without a full stop.
-    """
-    if isinstance(segmentation, list):
-        if not segmentation:
-            raise ValueError('has no polygon')
-        for polygon in segmentation:
-            _check_polygon(polygon, height, width)
-        parts = mask_utils.frPyObjects(segmentation, height, width)
-        return mask_utils.merge(parts)
-    if not isinstance(segmentation, dict):
-        raise ValueError('is neither run-length encoded nor polygons')
-    size, counts = segmentation.get('size'), segmentation.get('counts')
-    if not isinstance(size, Sequence) or list(size) != [height, width]:
-        raise ValueError(
-            f'has the size {size} (height, width) but the image '
-            f'{[height, width]}; write masks at the size of the image'
-        )
-    if isinstance(counts, bytes):
-        counts = counts.decode('latin-1')
-    if isinstance(counts, str):
-        runs = _decode_counts(counts)
-    elif isinstance(counts, list) and all(type(n) is int for n in counts):
-        if any(not 0 <= n <= height * width for n in counts):
-            raise ValueError('has run lengths that are no pixel counts')
-        runs = np.array(counts, np.int64)
-    else:
-        raise ValueError('has no "counts"')
-    if runs is None or (runs < 0).any() or runs.sum() != height * width:
-        raise ValueError('is no run-length code of its size')
-    if isinstance(counts, str):
-        return {'size': [height, width], 'counts': counts.encode()}
-    return mask_utils.frPyObjects(
-        {'size': [height, width], 'counts': counts}, height, width
-    )
-
-
-def _check_polygon(polygon: Any, height: int, width: int) -> None:
-    """Raise unless a polygon is x, y, x, y, ... about the frame."""
-    if (
-        not isinstance(polygon, list)
-        or len(polygon) < 6
-        or len(polygon) % 2
-        or any(_number(value) is None for value in polygon)
-    ):
-        raise ValueError('has a polygon that is not x, y of three points')
-    for values, side in ((polygon[::2], width), (polygon[1::2], height)):
-        if min(values) < -side or max(values) > 2 * side:
-            raise ValueError('has a polygon far outside the image')
 
 
 def _read_box(value: Any, box_format: str) -> Box:
@@ -150,7 +48,7 @@ def _read_box(value: Any, box_format: str) -> Box:
     if (
         not isinstance(value, list)
         or len(value) != 4
-        or any(_number(number) is None for number in value)
+        or any(finite_number(number) is None for number in value)
     ):
         raise ValueError(f'has the bbox {value}, not four finite numbers')
     x1, y1, x2, y2 = map(float, value)
@@ -246,7 +144,7 @@ def _read_truth(annotation: dict, size: tuple[int, int]) -> Truth:
     """One annotation of the ground truth."""
     rle = to_rle(annotation.get('segmentation'), *size)
     box = annotation.get('bbox')
-    area = _number(annotation.get('area'))
+    area = finite_number(annotation.get('area'))
     return Truth(
         rle,
         None if box is None else _read_box(box, 'xywh'),
@@ -340,7 +238,7 @@ def _digest(entry: dict) -> bytes:
 
 def _read_candidate(entry: dict, truth: Truth, box_format: str) -> Candidate:
     """One prediction."""
-    score = _number(entry.get('score'))
+    score = finite_number(entry.get('score'))
     if score is None:
         raise ValueError(
             f'has the score {entry.get("score")!r}, not a finite number'

@@ -21,6 +21,7 @@ import numpy as np
 from pycocotools import mask as mask_utils
 
 from .errors import InputError
+from .rle import to_rle
 
 #: The name of an annotation, where its list begins. RLE has no quotes in it,
 #: so a word in quotes with a colon is a key, and the lists of other keys
@@ -163,11 +164,11 @@ class MaskTable:
                     'must be of one size.'
                 )
             try:
-                union |= mask_utils.decode(rle).astype(bool)
-            except Exception as error:
+                union |= mask_utils.decode(to_rle(rle, *shape)).astype(bool)
+            except ValueError as error:
                 raise InputError(
-                    f'{where} cannot be decoded in frame {frame} ({error}); '
-                    'download the file again.'
+                    f'{where} {error} in frame {frame}; download the file '
+                    'again.'
                 ) from error
         return union
 

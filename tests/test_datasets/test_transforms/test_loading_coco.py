@@ -65,12 +65,14 @@ def test_slivers_add_nothing(sliver):
 @pytest.mark.parametrize(
     ('segmentation', 'reason'),
     [
-        ({'size': [30, 20], 'counts': [600]}, 'that of the image'),
-        ({'size': [20, 30], 'counts': 5}, 'cannot be decoded'),
-        ({'counts': [600]}, "KeyError\\('size'\\)"),
-        (None, 'list of polygons'),
-        ([3, 4], 'cannot be decoded'),
-        ([['a'] * 6], 'cannot be decoded'),
+        ({'size': [30, 20], 'counts': [600]}, r'the image \[20, 30\]'),
+        ({'size': [20, 30], 'counts': 5}, 'no "counts"'),
+        # would be read from beyond its memory
+        ({'size': [20, 30], 'counts': '1'}, 'no run-length code of its size'),
+        ({'counts': [600]}, 'the size None'),
+        (None, 'neither run-length encoded nor polygons'),
+        ([3, 4], 'a polygon that is not'),
+        ([['a'] * 6], 'a polygon that is not'),
     ],
 )
 def test_what_is_no_mask_is_named(segmentation, reason):
