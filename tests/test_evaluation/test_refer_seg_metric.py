@@ -159,6 +159,25 @@ def test_through_the_evaluator_and_in_one_batch():
     assert evaluator.evaluate(NUM) == expected
 
 
+@pytest.mark.parametrize('kind', ['a2d', 'refcoco'])
+def test_results_go_through_json(tmp_path, kind):
+    # That is how an interrupted test is taken up again.
+    clips = Sentences(num_frames=1)
+    files = []
+    scores = []
+    for name, note in (('one', lambda x: x), ('two', json.dumps)):
+        metric = ReferSegMetric(kind, outfile=str(tmp_path / name))
+        for index in range(NUM):
+            metric.process(None, [clips.sample(index, 'part', boxes=True)])
+        noted = note(metric.results)
+        if isinstance(noted, str):
+            metric.results = json.loads(noted)
+        scores.append(metric.evaluate(NUM))
+        files.append((tmp_path / name).read_bytes())
+    assert scores[0] == scores[1]
+    assert files[0] == files[1]
+
+
 def test_only_the_annotated_frame_counts():
     clips = Sentences(1)
     sample = clips.sample(0)

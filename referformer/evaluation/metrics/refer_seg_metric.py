@@ -59,9 +59,12 @@ class SentenceResult(NamedTuple):
 
 
 def _encode(masks: np.ndarray) -> list[dict]:
-    """Run-length encode masks, (n, H, W)."""
+    """Run-length encode masks, (n, H, W), as JSON can hold it."""
     columns = np.asfortranarray(masks.transpose(1, 2, 0), np.uint8)
-    return mask_utils.encode(columns)
+    return [
+        {'size': [*map(int, rle['size'])], 'counts': rle['counts'].decode()}
+        for rle in mask_utils.encode(columns)
+    ]
 
 
 @METRICS.register_module()
@@ -257,7 +260,7 @@ class ReferSegMetric(BaseMetric):
         unique: dict[tuple[str, ...], SentenceResult] = {}
         repeated = []
         for item in chain.from_iterable(results):
-            # Gathering turns the named tuples into plain ones.
+            # Gathering makes plain tuples of them, taking notes lists.
             sentence = SentenceResult._make(item)
             key = sentence[:3]
             if key in unique:
@@ -293,14 +296,10 @@ class ReferSegMetric(BaseMetric):
         entries = []
         for sentence in sentences:
             for candidate in sentence.candidates:
-                rle = candidate.rle
                 entry = {
                     'image_id': sentence.image_id,
                     'category_id': 1,
-                    'segmentation': {
-                        'size': [*map(int, rle['size'])],
-                        'counts': rle['counts'].decode(),
-                    },
+                    'segmentation': candidate.rle,
                     'score': candidate.score,
                 }
                 if candidate.box is not None:
