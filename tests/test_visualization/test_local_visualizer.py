@@ -1,16 +1,24 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
 """Pictures show what they should, at every size and in the right colours."""
 
+from pathlib import Path
+
 import cv2
+import matplotlib
 import numpy as np
 import pytest
 import torch
+from matplotlib.ft2font import FT2Font
 from mmdet.structures import DetDataSample, TrackDataSample
 from mmengine.structures import InstanceData
 
 from referformer.registry import VISUALIZERS
-from referformer.visualization import ReferLocalVisualizer, write_image
-from referformer.visualization.local_visualizer import PALETTE
+from referformer.visualization import (
+    ReferLocalVisualizer,
+    local_visualizer,
+    write_image,
+)
+from referformer.visualization.local_visualizer import PALETTE, colour_of
 
 TEXT = 'the small red circle moving to the left behind the blue square'
 
@@ -144,3 +152,100 @@ def test_an_unknown_suffix_is_named(tmp_path):
 def test_alpha_is_checked():
     with pytest.raises(ValueError, match='alpha must be in'):
         ReferLocalVisualizer(alpha=2)
+
+
+# -- several expressions ------------------------------------------------------
+
+
+def make_masks(number, height, width):
+    """Bars side by side."""
+    masks = np.zeros((number, height, width), bool)
+    for index in range(number):
+        side = width // number
+        masks[index, : height // 2, index * side : (index + 1) * side] = True
+    return masks
+
+
+@pytest.mark.parametrize('size', [(240, 426), (241, 427), (2160, 3840)])
+@pytest.mark.parametrize('value', [0, 255])
+def test_each_expression_has_its_colour(visualizer, size, value):
+    height, width = size
+    texts = ['the first', 'the second one', 'été', 'the fourth']
+    image = np.full((height, width, 3), value, np.uint8)
+    drawn = visualizer.draw_expressions(
+        image, texts, make_masks(4, height, width)
+    )
+    strip = drawn[height:]
+    assert strip.shape[1] == width
+    assert len(strip) < height / 2
+    for index in range(4):
+        colour = np.array(colour_of(index))
+        inside = drawn[height // 4, width * (2 * index + 1) // 8]
+        np.testing.assert_allclose(inside, 0.5 * colour + 0.5 * value, atol=1)
+        # as in the legend, in this order
+        rows = np.flatnonzero((strip == colour).all(2).any(1))
+        assert len(rows) > 5
+        middle = len(strip) * (2 * index + 1) / 8
+        assert abs(rows.mean() - middle) < len(strip) / 8
+    assert (drawn[height * 3 // 4 : height] == value).all()
+    assert (image == value).all()
+
+
+def test_no_two_expressions_look_alike():
+    colours = {colour_of(index) for index in range(60)}
+    assert len(colours) == 60
+    for colour in colours:
+        assert max(colour) > 150  # seen on dark frames
+
+
+def test_boxes_and_points_on_demand(visualizer):
+    image = np.zeros((240, 320, 3), np.uint8)
+    masks = make_masks(2, 240, 320)
+    masks[1] = False
+    boxes = np.array([[10.0, 140, 90, 200], [200, 140, 300, 200]])
+    points = np.array([[50.0, 220], [900, -5]])
+    plain = visualizer.draw_expressions(image, ['a', 'b'], masks)
+    drawn = visualizer.draw_expressions(
+        image, ['a', 'b'], masks, np.array([0.9, 0.1]), boxes, points
+    )
+    assert (drawn[170, 10] == colour_of(0)).all()
+    # an empty mask has no box; a point may lie outside
+    assert (drawn[130:210, 195:310] == plain[130:210, 195:310]).all()
+    assert (drawn[220, 50] == colour_of(0)).all()
+    for nothing in (np.full((2, 4), np.nan), np.zeros((2, 4))):
+        again = visualizer.draw_expressions(
+            image, ['a', 'b'], masks, None, nothing, np.full((2, 2), np.nan)
+        )
+        assert (again == plain).all()
+
+
+def test_a_long_legend_fits(visualizer):
+    texts = [
+        f'{n} ' + 'a long description of something ' * 9 for n in range(9)
+    ]
+    image = np.zeros((96, 128, 3), np.uint8)
+    masks = make_masks(9, 96, 128)
+    drawn = visualizer.draw_expressions(image, texts, masks)
+    assert drawn.shape[1] == 128
+    one = visualizer.draw_expressions(image, texts[:1], masks[:1])
+    assert one.shape[0] < drawn.shape[0] < 96 * 3
+
+
+def test_a_font_that_knows_more_is_found(monkeypatch):
+    """DejaVu Sans unless another font knows more of the letters."""
+    folder = Path(matplotlib.get_data_path(), 'fonts', 'ttf')
+    other = str(folder / 'STIXGeneral.ttf')
+    monkeypatch.setattr(
+        local_visualizer, 'findSystemFonts', lambda: ['/no/font.ttf', other]
+    )
+    find = local_visualizer._font_path
+    find.cache_clear()
+    assert find(frozenset('abcé')).endswith('DejaVuSans.ttf')
+    only_stix = next(
+        chr(code)
+        for code in FT2Font(other).get_charmap()
+        if code not in FT2Font(str(folder / 'DejaVuSans.ttf')).get_charmap()
+    )
+    assert find(frozenset(only_stix)) == other
+    assert find(frozenset('\U0010fffd')).endswith('DejaVuSans.ttf')
+    find.cache_clear()
