@@ -20,7 +20,9 @@ class LoadReferFrame(BaseTransform):
     """Read a frame.
 
     Unlike OpenCV, which fills the rest of a truncated JPEG with grey and
-    goes on, it refuses a damaged file.
+    goes on, it refuses a damaged file. Pixels stay where they are stored: a
+    note in the file to turn the picture (EXIF) is ignored, as annotations
+    and published code know nothing of it.
 
     Required key: ``img_path``. Added keys: ``img`` (uint8, BGR, shape
     (H, W, 3)), ``img_shape`` and ``ori_shape`` ((H, W)).
@@ -42,7 +44,9 @@ class LoadReferFrame(BaseTransform):
                 'the frame from the expressions file.'
             ) from error
         try:
-            image = mmcv.imfrombytes(content, flag='color', backend='pillow')
+            image = mmcv.imfrombytes(
+                content, flag='color_ignore_orientation', backend='pillow'
+            )
         except Exception as error:
             raise OSError(
                 f'Frame {path} cannot be decoded ({error}); the file is '

@@ -40,6 +40,16 @@ def test_frame_is_bgr(frame):
     assert out['img_shape'] == out['ori_shape'] == (24, 40)
 
 
+def test_frame_is_not_turned(tmp_path):
+    # masks, boxes and polygons are those of the pixels as stored
+    path = tmp_path / 'turned.jpg'
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new('RGB', (40, 24)).save(path, exif=exif)
+    results = LoadReferFrame()({'img_path': str(path)})
+    assert results['ori_shape'] == (24, 40)
+
+
 def test_annotations_of_the_object(frame):
     out = LoadReferAnnotations()(frame)
     assert out['gt_masks'].masks.shape == (1, 24, 40)
