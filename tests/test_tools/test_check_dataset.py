@@ -1058,6 +1058,15 @@ def test_a_config_of_something_else(tmp_path, capsys):
     path.write_text('model = dict(type="ReferFormer")\n')
     assert MAIN([str(path)]) == 2
     assert 'configures no data set' in capsys.readouterr().err
+    path.write_text('model = dict(\n')
+    assert MAIN([str(path)]) == 2
+    assert 'is no config' in capsys.readouterr().err
+    path.write_text(
+        "train_dataloader = dict(dataset=dict(type='MyDataset',"
+        " ann_file='a.json'))"
+    )
+    assert MAIN([str(path)]) == 2
+    assert 'MyDataset' in capsys.readouterr().err
 
 
 def test_as_a_command_with_several_processes(copy):

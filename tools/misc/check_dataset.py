@@ -111,7 +111,10 @@ def plan_config(
     Raises:
         ValueError: If there is none that can be looked at.
     """
-    config = Config.fromfile(path)
+    try:
+        config = Config.fromfile(path)
+    except (OSError, SyntaxError, ImportError) as error:
+        raise ValueError(f'{path} is no config: {error}') from error
     kinds = {load_kind(kind).DATASET: kind for kind in KINDS}
     plan: dict[tuple[str, Path], list[Any]] = {}
     for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
