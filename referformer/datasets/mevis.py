@@ -8,7 +8,11 @@ from typing import Any, ClassVar
 from mmengine.logging import MMLogger
 
 from referformer.datasets.base_refer_dataset import BaseReferDataset
-from referformer.datasets.ref_youtube_vos import check_folders, read_videos
+from referformer.datasets.ref_youtube_vos import (
+    check_folders,
+    parse_video,
+    read_videos,
+)
 from referformer.evaluation.functional.mask_table import (
     MaskTable,
     open_mask_table,
@@ -118,12 +122,7 @@ class MeViSDataset(BaseReferDataset):
     ) -> list[dict]:
         """Turn one video of the json file into clips, one per expression."""
         where = f'{self.ann_file}: video {video_id}'
-        frames = video.get('frames')
-        expressions = video.get('expressions')
-        if not frames or not isinstance(expressions, dict):
-            raise ValueError(
-                f'{where} needs a list "frames" and a table "expressions".'
-            )
+        frames, expressions = parse_video(where, video)
         if frames != sorted(frames):
             raise ValueError(
                 f'{where} lists its frames out of order, so it is not clear '
@@ -140,16 +139,10 @@ class MeViSDataset(BaseReferDataset):
         }
         clips = []
         for exp_id, expression in expressions.items():
-            text = expression.get('exp')
-            if not isinstance(text, str) or not text.strip():
-                raise ValueError(
-                    f'{where}, expression {exp_id} is empty; remove it or '
-                    'write what it should say.'
-                )
             clip = {
                 **common,
-                'exp_id': str(exp_id),
-                'text': text,
+                'exp_id': exp_id,
+                'text': expression['exp'],
                 'obj_id': None,
                 'anno_ids': None,
             }

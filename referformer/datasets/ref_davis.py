@@ -56,12 +56,21 @@ class RefDAVISDataset(RefYouTubeVOSDataset):
             k, clip['annotator'] = divmod(int(clip['exp_id']), NUM_ANNOTATORS)
             spoken[clip['video_id'], k].append(clip)
         for said in spoken.values():
+            annotators = sorted(clip['annotator'] for clip in said)
             if (
-                len(said) != NUM_ANNOTATORS
+                annotators != list(range(NUM_ANNOTATORS))
                 or len({clip['obj_id'] for clip in said}) > 1
             ):
                 raise ValueError(self._misnumbered(said[0]))
         return clips
+
+    def _subset_hint(self) -> str:
+        """Say how to get the expected videos."""
+        return (
+            'convert the whole set with '
+            'tools/dataset_converters/davis_to_ytvos.py, or set '
+            'expected_videos for a part of it.'
+        )
 
     def _misnumbered(self, clip: dict) -> str:
         """Say that an expression has no place in the numbering."""

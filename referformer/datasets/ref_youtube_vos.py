@@ -10,6 +10,7 @@ from mmengine.config import Config
 
 from referformer.datasets.base_refer_dataset import BaseReferDataset
 from referformer.registry import DATASETS
+from referformer.utils.mask_files import is_plain_name
 
 #: The 65 categories of the training videos, in the order in which class
 #: heads with 65 outputs number them (alphabetical).
@@ -38,7 +39,7 @@ def read_videos(path: Path, what: str) -> dict[str, dict]:
 
     Raises:
         FileNotFoundError: If the file is missing.
-        ValueError: If it is no json or has no ``videos``.
+        ValueError: If it is no json or has no table ``videos`` of tables.
     """
     if not path.is_file():
         raise FileNotFoundError(
@@ -47,7 +48,7 @@ def read_videos(path: Path, what: str) -> dict[str, dict]:
         )
     try:
         content = json.loads(path.read_text(encoding='utf-8'))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(
             f'{path} ({what}) is not valid json ({error}); download or '
             'extract it again.'
@@ -58,7 +59,57 @@ def read_videos(path: Path, what: str) -> dict[str, dict]:
             f'{path} ({what}) has no table "videos"; it is not a file of the '
             'Ref-YouTube-VOS layout.'
         )
+    for video_id, video in videos.items():
+        if not isinstance(video, dict):
+            raise ValueError(
+                f'{path} ({what}): video {video_id} is {video!r} and not a '
+                'table; download or extract the file again.'
+            )
     return videos
+
+
+def parse_video(where: str, video: Mapping) -> tuple[list[str], dict]:
+    """Return the frames and expressions of a video, after checking them.
+
+    Names of frames and expressions become names of files, so those that
+    would lead elsewhere are refused.
+
+    Args:
+        where: File and video, for the error messages.
+        video: Entry of an expressions file.
+
+    Returns:
+        Names of the frames as listed, and expressions by name, each a table
+        with the text ``exp``.
+
+    Raises:
+        ValueError: If it is no such entry.
+    """
+    frames, expressions = video.get('frames'), video.get('expressions')
+    if (
+        not frames
+        or not isinstance(frames, list)
+        or not isinstance(expressions, dict)
+    ):
+        raise ValueError(
+            f'{where} needs a list "frames" and a table "expressions".'
+        )
+    for name in [*frames, *expressions]:
+        if not is_plain_name(name):
+            raise ValueError(
+                f'{where} names a frame or expression {name!r}, which is no '
+                'name of a file; correct it or download the file again.'
+            )
+    if len(set(frames)) < len(frames):
+        raise ValueError(f'{where} lists a frame twice; remove one of them.')
+    for exp_id, expression in expressions.items():
+        text = expression.get('exp') if isinstance(expression, dict) else None
+        if not isinstance(text, str) or not text.strip():
+            raise ValueError(
+                f'{where}, expression {exp_id} is empty; remove it or '
+                'write what it should say.'
+            )
+    return frames, expressions
 
 
 def check_folders(
@@ -201,8 +252,7 @@ class RefYouTubeVOSDataset(BaseReferDataset):
         if self.expected_videos not in (None, len(videos)):
             raise ValueError(
                 f'{ann_file} leaves {len(videos)} videos, expected '
-                f'{self.expected_videos}; the official validation set is '
-                '"valid" without the videos of "test" (exclude_ann_file).'
+                f'{self.expected_videos}; {self._subset_hint()}'
             )
         if self.obj_id_file is not None:
             self._name_objects(videos)
@@ -222,14 +272,24 @@ class RefYouTubeVOSDataset(BaseReferDataset):
                 )
         return clips
 
+    def _subset_hint(self) -> str:
+        """Say how to get the expected videos."""
+        return (
+            'the official validation set is "valid" without the videos of '
+            '"test" (exclude_ann_file).'
+        )
+
     def _name_objects(self, videos: Mapping[str, dict]) -> None:
         """Add the ``obj_id`` of every expression from the second file."""
         path = self._beside(self.obj_id_file)
         named = read_videos(path, 'expressions with objects')
         for video_id, video in videos.items():
-            known = named.get(video_id, {}).get('expressions', {})
-            for exp_id, expression in video.get('expressions', {}).items():
-                other = known.get(exp_id, {})
+            where = f'{self.ann_file}: video {video_id}'
+            known = named.get(video_id, {}).get('expressions')
+            for exp_id, expression in parse_video(where, video)[1].items():
+                other = known.get(exp_id) if isinstance(known, dict) else None
+                if not isinstance(other, dict):
+                    other = {}
                 if _normalize(other.get('exp')) != _normalize(
                     expression.get('exp')
                 ):
@@ -249,12 +309,7 @@ class RefYouTubeVOSDataset(BaseReferDataset):
     ) -> list[dict]:
         """Turn one video of the json file into clips, one per expression."""
         where = f'{self.ann_file}: video {video_id}'
-        frames = video.get('frames')
-        expressions = video.get('expressions')
-        if not frames or not isinstance(expressions, dict):
-            raise ValueError(
-                f'{where} needs a list "frames" and a table "expressions".'
-            )
+        frames, expressions = parse_video(where, video)
         frames = sorted(frames)
         known = None
         if objects is not None:
@@ -263,7 +318,12 @@ class RefYouTubeVOSDataset(BaseReferDataset):
                     f'{where} is not in {self._beside(self.meta_file)}; the '
                     'two files belong to different splits.'
                 )
-            known = objects[video_id].get('objects', {})
+            known = objects[video_id].get('objects')
+            if not isinstance(known, dict):
+                raise ValueError(
+                    f'{self._beside(self.meta_file)}: video {video_id} has '
+                    'no table "objects"; download or extract the file again.'
+                )
         common = {
             'video_id': video_id,
             'num_frames': len(frames),
@@ -274,12 +334,6 @@ class RefYouTubeVOSDataset(BaseReferDataset):
         }
         clips = []
         for exp_id, expression in expressions.items():
-            text = expression.get('exp')
-            if not isinstance(text, str) or not text.strip():
-                raise ValueError(
-                    f'{where}, expression {exp_id} is empty; remove it or '
-                    'write what it should say.'
-                )
             obj_id = expression.get('obj_id')
             obj_id = None if obj_id is None else str(obj_id)
             label = 0
@@ -297,8 +351,8 @@ class RefYouTubeVOSDataset(BaseReferDataset):
             clips.append(
                 {
                     **common,
-                    'exp_id': str(exp_id),
-                    'text': text,
+                    'exp_id': exp_id,
+                    'text': expression['exp'],
                     'obj_id': obj_id,
                     'label': label,
                     'mask_dir': mask_dir,
@@ -306,11 +360,11 @@ class RefYouTubeVOSDataset(BaseReferDataset):
             )
         return clips
 
-    def _label(self, entry: dict, where: str) -> int:
+    def _label(self, entry: Any, where: str) -> int:
         """Return the class of an object of ``meta.json``."""
         if not self.with_category:
             return 0
-        category = entry.get('category')
+        category = entry.get('category') if isinstance(entry, dict) else None
         classes = self.metainfo['classes']
         if category not in classes:
             raise ValueError(

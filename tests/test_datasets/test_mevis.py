@@ -163,6 +163,12 @@ def edit(path, change):
     [
         (lambda v: v['frames'].reverse(), 'out of order'),
         (lambda v: v['frames'].clear(), 'needs a list "frames"'),
+        (lambda v: v['frames'].append('../x'), r"'\.\./x', which is no"),
+        (lambda v: v['frames'].append(9), 'expression 9, which is no name'),
+        (
+            lambda v: v['expressions'].update({'2': 'the bird'}),
+            'expression 2 is empty',
+        ),
         (
             lambda v: v['expressions']['2'].update(exp=' '),
             'expression 2 is empty',

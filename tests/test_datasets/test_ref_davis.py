@@ -95,6 +95,8 @@ def test_the_training_split_can_be_trained_on(converted):
         lambda said: said.pop('3'),
         # Four, but of two objects.
         lambda said: said['3'].update(obj_id='2'),
+        # Four of an object, one annotator twice.
+        lambda said: said.update({'03': said.pop('2')}),
         # Names of another set.
         lambda said: said.update(a=said.pop('3')),
     ],
@@ -107,6 +109,11 @@ def test_another_numbering_is_refused(converted, tmp_path, damage):
     path.write_text(json.dumps(content))
     with pytest.raises(ValueError, match=r'video blackswan .*davis_to_ytvos'):
         build(root)
+
+
+def test_another_number_of_videos_is_refused(converted):
+    with pytest.raises(ValueError, match=r'2 videos, expected 30.*convert'):
+        build(converted, expected_videos=30)
 
 
 def test_links_lead_to_the_original_masks(converted):

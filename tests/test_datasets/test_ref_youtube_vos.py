@@ -176,6 +176,7 @@ def test_ground_truth_of_valid_inside_beside_or_nowhere(tmp_path):
     [
         lambda videos: videos.pop('01c88b5b60'),
         lambda videos: videos['01c88b5b60']['expressions'].pop('1'),
+        lambda videos: videos['01c88b5b60'].update(expressions=['a dog']),
         lambda videos: videos['01c88b5b60']['expressions']['1'].update(
             exp='the one on the right'
         ),
@@ -223,6 +224,12 @@ def test_missing_files_are_named(root):
         ('{"videos": {', 'not valid json'),
         ('[]', 'no table "videos"'),
         ('{"videos": {"train-00000": {"frames": []}}}', 'needs a list'),
+        ('{"videos": {"train-00000": null}}', 'train-00000 is None and not'),
+        (
+            '{"videos": {"train-00000": {"frames": {}, "expressions": {}}}}',
+            'needs a list',
+        ),
+        ('[' * 200_000, 'not valid json'),
     ],
 )
 def test_malformed_json_is_named(root, content, message):
@@ -250,6 +257,36 @@ def test_bad_entries_are_named(root):
     (root / TRAIN).write_text(genuine)
     edit(root / 'train/meta.json', lambda v: v.pop('train-00000'))
     with pytest.raises(ValueError, match='different splits'):
+        build(root, meta_file='train/meta.json')
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (lambda v: v['frames'].append('../x'), r"'\.\./x', which is no"),
+        (lambda v: v['frames'].append(7), 'expression 7, which is no name'),
+        (lambda v: v['frames'].append(v['frames'][0]), 'a frame twice'),
+        (
+            lambda v: v['expressions'].update({'../0': {'exp': 'a'}}),
+            r"'\.\./0', which is",
+        ),
+        (
+            lambda v: v['expressions'].update({'0': 'a dog'}),
+            'expression 0 is empty',
+        ),
+    ],
+)
+def test_names_that_lead_elsewhere_and_other_types(root, change, message):
+    edit(root / TRAIN, lambda v: change(first(v)))
+    with pytest.raises(ValueError, match=message) as error:
+        build(root)
+    assert f'{root / TRAIN}: video train-00000' in str(error.value)
+
+
+def test_meta_file_of_another_form_is_named(root):
+    meta = root / 'train/meta.json'
+    edit(meta, lambda v: first(v).update(objects=['dog']))
+    with pytest.raises(ValueError, match=r'meta\.json.*no table "objects"'):
         build(root, meta_file='train/meta.json')
 
 
