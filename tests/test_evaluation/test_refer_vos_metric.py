@@ -146,7 +146,8 @@ def test_table(tmp_path):
 def test_no_ground_truth():
     clip = ClipSet(1)
     sample = make_sample('v', '7', clip.preds[0])
-    with pytest.raises(ValueError, match=r'of v/7 .* use ReferSubmission'):
+    message = r'of v/7 .*obj_id.* use ReferSubmission'
+    with pytest.raises(ValueError, match=message):
         ReferVOSMetric().process(None, [sample.to_dict()])
     # mmdet packs an instance container even without annotations.
     for frame in sample.video_data_samples:

@@ -140,7 +140,15 @@ def _read_frames(clip: TrackDataSample) -> list[np.ndarray]:
     """
     facts = [frame.metainfo for frame in clip.video_data_samples]
     if 'img_path' in facts[0]:
-        return [mmcv.imread(f['img_path'], channel_order='rgb') for f in facts]
+        # as LoadReferFrame reads them: not turned as EXIF says
+        return [
+            mmcv.imread(
+                f['img_path'],
+                flag='color_ignore_orientation',
+                channel_order='rgb',
+            )
+            for f in facts
+        ]
     with VideoReader(facts[0]['video_path']) as video:
         frames = video.read([f['frame_id'] for f in facts])
     return [np.ascontiguousarray(frame[..., ::-1]) for frame in frames]

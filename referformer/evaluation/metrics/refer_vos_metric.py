@@ -111,9 +111,11 @@ class ReferVOSMetric(BaseMetric):
             if truth is None:
                 raise ValueError(
                     f'Frame {index} of {clip.name} has no ground truth masks, '
-                    'so it cannot be scored; load annotations in the test '
-                    'pipeline, or use ReferSubmission, which only writes the '
-                    'predictions, where none are published.'
+                    'so it cannot be scored; the test set needs masks, a '
+                    'pipeline that loads them, and the obj_id of every '
+                    'expression (obj_id_file names a file that tells them). '
+                    'Where none are published, use ReferSubmission, which '
+                    'only writes the predictions.'
                 )
             gt = MaskOutline(truth, bound_th=self.bound_th)
             pred = MaskOutline(
