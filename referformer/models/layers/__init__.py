@@ -2,6 +2,16 @@
 """Layers shared by several parts."""
 
 from .attention import MultiheadAttention
+from .deformable_attention import MultiScaleDeformableAttention, sample_levels
+from .linear import FFN, linear, relu_dropout
 from .positional_encoding import SinePositionalEncoding1D
 
-__all__ = ['MultiheadAttention', 'SinePositionalEncoding1D']
+__all__ = [
+    'FFN',
+    'MultiScaleDeformableAttention',
+    'MultiheadAttention',
+    'SinePositionalEncoding1D',
+    'linear',
+    'relu_dropout',
+    'sample_levels',
+]

@@ -5,6 +5,8 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from .linear import linear
+
 
 class MultiheadAttention(BaseModule):
     """Batch-first multi-head attention that never builds the weight matrix.
@@ -73,11 +75,11 @@ class MultiheadAttention(BaseModule):
         c = self.embed_dims
         weight, bias = self.in_proj_weight, self.in_proj_bias
         if query is key:
-            q, k = F.linear(query, weight[: 2 * c], bias[: 2 * c]).chunk(2, -1)
+            q, k = linear(query, weight[: 2 * c], bias[: 2 * c]).chunk(2, -1)
         else:
-            q = F.linear(query, weight[:c], bias[:c])
-            k = F.linear(key, weight[c : 2 * c], bias[c : 2 * c])
-        v = F.linear(value, weight[2 * c :], bias[2 * c :])
+            q = linear(query, weight[:c], bias[:c])
+            k = linear(key, weight[c : 2 * c], bias[c : 2 * c])
+        v = linear(value, weight[2 * c :], bias[2 * c :])
         mask = None
         if key_padding_mask is not None:
             mask = ~key_padding_mask[:, None, None, :]
@@ -88,4 +90,5 @@ class MultiheadAttention(BaseModule):
             attn_mask=mask,
             dropout_p=self.dropout if self.training else 0.0,
         )
-        return self.out_proj(out.transpose(1, 2).flatten(2))
+        out = out.transpose(1, 2).flatten(2)
+        return linear(out, self.out_proj.weight, self.out_proj.bias)

@@ -5,11 +5,10 @@ from collections.abc import Sequence
 
 import torch.nn.functional as F
 from mmcv.cnn import ConvModule
-from mmcv.cnn.bricks.transformer import FFN
 from mmengine.model import BaseModule, ModuleList, caffe2_xavier_init
 from torch import Tensor, nn
 
-from referformer.models.layers import MultiheadAttention
+from referformer.models.layers import FFN, MultiheadAttention
 from referformer.registry import MODELS
 from referformer.structures import FrameFeatures, TextFeatures
 

@@ -2,20 +2,26 @@
 """Deformable transformer that runs on every frame with shared queries."""
 
 from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
 
 import torch
-from mmcv.ops import MultiScaleDeformableAttention
 from mmdet.models.layers import (
     DeformableDetrTransformerDecoder,
     DeformableDetrTransformerEncoder,
 )
 from mmdet.models.layers.transformer.deformable_detr_layers import (
     DeformableDetrTransformerDecoderLayer,
+    DeformableDetrTransformerEncoderLayer,
 )
 from mmengine.model import BaseModule, ModuleList
 from torch import Tensor, nn
 
-from referformer.models.layers import MultiheadAttention
+from referformer.models.layers import (
+    FFN,
+    MultiheadAttention,
+    MultiScaleDeformableAttention,
+)
 from referformer.registry import MODELS
 from referformer.structures import (
     ConditionalQueryInputs,
@@ -67,15 +73,67 @@ class _SelfAttention(MultiheadAttention):
         )
 
 
-class _DecoderLayer(DeformableDetrTransformerDecoderLayer):
-    """mmdet's layer with self-attention on the fused kernel."""
+class _EncoderLayer(DeformableDetrTransformerEncoderLayer):
+    """mmdet's layer on the fast attention and feed-forward network."""
 
     def _init_layers(self) -> None:
-        cfg = dict(self.self_attn_cfg)
-        super()._init_layers()
-        self.self_attn = _SelfAttention(
-            cfg['embed_dims'], cfg['num_heads'], cfg.get('dropout', 0.0)
+        self.self_attn = MultiScaleDeformableAttention(**self.self_attn_cfg)
+        self.embed_dims = self.self_attn.embed_dims
+        self.ffn = FFN(**self.ffn_cfg)
+        self.norms = ModuleList(nn.LayerNorm(self.embed_dims) for _ in '12')
+
+
+class _Encoder(DeformableDetrTransformerEncoder):
+    """mmdet's encoder over :class:`_EncoderLayer`."""
+
+    def _init_layers(self) -> None:
+        self.layers = ModuleList(
+            _EncoderLayer(**self.layer_cfg) for _ in range(self.num_layers)
         )
+        self.embed_dims = self.layers[0].embed_dims
+
+    def forward(
+        self,
+        query: Tensor,
+        valid_ratios: Tensor,
+        centers: Sequence[Tensor],
+        **kwargs: Any,
+    ) -> Tensor:
+        """Encode tokens.
+
+        Args:
+            query (Tensor): Shape (B, tokens, C).
+            valid_ratios (Tensor): Unpadded share of each level, (B, L, 2).
+            centers (Sequence[Tensor]): (x, y) of the tokens of each level in
+                [0, 1], shape (h * w, 2).
+            kwargs: What the attention of each layer takes besides.
+
+        Returns:
+            Tensor: Shape (B, tokens, C).
+        """
+        # relative to the unpadded part of the own level, then of each level
+        ratios = valid_ratios[:, None].unbind(2)
+        points = torch.cat(
+            [level / r for level, r in zip(centers, ratios, strict=True)], 1
+        )
+        points = points[:, :, None] * valid_ratios[:, None]
+        for layer in self.layers:
+            query = layer(query=query, reference_points=points, **kwargs)
+        return query
+
+
+class _DecoderLayer(DeformableDetrTransformerDecoderLayer):
+    """mmdet's layer on the fused and the fast attention."""
+
+    def _init_layers(self) -> None:
+        cfg = self.self_attn_cfg
+        self.self_attn = _SelfAttention(
+            cfg['embed_dims'], cfg['num_heads'], cfg['dropout']
+        )
+        self.cross_attn = MultiScaleDeformableAttention(**self.cross_attn_cfg)
+        self.embed_dims = self.self_attn.embed_dims
+        self.ffn = FFN(**self.ffn_cfg)
+        self.norms = ModuleList(nn.LayerNorm(self.embed_dims) for _ in '123')
 
 
 class _Decoder(DeformableDetrTransformerDecoder):
@@ -88,15 +146,42 @@ class _Decoder(DeformableDetrTransformerDecoder):
         self.embed_dims = self.layers[0].embed_dims
 
 
+@lru_cache(maxsize=64)
+def _describe_levels(
+    shapes: tuple[tuple[int, int], ...], device: torch.device
+) -> dict[str, Any]:
+    """What attention must know of the levels, on the device.
+
+    Kept from call to call: building it would make the host wait for the
+    device. Multi-scale training sees some dozens of shapes.
+    """
+    areas = [height * width for height, width in shapes]
+    # also used for gradients, whoever asks first
+    with torch.inference_mode(False):
+        centers = []
+        for height, width in shapes:
+            x = (torch.arange(width) + 0.5) / width
+            y = (torch.arange(height) + 0.5) / height
+            grid = torch.stack(torch.meshgrid(x, y, indexing='xy'), -1)
+            centers.append(grid.flatten(0, 1).to(device))
+        return {
+            'shapes': shapes,
+            'spatial_shapes': torch.tensor(shapes, device=device),
+            'level_start_index': torch.tensor(
+                [sum(areas[:i]) for i in range(len(areas))], device=device
+            ),
+            'centers': tuple(centers),
+        }
+
+
 @MODELS.register_module()
 class ReferDeformableTransformer(BaseModule):
     """Deformable-DETR encoder and decoder over B = N * T frames.
 
-    The encoder and decoder are mmdet's, on mmcv's
-    ``MultiScaleDeformableAttention`` (compiled operator on CUDA, PyTorch on
-    CPU). Frames are independent here; it is the shared positional part of
-    the queries that makes query ``q`` the same object in all of them
-    (paper Sec. 3.3).
+    The encoder and decoder are mmdet's, on mmcv's compiled operator for
+    multi-scale deformable attention on CUDA and our own on CPU. Frames are
+    independent here; it is the shared positional part of the queries that
+    makes query ``q`` the same object in all of them (paper Sec. 3.3).
 
     Args:
         embed_dims (int): Channels C.
@@ -137,16 +222,14 @@ class ReferDeformableTransformer(BaseModule):
         ffn = {
             'embed_dims': embed_dims,
             'feedforward_channels': feedforward_channels,
-            'num_fcs': 2,
             'ffn_drop': dropout,
-            'act_cfg': {'type': 'ReLU', 'inplace': True},
         }
         self.num_levels = num_levels
         self.num_decoder_layers = num_decoder_layers
         self.num_memory_levels = num_memory_levels
         self.level_embed = nn.Parameter(torch.empty(num_levels, embed_dims))
         nn.init.normal_(self.level_embed)
-        self.encoder = DeformableDetrTransformerEncoder(
+        self.encoder = _Encoder(
             num_layers=num_encoder_layers,
             layer_cfg={'self_attn_cfg': deformable, 'ffn_cfg': ffn},
         )
@@ -219,14 +302,10 @@ class ReferDeformableTransformer(BaseModule):
             1,
         )
         padding = torch.cat([x.padding_mask.flatten(1) for x in levels], 1)
-        shapes = [tuple(x.map.shape[-2:]) for x in levels]
+        shapes = tuple(tuple(x.map.shape[-2:]) for x in levels)
         areas = [height * width for height, width in shapes]
-        device = tokens.device
         geometry = {
-            'spatial_shapes': torch.tensor(shapes, device=device),
-            'level_start_index': torch.tensor(
-                [sum(areas[:i]) for i in range(len(areas))], device=device
-            ),
+            **_describe_levels(shapes, tokens.device),
             'valid_ratios': torch.stack(
                 [self._valid_ratio(x.padding_mask) for x in levels], 1
             ),
