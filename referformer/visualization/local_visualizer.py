@@ -375,8 +375,9 @@ def _masks(instances: InstanceData, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _line(drawn: np.ndarray) -> int:
-    """Return the thickness of lines for a frame: 2 at 480p, 7 at 4K."""
-    return max(1, round(min(drawn.shape[:2]) / 300))
+    """Return the thickness of lines for a frame: 2 at 240p, 7 at 4K."""
+    thinnest = 2 if _has_room(drawn) else 1
+    return max(thinnest, round(min(drawn.shape[:2]) / 300))
 
 
 def _has_room(drawn: np.ndarray) -> bool:
