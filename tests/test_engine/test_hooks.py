@@ -10,6 +10,7 @@ import pytest
 import torch
 from mmdet.structures import DetDataSample, TrackDataSample
 from mmengine.structures import InstanceData
+from PIL import Image
 
 from referformer.registry import HOOKS
 from referformer.utils.checkpoint import CheckpointError
@@ -85,6 +86,19 @@ def test_test_clips_are_written(runner, clip):
     ]
     path = Path(runner.work_dir, 'vis_data/clips/v_1/0/00000.png')
     assert (cv2.imread(str(path))[20, 50] == (255, 0, 0)).all()  # still blue
+
+
+def test_frames_are_drawn_as_stored(runner, clip):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for frame in clip.video_data_samples:
+        path = Path(frame.img_path).with_suffix('.jpg')
+        Image.new('RGB', (60, 40)).save(path, exif=exif)
+        frame.set_metainfo(dict(img_path=str(path)))
+    hook = HOOKS.build(dict(type='ReferVisualizationHook', draw=True))
+    hook.after_test_iter(runner, 0, None, [clip])
+    path = Path(runner.work_dir, 'vis_data/clips/v_1/0/00000.png')
+    assert cv2.imread(str(path)).shape[1] == 60
 
 
 def test_validation_keeps_iterations_apart(runner, clip):

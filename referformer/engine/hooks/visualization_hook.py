@@ -146,6 +146,8 @@ def _read_frames(clip: TrackDataSample) -> list[np.ndarray]:
                 f['img_path'],
                 flag='color_ignore_orientation',
                 channel_order='rgb',
+                # OpenCV would give BGR with this flag
+                backend='pillow',
             )
             for f in facts
         ]
