@@ -326,7 +326,7 @@ class ReferLocalVisualizer(Visualizer):
             [drawn.shape[1] - 1, drawn.shape[0] - 1] * 2,
         ).tolist()
         line = _line(drawn)
-        if _has_room(drawn):
+        if line > 1:
             cv2.rectangle(
                 drawn, (left, top), (right, bottom), (0, 0, 0), line + 2
             )
@@ -341,7 +341,7 @@ class ReferLocalVisualizer(Visualizer):
             mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE
         )
         line = _line(drawn)
-        if _has_room(drawn):
+        if line > 1:
             cv2.drawContours(drawn, contours, -1, (0, 0, 0), line + 2)
         cv2.drawContours(drawn, contours, -1, colour, line)
 
@@ -375,14 +375,11 @@ def _masks(instances: InstanceData, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _line(drawn: np.ndarray) -> int:
-    """Return the thickness of lines for a frame: 2 at 240p, 7 at 4K."""
-    thinnest = 2 if _has_room(drawn) else 1
-    return max(thinnest, round(min(drawn.shape[:2]) / 300))
+    """Return the thickness of lines for a frame: 1 at 240p, 9 at 4K.
 
-
-def _has_room(drawn: np.ndarray) -> bool:
-    """Tell whether lines get a dark rim, which light frames call for."""
-    return min(drawn.shape[:2]) >= 200
+    It is odd, so that a dark rim shows alike on both sides.
+    """
+    return 2 * round(min(drawn.shape[:2]) / 600) + 1
 
 
 def _font_size(height: int, width: int) -> int:
