@@ -130,7 +130,7 @@ def test_original_stays_and_again_costs_nothing(
     assert {p: p.lstat().st_mtime_ns for p in out.rglob('*')} == made
     # Something else is not overwritten, and what is broken not called ready.
     other = () if option else ('--copy',)
-    with pytest.raises(SystemExit, match='holds something else'):
+    with pytest.raises(SystemExit, match='with other options'):
         convert(original, out, *other)
     if option:
         shutil.rmtree(video)
@@ -138,6 +138,12 @@ def test_original_stays_and_again_costs_nothing(
         video.unlink()
     with pytest.raises(SystemExit, match='has lost valid/JPEGImages/blacks'):
         convert(original, out, *option)
+
+
+def test_the_download_is_no_place_to_write_to(raw):
+    # and no advice is given to remove it
+    with pytest.raises(SystemExit, match=r'not made by .* new folder for OUT'):
+        convert(raw, raw)
 
 
 def test_links_move_along(raw, tmp_path):

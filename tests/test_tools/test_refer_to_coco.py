@@ -126,6 +126,10 @@ def edit_refs(raw, change):
         ),
         (lambda refs: refs.clear(), 'holds no list of referred objects'),
         (lambda refs: refs.append('x'), 'object x cannot be converted'),
+        (
+            lambda refs: refs[0]['sentences'][0].update(sent=None),
+            'object 0 .*None is no sentence',
+        ),
     ],
 )
 def test_contradictions_are_named(raw, change, reason):
@@ -145,6 +149,12 @@ def test_contradictions_are_named(raw, change, reason):
         (
             lambda raw: (raw / 'refcoco/instances.json').write_text('{}'),
             r"instances\.json is not an annotation file .*'images'",
+        ),
+        (
+            lambda raw: (raw / 'refcoco/instances.json').write_text(
+                '{"images": [], "annotations": [null]}'
+            ),
+            r'instances\.json is not .*"annotations" is no list of tables',
         ),
         (
             lambda raw: (raw / 'refcoco/refs(unc).p').write_bytes(b'<html>'),

@@ -342,10 +342,15 @@ def write(plan: Plan, out: Path, copy: bool) -> bool:
     files = dict(serialize(plan, out, copy))
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         manifest = out / MANIFEST
-        if not manifest.is_file() or manifest.read_text() != files[MANIFEST]:
+        if not manifest.is_file():
             raise ValueError(
-                f'{out} exists and holds something else; choose another '
-                'folder, or remove it.'
+                f'{out} exists and was not made by this command; choose a '
+                'new folder for OUT.'
+            )
+        if manifest.read_text() != files[MANIFEST]:
+            raise ValueError(
+                f'{out} was made of other files, or with other options; '
+                'choose a new folder for OUT, or remove it.'
             )
         lost = [path for path in plan.folders if not (out / path).is_dir()]
         if lost:

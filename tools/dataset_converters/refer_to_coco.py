@@ -109,10 +109,13 @@ def read_instances(path: Path) -> dict:
         )
     try:
         instances = json.loads(path.read_text(encoding='utf-8'))
-        lists = [instances[key] for key in ('images', 'annotations')]
-        if not all(isinstance(entries, list) for entries in lists):
-            raise TypeError('"images" and "annotations" must be lists')
-    except (KeyError, TypeError, ValueError) as error:
+        for key in ('images', 'annotations'):
+            if not isinstance(instances[key], list) or not all(
+                isinstance(entry, dict) and type(entry.get('id')) is int
+                for entry in instances[key]
+            ):
+                raise TypeError(f'"{key}" is no list of tables with "id"')
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(
             f'{path} is not an annotation file of COCO '
             f'({type(error).__name__}: {error}); extract it again.'
@@ -149,6 +152,8 @@ def convert(name: str, refs: list[dict], instances: dict) -> dict[str, dict]:
             image = images[ref['image_id']]
             annotation = annotations[ref['ann_id']]
             for sentence in ref['sentences']:
+                if not isinstance(sentence['sent'], str):
+                    raise TypeError(f'{sentence["sent"]!r} is no sentence')
                 number = len(split['images']) + 1
                 split['images'].append(
                     {
@@ -177,9 +182,10 @@ def convert(name: str, refs: list[dict], instances: dict) -> dict[str, dict]:
                 )
         except (KeyError, TypeError) as error:
             which = ref.get('ref_id') if isinstance(ref, dict) else ref
+            lack = ' is missing' if isinstance(error, KeyError) else ''
             raise ValueError(
                 f'{name}: referred object {which} cannot be converted '
-                f'({type(error).__name__}: {error} is missing); are '
+                f'({type(error).__name__}: {error}{lack}); are '
                 f'refs({SOURCES[name].split_by}).p and instances.json of '
                 'one archive?'
             ) from error
