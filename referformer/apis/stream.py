@@ -11,7 +11,9 @@ alive at a time are a window of frames and what the queues hold, however long
 the video is. An error in any of them ends all three and reaches the caller.
 """
 
+import ctypes
 import queue
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -440,6 +442,19 @@ def queue_depth(window: int, frame_bytes: int) -> int:
     return max(2, min(window, QUEUE_BYTES // max(1, frame_bytes)))
 
 
+def _return_freed_memory() -> None:
+    """Give freed memory back to the system, where that takes asking.
+
+    Frames are made in one thread and freed in another. glibc keeps such
+    memory in pieces, ever more of them, about 50 MB in 2 000 small frames.
+    """
+    if sys.platform != 'linux':
+        return
+    trim = getattr(ctypes.CDLL(None), 'malloc_trim', None)
+    if trim is not None:  # not in musl
+        trim(0)
+
+
 @torch.no_grad()
 def segment_frames(
     model: ReferFormer,
@@ -523,5 +538,6 @@ def segment_frames(
             for t in range(window.start, window.stop):
                 yield result(window, found, chosen, t)
             del window, found
+            _return_freed_memory()
     finally:
         ahead.close()
