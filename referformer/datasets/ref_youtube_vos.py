@@ -258,7 +258,10 @@ class RefYouTubeVOSDataset(BaseReferDataset):
             self._name_objects(videos)
         objects = None
         if self.meta_file is not None:
-            objects = read_videos(self._beside(self.meta_file), 'objects')
+            objects = read_videos(
+                self._beside(self.meta_file),
+                'categories; set meta_file=None to go without',
+            )
         clips = [
             clip
             for video_id, video in videos.items()

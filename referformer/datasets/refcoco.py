@@ -185,7 +185,8 @@ class RefCOCODataset(BaseReferDataset):
             ]
         except (KeyError, TypeError) as error:
             raise ValueError(
-                f'{path} has an entry without {error}; convert the set again.'
+                f'{path} has an unusable entry ({error!r}); convert the set '
+                'again.'
             ) from error
         if unmatched or not len(images) == len(annotations) == len(meant):
             raise ValueError(

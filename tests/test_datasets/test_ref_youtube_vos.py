@@ -210,6 +210,9 @@ def first(videos):
 def test_missing_files_are_named(root):
     with pytest.raises(FileNotFoundError, match=r'nowhere\.json.*docs'):
         build(root, 'nowhere.json')
+    (root / 'train/meta.json').unlink()
+    with pytest.raises(FileNotFoundError, match=r'meta\.json.*meta_file=None'):
+        build(root, meta_file='train/meta.json')
     shutil.rmtree(root / 'train/Annotations/train-00002')
     with pytest.raises(FileNotFoundError, match=r"1 of 12.*'train-00002'"):
         build(root)

@@ -214,7 +214,8 @@ def edit(root, change, ann_file=VAL):
         ),
         (lambda c: c['annotations'].pop(), r'do not belong together.*\[4\]'),
         (lambda c: c['images'].pop(), 'do not belong together'),
-        (lambda c: c['images'][0].pop('id'), "an entry without 'id'"),
+        (lambda c: c['images'][0].pop('id'), "an unusable entry .*'id'"),
+        (lambda c: c['images'].insert(0, None), 'an unusable entry .*None'),
         (lambda c: c.clear(), 'has no lists "images" and "annotations"'),
         (
             lambda c: c.update(images=[], annotations=[]),
