@@ -7,9 +7,9 @@ from mmcv.cnn.bricks.transformer import FFN as _MMCVFFN
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-#: Tokens of a feed-forward network to work on at a time at prediction: on CPU
-#: the hidden layer then stays in the cache, on CUDA it stays below 1 GiB.
-_TOKENS_PER_PART = {'cpu': 2**12, 'cuda': 2**16}
+#: Tokens of a feed-forward network to work on at a time: on CPU the hidden
+#: layer then stays in the cache, on CUDA it stays below 1 GiB.
+_TOKENS_PER_PART = {'cpu': 2**11, 'cuda': 2**16}
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -75,7 +75,8 @@ class FFN(_MMCVFFN):
     """mmcv's network of two layers and ReLU, in less memory.
 
     The hidden layer is eight times the tokens: in training it is kept once,
-    at prediction it never exists as a whole.
+    and parts of the tokens are worked on one after another, so that nothing
+    else of its size ever exists.
 
     Args:
         embed_dims (int): Channels C.
@@ -109,9 +110,7 @@ class FFN(_MMCVFFN):
             Tensor: Shape (..., C).
         """
         identity = x if identity is None else identity
-        if torch.is_grad_enabled():
-            return identity + self._residual(x)
         size = _TOKENS_PER_PART.get(x.device.type, 2**16)
         parts = x.reshape(-1, x.shape[-1]).split(size)
         out = torch.cat([self._residual(part) for part in parts])
-        return out.view_as(identity).add_(identity)
+        return out.view_as(identity) + identity
