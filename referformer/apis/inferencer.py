@@ -286,7 +286,7 @@ class ReferInferencer(BaseInferencer):
         mask_thr: float | None = None,
         score_thr: float = 0.0,
         precision: Precision = 'fp32',
-        batch_frames: int = 64,
+        batch_frames: int | None = None,
     ) -> dict[str, list]:
         """Segment videos.
 

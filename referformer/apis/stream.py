@@ -71,8 +71,10 @@ class StreamOptions:
             foreground. None takes the model's.
         score_thr (float): Masks of frames that score less are emptied.
         precision (Precision): Type of the network's arithmetic.
-        batch_frames (int): Frames times expressions that go through the part
-            of the network that reads expressions at once.
+        batch_frames (int, optional): Frames times expressions that go
+            through the part of the network that reads expressions at once.
+            None is 64 on a GPU, which many keep busy, and one expression on
+            a CPU, whose caches are too small for more.
 
     Raises:
         ValueError: If a value is out of range.
@@ -84,7 +86,7 @@ class StreamOptions:
     mask_thr: float | None = None
     score_thr: float = 0.0
     precision: Precision = 'fp32'
-    batch_frames: int = 64
+    batch_frames: int | None = None
 
     def __post_init__(self) -> None:
         for name, kind in (('link', Link), ('precision', Precision)):
@@ -392,7 +394,10 @@ class _Network:
             {'inputs': [clip], 'data_samples': None}
         )
         num_expressions = len(self.text.sentence)
-        chunk = max(1, self.options.batch_frames // len(images))
+        batch_frames = self.options.batch_frames
+        if batch_frames is None:
+            batch_frames = 1 if self.device.type == 'cpu' else 64
+        chunk = max(1, batch_frames // len(images))
         each = torch.arange(num_expressions, device=self.device)
         parts = []
         with self._arithmetic():
