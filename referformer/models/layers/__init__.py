@@ -2,8 +2,9 @@
 """Layers shared by several parts."""
 
 from .attention import MultiheadAttention
+from .checkpointing import run_layer
 from .deformable_attention import MultiScaleDeformableAttention, sample_levels
-from .linear import FFN, linear, relu_dropout
+from .linear import FFN, linear, relu_dropout, tokens_per_part
 from .positional_encoding import SinePositionalEncoding1D
 
 __all__ = [
@@ -13,5 +14,7 @@ __all__ = [
     'SinePositionalEncoding1D',
     'linear',
     'relu_dropout',
+    'run_layer',
     'sample_levels',
+    'tokens_per_part',
 ]

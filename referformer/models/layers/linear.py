@@ -7,9 +7,20 @@ from mmcv.cnn.bricks.transformer import FFN as _MMCVFFN
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-#: Tokens of a feed-forward network to work on at a time: on CPU the hidden
-#: layer then stays in the cache, on CUDA it stays below 1 GiB.
-_TOKENS_PER_PART = {'cpu': 2**11, 'cuda': 2**16}
+
+def tokens_per_part(x: Tensor) -> int:
+    """Tell how many tokens to work on at a time where each is on its own.
+
+    On CPU what follows from them then stays in the cache, on CUDA it stays
+    below 1 GiB.
+
+    Args:
+        x (Tensor): The tokens; only their device matters.
+
+    Returns:
+        int: Tokens per part.
+    """
+    return 2**11 if x.device.type == 'cpu' else 2**16
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -110,7 +121,6 @@ class FFN(_MMCVFFN):
             Tensor: Shape (..., C).
         """
         identity = x if identity is None else identity
-        size = _TOKENS_PER_PART.get(x.device.type, 2**16)
-        parts = x.reshape(-1, x.shape[-1]).split(size)
+        parts = x.reshape(-1, x.shape[-1]).split(tokens_per_part(x))
         out = torch.cat([self._residual(part) for part in parts])
         return out.view_as(identity) + identity

@@ -3,12 +3,18 @@
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from mmcv.cnn import ConvModule
 from mmengine.model import BaseModule, ModuleList, caffe2_xavier_init
 from torch import Tensor, nn
 
-from referformer.models.layers import FFN, MultiheadAttention
+from referformer.models.layers import (
+    FFN,
+    MultiheadAttention,
+    run_layer,
+    tokens_per_part,
+)
 from referformer.registry import MODELS
 from referformer.structures import FrameFeatures, TextFeatures
 
@@ -88,6 +94,20 @@ class VisionLanguageBlock(BaseModule):
             )
         return read
 
+    def _attend_words(
+        self, tokens: Tensor, pos: Tensor, text: TextFeatures
+    ) -> Tensor:
+        """Cross-attention and FFN of some pixels, (N, P, C) to (N, P, C)."""
+        tokens = self.norms[0](tokens)
+        read = self.cross_attn(
+            tokens + pos,
+            text.words + text.word_pos,
+            text.words,
+            text.padding_mask,
+        )
+        tokens = self.norms[1](tokens + self.dropout(read))
+        return self.norms[2](self.ffn(tokens))
+
     def forward(
         self, frames: FrameFeatures, text: TextFeatures, padded: bool
     ) -> Tensor:
@@ -105,15 +125,16 @@ class VisionLanguageBlock(BaseModule):
         num_frames = frames.map.shape[0] // num_clips
         read = self._attend_pixels(frames, num_clips, padded)
         tokens = self._tokens(frames.map + self.dropout(read), num_clips)
-        tokens = self.norms[0](tokens)
-        read = self.cross_attn(
-            tokens + self._tokens(frames.pos, num_clips),
-            text.words + text.word_pos,
-            text.words,
-            text.padding_mask,
-        )
-        tokens = self.norms[1](tokens + self.dropout(read))
-        tokens = self.norms[2](self.ffn(tokens))
+        pos = self._tokens(frames.pos, num_clips)
+        # from here on a pixel is on its own: no need to hold all at once
+        size = tokens_per_part(tokens)
+        parts = [
+            self._attend_words(part, part_pos, text)
+            for part, part_pos in zip(
+                tokens.split(size, 1), pos.split(size, 1), strict=True
+            )
+        ]
+        tokens = torch.cat(parts, 1)
         return self._maps(tokens, num_frames, frames.map.shape[-2])
 
 
@@ -136,6 +157,8 @@ class CrossModalFPN(BaseModule):
         sr_ratios (Sequence[int]): Spatial reduction of the self-attention of
             each level, finest first.
         norm_cfg (dict): Normalisation of the convolutions.
+        with_cp (bool): Recompute the activations of the blocks in the
+            backward pass to save memory.
         init_cfg (dict, optional): Initialisation config of mmengine.
 
     Raises:
@@ -152,6 +175,7 @@ class CrossModalFPN(BaseModule):
         dropout: float = 0.1,
         sr_ratios: Sequence[int] = (8, 4, 2, 1),
         norm_cfg: dict | None = None,
+        with_cp: bool = False,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
@@ -160,6 +184,7 @@ class CrossModalFPN(BaseModule):
                 f'in_channels has {len(in_channels)} levels but sr_ratios '
                 f'has {len(sr_ratios)}'
             )
+        self.with_cp = with_cp
         norm_cfg = norm_cfg or {'type': 'GN', 'num_groups': 8}
         self.lateral_convs = ModuleList(
             ConvModule(c, embed_dims, 1, norm_cfg=norm_cfg, act_cfg=None)
@@ -206,8 +231,12 @@ class CrossModalFPN(BaseModule):
         coarser = None
         for i in reversed(range(len(levels))):
             lateral = self.lateral_convs[i](levels[i].map)
-            fused = self.blocks[i](
-                levels[i]._replace(map=lateral), text, padded
+            fused = run_layer(
+                self.blocks[i],
+                self.with_cp,
+                levels[i]._replace(map=lateral),
+                text,
+                padded,
             )
             if coarser is not None:
                 fused = fused + F.interpolate(

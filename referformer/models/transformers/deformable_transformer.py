@@ -21,6 +21,7 @@ from referformer.models.layers import (
     FFN,
     MultiheadAttention,
     MultiScaleDeformableAttention,
+    run_layer,
 )
 from referformer.registry import MODELS
 from referformer.structures import (
@@ -86,6 +87,10 @@ class _EncoderLayer(DeformableDetrTransformerEncoderLayer):
 class _Encoder(DeformableDetrTransformerEncoder):
     """mmdet's encoder over :class:`_EncoderLayer`."""
 
+    def __init__(self, with_cp: bool, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.with_cp = with_cp
+
     def _init_layers(self) -> None:
         self.layers = ModuleList(
             _EncoderLayer(**self.layer_cfg) for _ in range(self.num_layers)
@@ -118,7 +123,13 @@ class _Encoder(DeformableDetrTransformerEncoder):
         )
         points = points[:, :, None] * valid_ratios[:, None]
         for layer in self.layers:
-            query = layer(query=query, reference_points=points, **kwargs)
+            query = run_layer(
+                layer,
+                self.with_cp,
+                query=query,
+                reference_points=points,
+                **kwargs,
+            )
         return query
 
 
@@ -194,6 +205,8 @@ class ReferDeformableTransformer(BaseModule):
         dropout (float): Dropout rate.
         num_memory_levels (int): Leading levels returned as memory maps for
             the pixel decoder.
+        with_cp (bool): Recompute the activations of the encoder in the
+            backward pass to save memory.
         init_cfg (dict, optional): Initialisation config of mmengine.
     """
 
@@ -208,6 +221,7 @@ class ReferDeformableTransformer(BaseModule):
         feedforward_channels: int = 2048,
         dropout: float = 0.1,
         num_memory_levels: int = 3,
+        with_cp: bool = False,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
@@ -230,6 +244,7 @@ class ReferDeformableTransformer(BaseModule):
         self.level_embed = nn.Parameter(torch.empty(num_levels, embed_dims))
         nn.init.normal_(self.level_embed)
         self.encoder = _Encoder(
+            with_cp=with_cp,
             num_layers=num_encoder_layers,
             layer_cfg={'self_attn_cfg': deformable, 'ffn_cfg': ffn},
         )

@@ -4,8 +4,12 @@ import torch
 import torch.nn.functional as F
 from mmcv.cnn.bricks.transformer import FFN as MMCVFFN
 
-from referformer.models.layers import FFN, linear, relu_dropout
-from referformer.models.layers.linear import _TOKENS_PER_PART
+from referformer.models.layers import (
+    FFN,
+    linear,
+    relu_dropout,
+    tokens_per_part,
+)
 
 
 @pytest.mark.parametrize('shape', [(3, 16), (2, 900, 48), (1, 5, 7000, 2)])
@@ -53,7 +57,7 @@ def test_relu_dropout():
         assert torch.equal(out, x.relu())
 
 
-@pytest.mark.parametrize('num_tokens', [3, _TOKENS_PER_PART['cpu'] + 5])
+@pytest.mark.parametrize('num_tokens', [3, tokens_per_part(torch.ones(1)) + 5])
 def test_ffn_is_mmcvs(num_tokens):
     ours, theirs = FFN(16, 64), MMCVFFN(16, 64)
     theirs.load_state_dict(ours.state_dict())
@@ -76,3 +80,5 @@ def test_ffn_keeps_its_hidden_layer_once():
     with hooks:
         layer(x)
     assert sum(n == 1000 * 64 for n in kept.values()) == 1
+    # what stays is little more than that and the tokens themselves
+    assert sum(kept.values()) < 1000 * (64 + 3 * 16) + 5000
