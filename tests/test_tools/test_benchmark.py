@@ -1,6 +1,7 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
 import json
 
+import cv2
 import pytest
 
 from referformer.datasets.synthetic import SyntheticParams, make_synthetic_rvos
@@ -58,6 +59,25 @@ def test_prediction(main, tmp_path, capsys):
     assert 'pixel_decoder' in printed
 
 
+def test_sweep(main, tmp_path, capsys):
+    plot = tmp_path / 'plots/frames.png'
+    report = main(
+        [
+            'infer',
+            CONFIG,
+            *SMALL,
+            '--sweep',
+            'frames=2,4,6',
+            '--plot',
+            str(plot),
+        ]
+    )
+    frames = [found['setting']['frames'] for found in report['measured']]
+    assert frames == [2, 4, 6]
+    assert cv2.imread(str(plot)).shape[2] == 3
+    assert 'C: frames 6' in capsys.readouterr().out
+
+
 @pytest.mark.parametrize('amp', ['off', 'bf16'])
 def test_training_step(main, amp):
     report = main(['train', CONFIG, *SMALL, '--amp', amp, '--batch', '2'])
@@ -103,6 +123,7 @@ def test_scoring(main):
         (['infer', 'nowhere.py'], 'nowhere.py is not a file'),
         (['infer', CONFIG, '--vs', 'frames'], 'KEY=VALUE'),
         (['infer', CONFIG, '--vs', 'frames=many'], 'frames=many: not a int'),
+        (['infer', CONFIG, '--plot', 'x.png'], 'what --sweep measures'),
         (['infer', CONFIG, '--vs', 'amp=int8'], 'amp=int8: not one of'),
         (['data', CONFIG], 'does not exist'),
     ],

@@ -8,6 +8,8 @@ Examples:
     python tools/analysis_tools/benchmark.py infer CONFIG --frames 5
     python tools/analysis_tools/benchmark.py infer CONFIG --expressions 8 \
         --vs expressions=1
+    python tools/analysis_tools/benchmark.py infer CONFIG \
+        --sweep frames=5,10,20,36 --plot work_dirs/frames.png
     python tools/analysis_tools/benchmark.py train CONFIG --amp bf16 \
         --vs model.backbone.with_cp=True
     python tools/analysis_tools/benchmark.py data CONFIG --workers 4
@@ -117,6 +119,16 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         'height, width, batch, expressions, amp, compile, or a key of the '
         'config',
     )
+    model.add_argument(
+        '--sweep',
+        metavar='KEY=V1,V2,...',
+        help='several values of one field of --vs, measured in turn',
+    )
+    model.add_argument(
+        '--plot',
+        metavar='FILE.png',
+        help='draw time and memory over the values of --sweep',
+    )
     infer = commands.add_parser(
         'infer', parents=[model], help='predict clips', description='Predict.'
     )
@@ -173,7 +185,16 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if getattr(args, 'config', None) and not Path(args.config).is_file():
         parser.error(f'{args.config} is not a file; give a config.')
-    for text in [*getattr(args, 'vs', []), *getattr(args, 'cfg_options', [])]:
+    sweep = getattr(args, 'sweep', None)
+    if sweep and args.vs:
+        parser.error('give --vs or --sweep')
+    if getattr(args, 'plot', None) and not sweep:
+        parser.error('--plot draws what --sweep measures')
+    for text in [
+        *getattr(args, 'vs', []),
+        *getattr(args, 'cfg_options', []),
+        *([sweep] if sweep else []),
+    ]:
         if '=' not in text:
             parser.error(f'{text!r} is not of the form KEY=VALUE')
     return args
@@ -206,20 +227,32 @@ def read_settings(args: argparse.Namespace) -> list[Setting]:
         args.compile,
         tuple(map(pair, args.cfg_options)),
     )
+    if args.sweep:
+        key, values = pair(args.sweep)
+        values = values if isinstance(values, list | tuple) else [values]
+        return [_changed(first, '--sweep', key, value) for value in values]
     if not args.vs:
         return [first]
     second = first
     for key, value in map(pair, args.vs):
-        if key == 'options' or key not in Setting._fields:
-            second = second._replace(options=(*second.options, (key, value)))
-            continue
-        kind = type(getattr(first, key))
-        if type(value) is not kind or (kind is int and value < 1):
-            raise ValueError(f'--vs {key}={value}: not a {kind.__name__}')
-        second = second._replace(**{key: value})
-    if second.amp not in AMP:
-        raise ValueError(f'--vs amp={second.amp}: not one of {AMP}')
+        second = _changed(second, '--vs', key, value)
     return [first, second]
+
+
+def _changed(setting: Setting, option: str, key: str, value: Any) -> Setting:
+    """Return a setting with one field, or one key of the config, changed.
+
+    Raises:
+        ValueError: If the field cannot take the value.
+    """
+    if key == 'options' or key not in Setting._fields:
+        return setting._replace(options=(*setting.options, (key, value)))
+    kind = type(getattr(setting, key))
+    if type(value) is not kind or (kind is int and value < 1):
+        raise ValueError(f'{option} {key}={value}: not a {kind.__name__}')
+    if key == 'amp' and value not in AMP:
+        raise ValueError(f'{option} amp={value}: not one of {AMP}')
+    return setting._replace(**{key: value})
 
 
 def stages_of(model: Any) -> dict[str, Any]:
@@ -389,7 +422,7 @@ def run_model(args: argparse.Namespace) -> dict:
                 'extra_mib': found.extra_mib,
             }
         )
-    if len(settings) == 2:
+    if args.vs:
         one, two = report['measured']
         ratios = sorted(
             a.seconds / b.seconds for a, b in zip(*costs, strict=True)
@@ -414,7 +447,7 @@ def format_model(report: dict) -> str:
         facts = dict(found['setting'])
         facts.update(facts.pop('options'))
         text = ', '.join(f'{k} {v}' for k, v in facts.items())
-        letter = 'AB'[number]
+        letter = chr(ord('A') + number)
         lines += [
             '',
             f'{letter}: {text}',
@@ -444,6 +477,49 @@ def format_model(report: dict) -> str:
             f'{ratio["extra_mib"]:.2f} x the memory during the step',
         ]
     return '\n'.join(lines)
+
+
+def plot_sweep(report: dict, key: str, path: str) -> None:
+    """Draw time and memory of the settings of a sweep.
+
+    Args:
+        report (dict): What :func:`run_model` found.
+        key (str): The field that differs.
+        path (str): The PNG.
+    """
+    import numpy as np
+    from matplotlib.figure import Figure
+
+    found = report['measured']
+    x = np.array([entry['setting'][key] for entry in found], float)
+    seconds = [entry['seconds'] for entry in found]
+    median = np.array([spread['median'] for spread in seconds])
+    low = median - [spread['min'] for spread in seconds]
+    high = np.array([spread['max'] for spread in seconds]) - median
+    figure = Figure(figsize=(9, 3.6), layout='constrained')
+    left, right = figure.subplots(1, 2)
+    left.errorbar(x, median, [low, high], fmt='o', capsize=3)
+    slope, offset = np.polyfit(x, median, 1)
+    line = np.array([0, x.max()])
+    left.plot(line, offset + slope * line, '--', linewidth=1)
+    explained = np.corrcoef(x, median)[0, 1] ** 2
+    left.set_title(
+        f'{1e3 * slope:.0f} ms per {key.rstrip("s")} + {1e3 * offset:.0f} ms, '
+        f'R² = {explained:.4f}',
+        fontsize=9,
+    )
+    left.set_ylabel('seconds (median, min, max)')
+    right.plot(x, [entry['extra_mib'] for entry in found], 'o-')
+    right.set_ylabel('MiB on top during the step')
+    for axes in (left, right):
+        axes.set_xlabel(key)
+        axes.set_xlim(left=0)
+        axes.set_ylim(bottom=0)
+        axes.grid(alpha=0.3)
+    config = Path(report['config']).stem
+    figure.suptitle(f'{report["command"]} {config}, {report["device"]}')
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
 
 
 # -- data ---------------------------------------------------------------------
@@ -632,6 +708,8 @@ def main(argv: list[str] | None = None) -> dict:
     }[args.command]
     report = run(args)
     print(lay_out(report))
+    if getattr(args, 'plot', None):
+        plot_sweep(report, args.sweep.split('=', 1)[0], args.plot)
     if args.out:
         from referformer.utils.launch import write_json
 
