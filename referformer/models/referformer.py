@@ -147,11 +147,14 @@ class ReferFormer(BaseDetector):
             clips = range(num_clips)
             batch_inputs = batch_inputs[clips, list(frame_indices)][:, None]
             num_frames, frame_indices = 1, None
-        maps = (
-            self.backbone(batch_inputs)
-            if takes_clips
-            else self._extract_images(batch_inputs.flatten(0, 1))
-        )
+        if not takes_clips:
+            batch_inputs = batch_inputs.flatten(0, 1)
+            if batch_inputs.device.type == 'cpu':
+                # what oneDNN convolves without rearranging anything
+                batch_inputs = batch_inputs.contiguous(
+                    memory_format=torch.channels_last
+                )
+        maps = self.backbone(batch_inputs)
         if frame_indices is not None:
             index = [n * num_frames + i for n, i in enumerate(frame_indices)]
             maps = [level[index] for level in maps]
@@ -177,18 +180,6 @@ class ReferFormer(BaseDetector):
             sizes=padding.new_tensor(sizes, dtype=torch.float32),
             padded=any(size != (height, width) for size in map(tuple, sizes)),
         )
-
-    def _extract_images(self, frames: Tensor) -> Sequence[Tensor]:
-        """Maps of an image backbone for frames of shape (B, 3, H, W)."""
-        if frames.device.type != 'cpu':
-            return self.backbone(frames)
-        # what oneDNN convolves without rearranging anything
-        frames = frames.contiguous(memory_format=torch.channels_last)
-        if torch.is_grad_enabled():
-            return self.backbone(frames)
-        # a frame at a time: its activations stay close to the processor
-        maps = zip(*map(self.backbone, frames.split(1)), strict=True)
-        return [torch.cat(level) for level in maps]
 
     # -- parts that read the expression ---------------------------------------
 

@@ -238,9 +238,7 @@ def test_frames_are_seen_once_for_all_expressions(backbone, batch_frames):
     together = run(model, video, TEXTS, window=4, batch_frames=batch_frames)
     for handle in handles:
         handle.remove()
-    assert sum(frames) == len(video)
-    if backbone == 'video-swin':  # once a window, the last has 2 frames
-        assert frames == [4, 4, 2]
+    assert frames == [4, 4, 2]  # once a window
     assert texts == [len(TEXTS)]
     for e, text in enumerate(TEXTS):
         alone = run(model, video, [text], window=4)
