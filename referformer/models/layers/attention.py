@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from .checkpointing import run_layer
 from .linear import linear
 
 
@@ -83,12 +84,17 @@ class MultiheadAttention(BaseModule):
         mask = None
         if key_padding_mask is not None:
             mask = ~key_padding_mask[:, None, None, :]
-        out = F.scaled_dot_product_attention(
+        dropout = self.dropout if self.training else 0.0
+        # Kernels that never hold the weights know no dropout on CPU; there
+        # the weights are computed twice rather than kept.
+        out = run_layer(
+            F.scaled_dot_product_attention,
+            dropout > 0 and query.device.type == 'cpu',
             self._heads(q),
             self._heads(k),
             self._heads(v),
             attn_mask=mask,
-            dropout_p=self.dropout if self.training else 0.0,
+            dropout_p=dropout,
         )
         out = out.transpose(1, 2).flatten(2)
         return linear(out, self.out_proj.weight, self.out_proj.bias)

@@ -1,20 +1,20 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
 """Memory for time: activations that are computed twice."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 
 def run_layer(
-    layer: nn.Module, with_cp: bool, *args: Any, **kwargs: Any
+    layer: Callable, with_cp: bool, *args: Any, **kwargs: Any
 ) -> Any:
     """Call a layer, with or without keeping what is in it.
 
     Args:
-        layer (nn.Module): Whom to call.
+        layer (Callable): Module or function to call.
         with_cp (bool): Whether to compute its activations again in the
             backward pass, with the same dropout, instead of keeping them.
         args: Its arguments.

@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from referformer.models.layers import MultiheadAttention
+from referformer.models.layers import MultiheadAttention, attention
 
 
 @pytest.fixture
@@ -56,3 +56,29 @@ def test_dropout_only_in_training():
 def test_indivisible_heads():
     with pytest.raises(ValueError, match=r'embed_dims=30 .* num_heads=4'):
         MultiheadAttention(30, 4)
+
+
+def test_weights_are_not_kept_with_dropout():
+    attn = MultiheadAttention(16, 2, dropout=0.5).train()
+    tokens = torch.randn(1, 300, 16, requires_grad=True)
+    kept, results = {}, []
+    hooks = torch.autograd.graph.saved_tensors_hooks(
+        lambda x: kept.update({x.data_ptr(): x.numel()}) or x, lambda x: x
+    )
+    with hooks:
+        torch.manual_seed(0)
+        out = attn(tokens, tokens, tokens)
+    assert max(kept.values()) < 300 * 300
+    (grad,) = torch.autograd.grad(out.square().sum(), tokens)
+    results.append((out, grad))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            attention,
+            'run_layer',
+            lambda layer, with_cp, *args, **kwargs: layer(*args, **kwargs),
+        )
+        torch.manual_seed(0)
+        out = attn(tokens, tokens, tokens)
+        (grad,) = torch.autograd.grad(out.square().sum(), tokens)
+        results.append((out, grad))
+    torch.testing.assert_close(results[0], results[1])
