@@ -168,11 +168,10 @@ def open_source(
             f'{source.path or source.name} has no frame between start='
             f'{start} and end={end} seconds; its last is at {last:.3f}.'
         )
-    rate = source.fps / every if sample_fps is None else sample_fps / every
     return FrameSource(
         **{
             **vars(source),
-            'fps': min(rate, source.fps),
+            'fps': min(sample_fps or source.fps, source.fps) / every,
             'indices': source.indices[chosen],
             'times': source.times[chosen],
         }

@@ -278,6 +278,8 @@ class BackgroundWriter(Generic[Item]):
         self._slots: queue.Queue = queue.Queue(depth)
         self._error: BaseException | None = None
         self._dropping = False
+        # Thread.join() cannot be repeated after an interrupt in Python 3.11
+        self._done = threading.Event()
         self._thread = threading.Thread(
             target=self._work, name='write', daemon=True
         )
@@ -292,6 +294,12 @@ class BackgroundWriter(Generic[Item]):
                     self._error = error
                     self._dropping = True
             del item
+        self._done.set()
+
+    def _finish(self) -> None:
+        """Wait until the thread writes no more."""
+        self._slots.put(_END)
+        self._done.wait()
 
     def put(self, item: Item) -> None:
         """Queue an item; waits while the queue is full."""
@@ -310,7 +318,13 @@ class BackgroundWriter(Generic[Item]):
         traceback: TracebackType | None,
     ) -> None:
         self._dropping = self._dropping or error is not None
-        self._slots.put(_END)
+        try:
+            self._finish()
+        except BaseException:
+            # Ctrl-C; nobody may close yet what the thread writes to
+            self._dropping = True
+            self._finish()
+            raise
         self._thread.join()
         if self._error is not None and error is None:
             raise self._error

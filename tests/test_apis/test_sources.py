@@ -56,6 +56,7 @@ def test_a_video(clip):
         (dict(fps=5), list(range(0, 20, 2)), 5),
         (dict(fps=4), [0, 2, 5, 7, 10, 12, 15, 17], 4),
         (dict(fps=100), list(range(20)), 10),
+        (dict(fps=100, every=2), list(range(0, 20, 2)), 5),
         (dict(start=0.5), list(range(5, 20)), 10),
         (dict(start=0.5, end=0.8), [5, 6, 7], 10),
         (dict(end=0.3), [0, 1, 2], 10),

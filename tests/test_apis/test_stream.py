@@ -3,6 +3,7 @@
 
 import gc
 import itertools
+import signal
 import threading
 import time
 import weakref
@@ -151,6 +152,34 @@ def test_an_interrupt_drops_what_is_queued():
     with pytest.raises(KeyboardInterrupt):
         put_some()
     assert len(written) < 5
+    assert not threads()
+
+
+def test_an_interrupt_while_the_last_are_written_waits_for_one():
+    written = []
+    writing = threading.Event()
+
+    def write(i):
+        writing.set()
+        time.sleep(0.1)
+        written.append(i)
+
+    def interrupt():
+        writing.wait()
+        time.sleep(0.02)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    def put_all():
+        with BackgroundWriter(write, 10) as writer:
+            for i in range(10):
+                writer.put(i)
+
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(KeyboardInterrupt):
+        put_all()
+    assert written == [0]
+    time.sleep(0.25)
+    assert written == [0]
     assert not threads()
 
 
