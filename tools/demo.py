@@ -244,4 +244,6 @@ if __name__ == '__main__':
 
     # whoever ends us leaves no half-written files behind
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # names of files need not be what the terminal can show
+    sys.stdout.reconfigure(errors='backslashreplace')
     main()

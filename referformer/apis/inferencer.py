@@ -113,15 +113,30 @@ def init_model(
     Raises:
         FileNotFoundError: If the config or the checkpoint is missing.
         CheckpointError: If the checkpoint does not belong to the config.
+        ValueError: If the config has no model, or there is no such device.
     """
     cfg = _load_config(config)
+    if 'model' not in cfg:
+        raise ValueError(
+            f'{cfg.filename or "the config"} has no "model"; give a config '
+            'such as those in configs/.'
+        )
+    device = device or get_device()
+    try:
+        torch.empty(0, device=device)
+    # PyTorch built without CUDA asserts that there is none
+    except (AssertionError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f'device {str(device)!r} cannot be used ({reason}).'
+        ) from error
     with DefaultScope.overwrite_default_scope('referformer'):
         model = MODELS.build(cfg.model)
     weights = load_checkpoint_safely(checkpoint)
     require_matching_weights(model, weights, source=str(checkpoint))
     model.load_state_dict(state_dict_of(weights))
     model.cfg = cfg
-    return model.to(device or get_device()).eval()
+    return model.to(device).eval()
 
 
 class FramePipeline:

@@ -278,7 +278,10 @@ class JSONSink(Sink):
         self._number = 0
 
     def __enter__(self) -> 'JSONSink':
-        self._file = self.path.open('w', encoding='utf-8')
+        # names of files need not be UTF-8; the escape is one of JSON's own
+        self._file = self.path.open(
+            'w', encoding='utf-8', errors='backslashreplace'
+        )
         return self
 
     def _begin(self, result: FrameResult) -> None:
@@ -416,8 +419,8 @@ class OverlaySink(Sink):
 def staged_folder(folder: Path) -> Iterator[Path]:
     """Hand out a hidden folder whose content moves to ``folder`` on success.
 
-    What has the same name there is replaced. If the block fails, nothing of
-    it remains.
+    An older set of files is replaced as a whole. If the block fails, nothing
+    of the new one remains.
 
     Args:
         folder (Path): The final folder; made if missing.
@@ -426,15 +429,15 @@ def staged_folder(folder: Path) -> Iterator[Path]:
         Path: Where to write.
 
     Raises:
-        FileExistsError: If ``folder`` is a file, or masks would replace a
-            folder that is not known to be ours.
+        FileExistsError: If ``folder`` is a file, or files would be replaced
+            that are not known to be ours.
     """
     if folder.exists() and not folder.is_dir():
         raise FileExistsError(f'{folder} is a file; give a folder.')
-    ours = (folder / 'results.json').is_file()
-    if (folder / 'masks').exists() and not ours:
+    older = [name for name in _FILES if (folder / name).exists()]
+    if older and 'results.json' not in older:
         raise FileExistsError(
-            f'{folder / "masks"} exists and was not written by this tool '
+            f'{folder / older[0]} exists and was not written by this tool '
             '(there is no results.json beside it); choose another folder.'
         )
     folder.mkdir(parents=True, exist_ok=True)
@@ -443,10 +446,13 @@ def staged_folder(folder: Path) -> Iterator[Path]:
     staging.mkdir()
     try:
         yield staging
-        # an older set goes first, as it may have held more than the new one;
+        # an older set goes first, as it may have held more than the new one,
+        # and by its name, as the files of many masks take long to remove;
         # results.json comes last, as it stands for a complete set
-        for name in _FILES if ours else ():
-            _remove(folder / name)
+        replaced = staging / 'replaced'
+        replaced.mkdir()
+        for name in older:
+            (folder / name).replace(replaced / name)
         for name in reversed(_FILES):
             if (staging / name).exists():
                 (staging / name).replace(folder / name)
@@ -454,11 +460,3 @@ def staged_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(staging, ignore_errors=True)
         if not any(folder.iterdir()):
             folder.rmdir()
-
-
-def _remove(path: Path) -> None:
-    """Remove a file or a folder, if there is one."""
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 """From a video and some words to masks, files and overlays."""
 
 import json
+import os
 import threading
 
 import cv2
@@ -271,13 +272,26 @@ def test_an_older_set_is_replaced_whole(inferencer, tmp_path):
     assert files() == ['results.json']
 
 
-def test_masks_of_somebody_else_stay(inferencer, tmp_path):
-    theirs = tmp_path / 'video' / 'masks' / 'precious.png'
+@pytest.mark.parametrize('name', ['masks/precious.png', 'overlay.mp4'])
+def test_files_of_somebody_else_stay(inferencer, tmp_path, name):
+    theirs = tmp_path / 'video' / name
     theirs.parent.mkdir(parents=True)
     theirs.touch()
     with pytest.raises(FileExistsError, match='was not written by this tool'):
         inferencer(moving_square(2), TEXTS, out_dir=tmp_path, masks='png')
-    assert theirs.exists()
+    assert theirs.stat().st_size == 0
+    assert set(leftovers(tmp_path / 'video')) == {name.split('/')[0], name}
+
+
+def test_a_name_that_is_not_unicode(inferencer, tmp_path):
+    folder = tmp_path / os.fsdecode(b'caf\xe9')
+    folder.mkdir()
+    cv2.imwrite(str(tmp_path / '0.png'), moving_square(1)[0])
+    (tmp_path / '0.png').rename(folder / '0.png')
+    out = tmp_path / 'out'
+    inferencer(folder, TEXTS, out_dir=out)
+    content = json.loads((out / folder.name / 'results.json').read_text())
+    assert content['video']['path'] == str(folder)
 
 
 def test_a_truncated_video_is_told(inferencer, tmp_path):
@@ -334,6 +348,19 @@ def test_init_model(config, checkpoint):
     saved = torch.load(checkpoint)['state_dict']
     for name, value in model.state_dict().items():
         assert torch.equal(value, saved[name])
+
+
+def test_the_config_must_have_a_model(tmp_path):
+    path = tmp_path / 'other.py'
+    path.write_text('x = 1\n')
+    with pytest.raises(ValueError, match=r'other\.py has no "model"'):
+        init_model(path, tmp_path / 'any.pth')
+
+
+@pytest.mark.parametrize('device', ['gpu', 'cuda:99'])
+def test_there_must_be_such_a_device(config, checkpoint, device):
+    with pytest.raises(ValueError, match=f"'{device}' cannot be used"):
+        init_model(config, checkpoint, device)
 
 
 def test_configs_have_names():

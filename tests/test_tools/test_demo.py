@@ -133,8 +133,16 @@ def no_window(tmp_path, arguments):
     )
 
 
+def no_device(tmp_path, arguments):
+    path = write_clip(tmp_path / 'a.mp4', moving_square(2))
+    return (
+        [path, 'a', *arguments, '--device', 'gpu'],
+        "error: device 'gpu' cannot be used",
+    )
+
+
 @pytest.mark.parametrize(
-    'make', [no_video, no_expression, no_weights, no_window]
+    'make', [no_video, no_expression, no_weights, no_window, no_device]
 )
 def test_an_error_is_one_sentence(demo, tmp_path, arguments, make):
     line, reason = make(tmp_path, arguments)
