@@ -1,6 +1,7 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
 """Multi-scale deformable attention: mmcv's on CUDA, a fast one on CPU."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -14,6 +15,9 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 from .linear import linear
 
 Shapes = Sequence[tuple[int, int]]
+
+# Said once by PyTorch for any use; what is used here is tested.
+warnings.filterwarnings('ignore', 'Sparse CSR tensor support is in beta')
 
 #: Width of the zeros around each level: a sample that lies wholly outside is
 #: moved to where all its four neighbours are zero, and so are its gradients.
@@ -115,7 +119,8 @@ class _Atlas:
         y = (y * heights - 0.5).clamp_(min=-_BORDER).minimum(heights)
         left, top = x.floor(), y.floor()
         rows = (top + (per_sample(self.tops) + _BORDER)) * self.width
-        rows = (rows + (left + _BORDER)).int() * num_heads
+        # a NaN stays one in the weights; as a row it would be out of bounds
+        rows = (rows + (left + _BORDER)).nan_to_num_(0.0).int() * num_heads
         heads = torch.arange(num_heads, dtype=torch.int32, device=rows.device)
         frames = torch.arange(num_frames, dtype=torch.int32)
         frames = frames.to(rows.device) * (self.height * self.steps[2])
@@ -189,6 +194,7 @@ class _SampleLevels(torch.autograd.Function):
                     rows.flatten(),
                     bags.new_zeros(rows.numel()),
                     (len(rows), len(table)),
+                    check_invariants=False,
                 ),
                 bags,
                 table.t(),

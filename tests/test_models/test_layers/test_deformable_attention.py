@@ -84,6 +84,17 @@ def test_samples_outside_read_nothing():
         assert not any(grad.any() for grad in grads)
 
 
+def test_nan_and_infinity_do_not_read_elsewhere():
+    value, locations, weights = inputs()
+    locations[0, 0, 0, 0, 0] = float('nan')
+    locations[1, 1, 1, 1, 1] = float('inf')
+    out, *_ = run(by_us, (value, locations, weights), torch.float32)
+    bad = ~out.isfinite()
+    assert bad[0, 0, :8].all()
+    bad[0, 0, :8] = False
+    assert not bad.any()
+
+
 def test_only_the_arguments_are_kept_for_the_backward_pass():
     kept = []
     hooks = torch.autograd.graph.saved_tensors_hooks(
