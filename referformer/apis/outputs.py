@@ -457,6 +457,10 @@ def staged_folder(folder: Path) -> Iterator[Path]:
             if (staging / name).exists():
                 (staging / name).replace(folder / name)
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        try:
+            shutil.rmtree(staging, ignore_errors=True)
+        except BaseException:  # Ctrl-C
+            shutil.rmtree(staging, ignore_errors=True)
+            raise
         if not any(folder.iterdir()):
             folder.rmdir()

@@ -3,6 +3,7 @@
 
 import json
 import os
+import shutil
 import threading
 
 import cv2
@@ -270,6 +271,26 @@ def test_an_older_set_is_replaced_whole(inferencer, tmp_path):
     assert len(leftovers(tmp_path / 'video/masks')) == 3
     inferencer(video, TEXTS, out_dir=tmp_path, overlay=False)
     assert files() == ['results.json']
+
+
+def test_an_interrupt_while_cleaning_up_leaves_the_new_set(
+    inferencer, tmp_path, monkeypatch
+):
+    remove = shutil.rmtree
+    interrupts = [KeyboardInterrupt()]
+
+    def interrupted(folder, **options):
+        if interrupts:
+            raise interrupts.pop()
+        remove(folder, **options)
+
+    inferencer(moving_square(2), TEXTS, out_dir=tmp_path, overlay=False)
+    monkeypatch.setattr(outputs.shutil, 'rmtree', interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        inferencer(moving_square(3), TEXTS, out_dir=tmp_path, overlay=False)
+    assert leftovers(tmp_path / 'video') == ['results.json']
+    content = json.loads((tmp_path / 'video/results.json').read_text())
+    assert len(content['frames']) == 3
 
 
 @pytest.mark.parametrize('name', ['masks/precious.png', 'overlay.mp4'])
