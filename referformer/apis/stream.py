@@ -212,6 +212,38 @@ class _Candidates(NamedTuple):
     masks: Tensor
 
 
+class _Slots:
+    """A bounded queue that Ctrl-C cannot leave locked.
+
+    The locks of :class:`queue.Queue` are taken in Python: an interrupt right
+    after leaves them taken, and everybody waiting.
+
+    Args:
+        depth (int): Items it may hold.
+    """
+
+    def __init__(self, depth: int) -> None:
+        self._items: queue.SimpleQueue = queue.SimpleQueue()
+        self._free: queue.SimpleQueue = queue.SimpleQueue()
+        for _ in range(depth):
+            self._free.put(None)
+
+    def put(self, item: Any, timeout: float | None = None) -> None:
+        """Add an item; waits while full, raises queue.Empty in the end."""
+        self._free.get(timeout=timeout)
+        self._items.put(item)
+
+    def put_at_once(self, item: Any) -> None:
+        """Add an item, even to a full queue."""
+        self._items.put(item)
+
+    def get(self) -> Any:
+        """Take the oldest item; waits for one."""
+        item = self._items.get()
+        self._free.put(None)
+        return item
+
+
 def prefetch(items: Iterable[Item], depth: int) -> Iterator[Item]:
     """Iterate in a thread that runs ahead.
 
@@ -223,14 +255,14 @@ def prefetch(items: Iterable[Item], depth: int) -> Iterator[Item]:
         The items. An error of the thread is raised here, after the items
         before it. When the consumer stops early, so does the thread.
     """
-    slots: queue.Queue = queue.Queue(depth)
+    slots = _Slots(depth)
     stopped = threading.Event()
 
     def put(item: Any, error: BaseException | None = None) -> bool:
         while not stopped.is_set():
             try:
                 slots.put((item, error), timeout=0.1)
-            except queue.Full:
+            except queue.Empty:
                 continue
             return True
         return False
@@ -275,11 +307,11 @@ class BackgroundWriter(Generic[Item]):
 
     def __init__(self, write: Callable[[Item], object], depth: int) -> None:
         self._write = write
-        self._slots: queue.Queue = queue.Queue(depth)
+        self._slots = _Slots(depth)
         self._error: BaseException | None = None
         self._dropping = False
         # Thread.join() cannot be repeated after an interrupt in Python 3.11
-        self._done = threading.Event()
+        self._done: queue.SimpleQueue = queue.SimpleQueue()
         self._thread = threading.Thread(
             target=self._work, name='write', daemon=True
         )
@@ -294,12 +326,12 @@ class BackgroundWriter(Generic[Item]):
                     self._error = error
                     self._dropping = True
             del item
-        self._done.set()
+        self._done.put(None)
 
     def _finish(self) -> None:
         """Wait until the thread writes no more."""
-        self._slots.put(_END)
-        self._done.wait()
+        self._slots.put_at_once(_END)
+        self._done.get()
 
     def put(self, item: Item) -> None:
         """Queue an item; waits while the queue is full."""
