@@ -10,6 +10,7 @@ import pytest
 import torch
 from mmdet.structures import DetDataSample, TrackDataSample
 from mmengine.structures import InstanceData
+from mmengine.visualization import LocalVisBackend
 from PIL import Image
 
 from referformer.registry import HOOKS
@@ -99,6 +100,22 @@ def test_frames_are_drawn_as_stored(runner, clip):
     hook.after_test_iter(runner, 0, None, [clip])
     path = Path(runner.work_dir, 'vis_data/clips/v_1/0/00000.png')
     assert cv2.imread(str(path)).shape[1] == 60
+
+
+def test_pictures_reach_tensorboard_and_its_like(runner, clip, tmp_path):
+    shown = []
+    board = SimpleNamespace(add_image=lambda *a, **k: shown.append((a, k)))
+    runner.visualizer._vis_backends.update(
+        board=board, local=LocalVisBackend(str(tmp_path / 'local'))
+    )
+    hook = HOOKS.build(dict(type='ReferVisualizationHook', draw=True))
+    hook.after_test_iter(runner, 0, None, [clip])
+    (((name, image), options),) = shown
+    assert name == 'v/1/0'
+    assert options == dict(step=7)
+    assert image.shape[1:] == (60, 3)  # and the caption below
+    assert (image[20, 50] == (0, 0, 255)).all()  # RGB
+    assert not (tmp_path / 'local').exists()
 
 
 def test_validation_keeps_iterations_apart(runner, clip):

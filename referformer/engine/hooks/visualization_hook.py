@@ -11,6 +11,7 @@ import numpy as np
 from mmdet.structures import TrackDataSample
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
+from mmengine.visualization import LocalVisBackend
 
 from referformer.registry import HOOKS
 from referformer.utils.video_reader import VideoReader
@@ -23,7 +24,8 @@ class ReferVisualizationHook(Hook):
 
     A clip becomes ``<folder>/<video>/<expression>/<frame>.png``, and with
     ``fps`` also ``<folder>/<video>/<expression>.mp4``. Each rank writes the
-    clips it scores.
+    clips it scores. The middle frame also goes to the visualizer's other
+    backends, such as TensorBoard or W&B, under the name of the clip.
 
     Args:
         draw (bool): Whether to draw at all. Defaults to False.
@@ -109,7 +111,21 @@ class ReferVisualizationHook(Hook):
             drawn = runner.visualizer.draw_clip(
                 images, clip, draw_gt=self.draw_gt
             )
+            drawn = list(drawn)
             self._write_clip(clip, drawn, folder)
+            self._show_elsewhere(runner, clip, drawn[len(drawn) // 2])
+
+    @staticmethod
+    def _show_elsewhere(
+        runner: Runner, clip: TrackDataSample, image: np.ndarray
+    ) -> None:
+        """Hand a picture to the backends that are no folders."""
+        name = '/'.join(
+            str(clip.metainfo.get(key, '')) for key in ('video_id', 'exp_id')
+        )
+        for backend in runner.visualizer._vis_backends.values():
+            if not isinstance(backend, LocalVisBackend):
+                backend.add_image(name, image, step=runner.iter)
 
     def _write_clip(
         self, clip: TrackDataSample, drawn: Sequence[np.ndarray], folder: Path
