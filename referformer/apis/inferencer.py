@@ -1,6 +1,7 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
 """Cut objects out of any video by describing them."""
 
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -496,7 +497,7 @@ class ReferInferencer(BaseInferencer):
         if masks == 'png' and folder is None:
             raise ValueError("masks='png' needs a folder: set out_dir")
         overlay = overlay and folder is not None
-        window, _ = options.window_of(self.model)
+        window, overlap = options.window_of(self.model)
         depth = queue_depth(window, source.frame_bytes)
         files: dict[str, str] = {}
         with ExitStack() as exits:
@@ -508,7 +509,15 @@ class ReferInferencer(BaseInferencer):
 
             if folder is not None:
                 place = exits.enter_context(staged_folder(folder))
-                settings = {**asdict(options), 'window': window}
+                thr = options.mask_thr
+                if thr is None:  # the model's own
+                    thr = 1 / (1 + math.exp(-self.model.mask_logit_thr))
+                settings = {
+                    **asdict(options),
+                    'window': window,
+                    'overlap': overlap,
+                    'mask_thr': thr,
+                }
                 about = (source, texts, settings, masks == 'rle')
                 add('results.json', 'json', JSONSink, *about)
             if masks == 'png':

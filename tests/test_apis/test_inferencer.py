@@ -104,6 +104,8 @@ def test_the_json_file(inferencer, clip, tmp_path):
     assert (about['width'], about['height'], about['fps']) == (49, 35, 5)
     assert about['frames'] == len(content['frames']) == 5
     assert content['settings']['window'] == 4
+    assert content['settings']['overlap'] == 0
+    assert content['settings']['mask_thr'] == pytest.approx(0.5)
     assert [e['text'] for e in content['expressions']] == TEXTS
     assert [w['start'] for w in content['windows']] == [0, 4]
     for n, frame in enumerate(content['frames']):
