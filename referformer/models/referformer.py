@@ -149,8 +149,11 @@ class ReferFormer(BaseDetector):
             num_frames, frame_indices = 1, None
         if not takes_clips:
             batch_inputs = batch_inputs.flatten(0, 1)
-            if batch_inputs.device.type == 'cpu':
-                # what oneDNN convolves without rearranging anything
+            training = torch.is_grad_enabled()
+            if batch_inputs.device.type == 'cpu' and not training:
+                # What oneDNN convolves without rearranging anything. Not in
+                # training: some backward pass of PyTorch 2.13 then writes
+                # beyond its memory.
                 batch_inputs = batch_inputs.contiguous(
                     memory_format=torch.channels_last
                 )
