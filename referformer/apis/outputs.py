@@ -11,6 +11,7 @@ import os
 import re
 import secrets
 import shutil
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -107,12 +108,12 @@ class VideoResult:
     files: dict[str, str] = field(default_factory=dict)
 
 
-class Sink:
+class Sink(ABC):
     """Takes results; a context manager that finishes when left."""
 
+    @abstractmethod
     def write(self, result: FrameResult) -> None:
         """Take the result of the next frame."""
-        raise NotImplementedError
 
     def __enter__(self) -> 'Sink':
         return self
