@@ -1,13 +1,22 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
-"""ReferFormer: referring video object segmentation on OpenMMLab."""
+"""ReferFormer: referring video object segmentation on OpenMMLab.
 
-# The check comes before everything that imports mmengine, so that a missing
-# or foreign version is reported in words instead of a traceback from inside.
-from referformer.utils.versions import check_versions
+Importing the package itself imports neither torch nor mmengine, so that file
+formats, scores and command-line help work without them and without waiting.
+"""
 
-check_versions()
+from importlib import import_module
+from typing import Any
 
-from referformer import registry  # noqa: E402
-from referformer.version import __version__  # noqa: E402
+from referformer.utils.mmcv_extension import replace_missing_extension
+from referformer.version import __version__
+
+replace_missing_extension()
 
 __all__ = ['__version__', 'registry']
+
+
+def __getattr__(name: str) -> Any:
+    if name == 'registry':
+        return import_module('referformer.registry')
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -17,9 +17,9 @@ import torch
 from mmengine.config import Config
 from PIL import Image
 
-from referformer.datasets.synthetic import SyntheticParams, make_synthetic_rvos
-from referformer.evaluation import ReferVOSMetric
-from referformer.utils.checkpoint import load_checkpoint_safely
+from referformer.checkpoints.io import load_checkpoint_safely
+from referformer.evaluation.metrics import ReferVOSMetric
+from referformer.testing.scenes import SyntheticParams, make_synthetic_rvos
 
 from .test_tools.test_train import ENV, ROOT, script
 

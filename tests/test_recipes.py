@@ -20,9 +20,9 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.runner import Runner
 
 import referformer.evaluation  # noqa: F401  (registers the metrics)
-from referformer.datasets.synthetic import SyntheticParams, make_synthetic_rvos
 from referformer.registry import METRICS, MODELS
 from referformer.testing import shrink_model_cfg
+from referformer.testing.scenes import SyntheticParams, make_synthetic_rvos
 from referformer.utils.seeding import seed_generators
 
 ROOT = Path(__file__).parents[1]

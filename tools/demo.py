@@ -161,7 +161,7 @@ def run(args: argparse.Namespace) -> None:
 
     from referformer.apis import ReferInferencer, StreamOptions
     from referformer.apis.outputs import Sink
-    from referformer.apis.stream import FrameResult
+    from referformer.prediction.stream import FrameResult
 
     class Summary(Sink):
         """Count what was found."""
@@ -229,7 +229,7 @@ def main(argv: list[str] | None = None) -> None:
     """
     args = parse_args(argv)
 
-    from referformer.utils.checkpoint import CheckpointError
+    from referformer.errors import CheckpointError
 
     try:
         run(args)

@@ -3,8 +3,8 @@
 
 from referformer.apis.inferencer import ReferInferencer, init_model
 from referformer.apis.outputs import ExpressionResult, VideoResult
-from referformer.apis.sources import open_source
-from referformer.apis.stream import (
+from referformer.media.sources import open_source
+from referformer.prediction.stream import (
     FrameResult,
     StreamOptions,
     segment_frames,

@@ -30,8 +30,15 @@ from referformer.apis.outputs import (
     VideoResult,
     staged_folder,
 )
-from referformer.apis.sources import FrameSource, open_source
-from referformer.apis.stream import (
+from referformer.checkpoints.io import (
+    load_checkpoint_safely,
+    require_matching_weights,
+    state_dict_of,
+)
+from referformer.datasets.transforms.text import normalize_text
+from referformer.media.sources import FrameSource, open_source
+from referformer.models import ReferFormer
+from referformer.prediction.stream import (
     BackgroundWriter,
     FrameResult,
     Link,
@@ -40,14 +47,7 @@ from referformer.apis.stream import (
     queue_depth,
     segment_frames,
 )
-from referformer.datasets.transforms.text import normalize_text
-from referformer.models import ReferFormer
 from referformer.registry import MODELS, TRANSFORMS
-from referformer.utils.checkpoint import (
-    load_checkpoint_safely,
-    require_matching_weights,
-    state_dict_of,
-)
 from referformer.visualization import ReferLocalVisualizer
 
 __all__ = ['FramePipeline', 'ReferInferencer', 'find_config', 'init_model']
@@ -320,13 +320,14 @@ class ReferInferencer(BaseInferencer):
             overlay: Whether to write an overlay to ``out_dir``.
             boxes: Whether to draw boxes on it.
             points: Whether to draw reference points on it.
-            fps: See :func:`~referformer.apis.sources.open_source`, as for
+            fps: See :func:`~referformer.media.sources.open_source`, as for
                 ``every``, ``start``, ``end`` and ``partial``.
             every: Likewise.
             start: Likewise.
             end: Likewise.
             partial: Likewise.
-            window: See :class:`~referformer.apis.stream.StreamOptions`, as
+            window: As in
+                :class:`~referformer.prediction.stream.StreamOptions`,
                 for the rest.
             link: Likewise.
             overlap: Likewise.
@@ -400,7 +401,7 @@ class ReferInferencer(BaseInferencer):
             inputs: See :meth:`__call__`.
             texts: See :meth:`__call__`.
             **choice: Arguments of
-                :func:`~referformer.apis.sources.open_source`.
+                :func:`~referformer.media.sources.open_source`.
 
         Returns:
             list: A video and its expressions each.

@@ -23,16 +23,16 @@ import cv2
 import numpy as np
 from pycocotools import mask as mask_utils
 
-from referformer.apis.sources import FrameSource
-from referformer.apis.stream import FrameResult
-from referformer.visualization.local_visualizer import (
-    ReferLocalVisualizer,
-    colour_of,
-)
-from referformer.visualization.video_writer import (
+from referformer.media.sources import FrameSource
+from referformer.media.writer import (
     Sound,
     VideoWriter,
     write_image,
+)
+from referformer.prediction.stream import FrameResult
+from referformer.visualization.local_visualizer import (
+    ReferLocalVisualizer,
+    colour_of,
 )
 
 __all__ = [

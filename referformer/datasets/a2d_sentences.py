@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from referformer.datasets.base_refer_dataset import BaseReferDataset
+from referformer.formats.actor_action import is_plain_name
+from referformer.media.reader import VideoReader
 from referformer.registry import DATASETS
-from referformer.utils.mask_files import is_plain_name
-from referformer.utils.video_reader import VideoReader
 
 #: Folders of the videos: as extracted, and as the release's README calls it.
 VIDEO_FOLDERS = ('Release/clips320H', 'Release/CLIPS320')

@@ -6,8 +6,8 @@ from typing import Any
 
 from referformer.datasets.a2d_sentences import read_rows
 from referformer.datasets.base_refer_dataset import BaseReferDataset
+from referformer.formats.actor_action import is_plain_name
 from referformer.registry import DATASETS
-from referformer.utils.mask_files import is_plain_name
 
 FRAME_FOLDER = 'Rename_Images'
 MASK_FOLDER = 'puppet_mask'

@@ -13,7 +13,7 @@ from referformer.datasets.ref_youtube_vos import (
     parse_video,
     read_videos,
 )
-from referformer.evaluation.functional.mask_table import (
+from referformer.formats.mask_dict import (
     MaskTable,
     open_mask_table,
 )

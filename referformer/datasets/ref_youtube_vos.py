@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 from mmengine.config import Config
 
 from referformer.datasets.base_refer_dataset import BaseReferDataset
+from referformer.formats.actor_action import is_plain_name
 from referformer.registry import DATASETS
-from referformer.utils.mask_files import is_plain_name
 
 #: The 65 categories of the training videos, in the order in which class
 #: heads with 65 outputs number them (alphabetical).

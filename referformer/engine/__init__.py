@@ -1,6 +1,7 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
 """What drives a training besides the model: hooks, loops, samplers, optim."""
 
+from referformer.checkpoints.io import use_safe_loading
 from referformer.engine.hooks import (
     CheckWeightsHook,
     DropWeightsHook,
@@ -14,7 +15,6 @@ from referformer.engine.samplers import (
     RemainingSampler,
     SeededSampler,
 )
-from referformer.utils.checkpoint import use_safe_loading
 
 use_safe_loading()
 

@@ -1,16 +1,2 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
-"""Scores and submissions: functions on masks, and mmengine metrics."""
-
-from referformer.evaluation.metrics import (
-    RefDAVISMetric,
-    ReferSegMetric,
-    ReferSubmission,
-    ReferVOSMetric,
-)
-
-__all__ = [
-    'RefDAVISMetric',
-    'ReferSegMetric',
-    'ReferSubmission',
-    'ReferVOSMetric',
-]
+"""Scores: functions on masks, and metrics for mmengine's ``Evaluator``."""

@@ -1,7 +1,7 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
 """Typed containers of clips and their masks."""
 
-from .clip import (
+from referformer.structures.clip import (
     ClipPredictions,
     ClipTargets,
     ConditionalQueryInputs,
@@ -14,7 +14,7 @@ from .clip import (
     split_expressions,
     stack_clip_targets,
 )
-from .masks import FrameGeometry, RLEMasks, SoftMasks
+from referformer.structures.masks import FrameGeometry, RLEMasks, SoftMasks
 
 __all__ = [
     'ClipPredictions',

@@ -24,7 +24,7 @@ from mmdet.structures import DetDataSample, TrackDataSample
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from .masks import RLEMasks
+from referformer.structures.masks import RLEMasks
 
 
 class TextTokens(NamedTuple):

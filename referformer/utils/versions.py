@@ -47,10 +47,14 @@ ONEDL: dict[str, Requirement] = {
         'pip install onedl-mmdetection==3.5.1',
     ),
 }
+# mmcv without its compiled operators, enough where there is no CUDA.
+MMCV_LITE = Requirement(
+    'mmcv-lite', '>=2.0.0rc4,<2.2.0', 'pip install mmcv-lite==2.1.0'
+)
 COMMON: dict[str, Requirement] = {
-    'torch': Requirement('torch', '>=2.1', 'pip install torch==2.13.0'),
+    'torch': Requirement('torch', '>=2.6', 'pip install torch==2.13.0'),
     'transformers': Requirement(
-        'transformers', '>=4.45,<6', 'pip install "transformers>=4.45,<6"'
+        'transformers', '>=4.56,<6', 'pip install "transformers>=4.56,<6"'
     ),
 }
 
@@ -104,12 +108,8 @@ def check_versions() -> None:
         )
     wanted = ONEDL if forked else OPENMMLAB
     if not installed_version(wanted['mmcv'].distribution) and (
-        installed_version('mmcv-lite')
+        installed_version(MMCV_LITE.distribution)
     ):
-        raise ImportError(
-            'mmcv-lite is installed, which lacks the compiled operators '
-            'referformer needs; run: pip uninstall mmcv-lite && '
-            f'{wanted["mmcv"].command}'
-        )
+        wanted = {**wanted, 'mmcv': MMCV_LITE}
     for requirement in (*COMMON.values(), *wanted.values()):
         _check_one(requirement)

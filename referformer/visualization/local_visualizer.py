@@ -20,8 +20,8 @@ from mmengine.structures import InstanceData
 from mmengine.visualization import Visualizer
 from PIL import Image, ImageDraw, ImageFont
 
+from referformer.media.writer import write_image
 from referformer.registry import VISUALIZERS
-from referformer.visualization.video_writer import write_image
 
 Colour = tuple[int, int, int]
 

@@ -6,9 +6,9 @@ import torch
 
 from referformer.apis import ReferInferencer
 from referformer.testing import tiny_model_cfg
+from tests.fixtures.videos import PIPELINE
 
 from ..test_models.helpers import build_model
-from .videos import PIPELINE
 
 
 @pytest.fixture(scope='session')

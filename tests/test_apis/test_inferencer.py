@@ -17,9 +17,8 @@ import referformer.apis.outputs as outputs
 from referformer.apis import ReferInferencer, init_model, open_source
 from referformer.apis.inferencer import FramePipeline, find_config
 from referformer.apis.outputs import expression_folder
-from referformer.utils.checkpoint import CheckpointError
-
-from .videos import PIPELINE, cut_off, moving_square, write_clip
+from referformer.errors import CheckpointError
+from tests.fixtures.videos import PIPELINE, cut_off, moving_square, write_clip
 
 av = pytest.importorskip('av')
 TEXTS = ['The white  square', 'a grey floor']

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from mmengine.registry import init_default_scope
 
-from referformer.datasets.synthetic import SyntheticParams, make_synthetic_rvos
+from referformer.testing.scenes import SyntheticParams, make_synthetic_rvos
 
 PARAMS = SyntheticParams(
     train_videos=12, valid_videos=4, frames=8, height=48, width=80, seed=3

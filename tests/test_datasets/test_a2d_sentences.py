@@ -12,7 +12,7 @@ from mmengine.config import Config
 
 from referformer.datasets import A2DSentencesDataset
 from referformer.datasets.transforms import LoadReferVideoFrames
-from referformer.utils import video_reader
+from referformer.media import reader as video_reader
 from tests.fixtures import a2d
 
 from ..test_tools.test_train import script

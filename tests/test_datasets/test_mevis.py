@@ -11,7 +11,7 @@ from mmengine.config import Config
 from pycocotools import mask as rle
 
 from referformer.datasets import MeViSDataset
-from referformer.evaluation.functional.mask_table import open_mask_table
+from referformer.formats.mask_dict import open_mask_table
 from tests.fixtures.drawing import draw
 from tests.fixtures.mevis import VIDEOS, make_mevis
 

@@ -17,8 +17,8 @@ from mmengine.dataset import ConcatDataset, pseudo_collate
 from mmengine.runner import Runner
 from PIL import Image
 
-from referformer.datasets.synthetic import MANIFEST
 from referformer.registry import DATASETS, MODELS
+from referformer.testing.scenes import MANIFEST
 
 REPOSITORY = Path(__file__).parents[2]
 CONFIG = REPOSITORY / 'configs/_base_/datasets/ref-ytvos.py'

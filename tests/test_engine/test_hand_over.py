@@ -11,13 +11,13 @@ import torch
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 
-from referformer.registry import HOOKS, MODELS
-from referformer.testing import shrink_model_cfg
-from referformer.utils.checkpoint import (
-    CheckpointError,
+from referformer.checkpoints.io import (
     load_checkpoint_safely,
 )
-from referformer.utils.published_weights import to_published
+from referformer.checkpoints.published import to_published
+from referformer.errors import CheckpointError
+from referformer.registry import HOOKS, MODELS
+from referformer.testing import shrink_model_cfg
 
 ROOT = Path(__file__).parents[2]
 SPEC = importlib.util.spec_from_file_location(

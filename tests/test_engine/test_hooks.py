@@ -13,10 +13,10 @@ from mmengine.structures import InstanceData
 from mmengine.visualization import LocalVisBackend
 from PIL import Image
 
+from referformer.errors import CheckpointError
+from referformer.media.writer import write_video
 from referformer.registry import HOOKS
-from referformer.utils.checkpoint import CheckpointError
 from referformer.visualization import ReferLocalVisualizer
-from referformer.visualization.video_writer import write_video
 
 
 @pytest.fixture

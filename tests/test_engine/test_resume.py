@@ -195,7 +195,7 @@ def test_kill_and_resume_by_the_script(tmp_path):
 
 
 def test_resume_refuses_another_model(tmp_path):
-    from referformer.utils.checkpoint import CheckpointError
+    from referformer.errors import CheckpointError
 
     cfg = make_config(tmp_path / 'a', by_epoch=True, num_workers=0)
     run(cfg, kill_at=7)
@@ -211,7 +211,7 @@ def test_the_checkpoint_holds_no_foreign_class(tmp_path):
     """What mmengine writes is exactly what the allow-list names."""
     if not hasattr(torch.serialization, 'get_unsafe_globals_in_checkpoint'):
         pytest.skip('needs torch 2.6')
-    from referformer.utils.checkpoint import safe_globals
+    from referformer.checkpoints.io import safe_globals
 
     cfg = make_config(tmp_path / 'a', by_epoch=True, num_workers=0)
     run(cfg, kill_at=7)

@@ -7,7 +7,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from mmengine.dataset import DefaultSampler
 
-from referformer.evaluation import ReferSubmission, ReferVOSMetric
+from referformer.evaluation.metrics import ReferSubmission, ReferVOSMetric
 
 from .helpers import ClipSet
 

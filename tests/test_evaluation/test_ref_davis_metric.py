@@ -11,8 +11,8 @@ from mmengine.structures import InstanceData
 from PIL import Image
 from pycocotools import mask as mask_utils
 
-from referformer.evaluation import RefDAVISMetric
 from referformer.evaluation.functional import merge_objects
+from referformer.evaluation.metrics import RefDAVISMetric
 from referformer.registry import METRICS
 from referformer.structures.masks import FrameGeometry, RLEMasks, SoftMasks
 

@@ -14,14 +14,14 @@ from mmengine.evaluator import Evaluator
 from mmengine.structures import InstanceData
 from pycocotools import mask as mask_utils
 
-from referformer.evaluation import ReferSegMetric
-from referformer.evaluation.functional.coco_files import (
-    read_candidates,
-    read_truths,
-)
 from referformer.evaluation.functional.segm import (
     expression_scores,
     sentence_scores,
+)
+from referformer.evaluation.metrics import ReferSegMetric
+from referformer.formats.coco import (
+    read_candidates,
+    read_truths,
 )
 from referformer.structures.masks import FrameGeometry, RLEMasks, SoftMasks
 

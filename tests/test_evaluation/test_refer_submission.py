@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from referformer.evaluation import ReferSubmission, ReferVOSMetric
 from referformer.evaluation.functional import sequence_scores
+from referformer.evaluation.metrics import ReferSubmission, ReferVOSMetric
 from referformer.registry import METRICS
 
 from .helpers import ClipSet, make_sample

@@ -7,8 +7,8 @@ import torch
 from mmengine.evaluator import Evaluator
 from mmengine.structures import InstanceData
 
-from referformer.evaluation import ReferVOSMetric
 from referformer.evaluation.functional import sequence_scores
+from referformer.evaluation.metrics import ReferVOSMetric
 from referformer.registry import METRICS
 
 from .helpers import SHAPE, ClipSet, make_sample, random_masks

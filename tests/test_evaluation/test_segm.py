@@ -5,12 +5,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as mask_utils
 
-from referformer.evaluation.functional.coco_files import (
-    read_candidates,
-    read_truths,
-)
-from referformer.evaluation.functional.errors import InputError
-from referformer.evaluation.functional.rle import to_rle
+from referformer.errors import DataError
 from referformer.evaluation.functional.segm import (
     Candidate,
     Truth,
@@ -22,6 +17,11 @@ from referformer.evaluation.functional.segm import (
     mask_scores,
     sentence_scores,
 )
+from referformer.formats.coco import (
+    read_candidates,
+    read_truths,
+)
+from referformer.formats.rle import to_rle
 
 from .helpers import GOLDEN
 
@@ -240,14 +240,14 @@ def test_missing_predictions(tmp_path):
     images = [IMAGE, {**IMAGE, 'id': 8}]
     annotations = [ANNOTATION, {**ANNOTATION, 'image_id': 8}]
     gt, pred = write(tmp_path, images, annotations)
-    with pytest.raises(InputError, match=r'no prediction for 1 of 2.*: 8'):
+    with pytest.raises(DataError, match=r'no prediction for 1 of 2.*: 8'):
         read(gt, pred)
     found = read(gt, pred, missing='empty')
     assert found[8] == []
     scores = sentence_scores(read_truths(gt), found, 'all')
     assert scores['mean_iou'] == pytest.approx(0.5)
     gt, pred = write(tmp_path, images, annotations, preds=[])
-    with pytest.raises(InputError, match='no prediction for 2 of 2'):
+    with pytest.raises(DataError, match='no prediction for 2 of 2'):
         read(gt, pred, missing='empty')
 
 
@@ -334,14 +334,14 @@ FAULTS = {
 def test_faults_are_named(tmp_path, fault):
     content, message = FAULTS[fault]
     gt, pred = write(tmp_path, **content)
-    with pytest.raises(InputError, match=message) as caught:
+    with pytest.raises(DataError, match=message) as caught:
         read(gt, pred)
     name = gt if fault.startswith('gt') else pred
     assert str(caught.value).startswith(str(name))
 
 
 def test_absent_file(tmp_path):
-    with pytest.raises(InputError, match='does not exist'):
+    with pytest.raises(DataError, match='does not exist'):
         read_truths(tmp_path / 'gt.json')
 
 

@@ -18,9 +18,9 @@ from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
+from referformer.checkpoints.published import from_published
 from referformer.registry import MODELS
 from referformer.structures import ClipTargets, TextTokens
-from referformer.utils.published_weights import from_published
 
 ROOT = Path(__file__).parents[2]
 MODEL_DIR = ROOT / 'configs/_base_/models'

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from referformer.utils.published_weights import to_published
+from referformer.checkpoints.published import to_published
 
 from .golden_case import GoldenCase, find_cases
 

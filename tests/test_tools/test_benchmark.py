@@ -4,7 +4,7 @@ import json
 import cv2
 import pytest
 
-from referformer.datasets.synthetic import SyntheticParams, make_synthetic_rvos
+from referformer.testing.scenes import SyntheticParams, make_synthetic_rvos
 
 from .test_train import ROOT, script
 

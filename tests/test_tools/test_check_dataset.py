@@ -16,7 +16,7 @@ import pytest
 import scipy.io
 from PIL import Image
 
-from referformer.datasets.checks import KINDS, PROBLEMS, load_kind
+from referformer.datasets.doctor import KINDS, PROBLEMS, load_kind
 from tests.fixtures.a2d import make_a2d, prepare_a2d
 from tests.fixtures.jhmdb import make_jhmdb, prepare_jhmdb
 from tests.fixtures.mevis import prepare_mevis

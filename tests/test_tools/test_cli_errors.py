@@ -10,8 +10,8 @@ import torch
 from mmengine.config import Config
 from torch.utils.data import DataLoader
 
+from referformer.checkpoints.io import load_checkpoint_safely
 from referformer.registry import DATASETS, MODELS
-from referformer.utils.checkpoint import load_checkpoint_safely
 
 ROOT = Path(__file__).parents[2]
 

@@ -15,8 +15,8 @@ import pytest
 import torch
 from mmengine.config import Config
 
+from referformer.checkpoints.io import require_matching_weights
 from referformer.registry import MODELS
-from referformer.utils.checkpoint import require_matching_weights
 
 from ..test_parity.golden_case import MODEL_DIR, ROOT, TEXT
 

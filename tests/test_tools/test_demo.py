@@ -12,9 +12,9 @@ import pytest
 from mmengine.config import Config
 
 from referformer.testing import tiny_model_cfg
+from tests.fixtures.videos import PIPELINE, cut_off, moving_square, write_clip
 
 from ..test_apis.conftest import checkpoint  # noqa: F401  (a fixture)
-from ..test_apis.videos import PIPELINE, cut_off, moving_square, write_clip
 
 pytest.importorskip('av')
 ROOT = Path(__file__).parents[2]

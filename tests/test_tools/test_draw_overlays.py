@@ -7,9 +7,9 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from referformer.datasets.synthetic import SyntheticParams, make_synthetic_rvos
 from referformer.registry import MODELS
 from referformer.testing import tiny_model_cfg
+from referformer.testing.scenes import SyntheticParams, make_synthetic_rvos
 
 from .test_analysis_tools import tool
 from .test_train import ROOT

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from referformer.evaluation import ReferSubmission, ReferVOSMetric
 from referformer.evaluation.functional import sequence_scores
-from referformer.evaluation.functional.mask_table import MaskTable
+from referformer.evaluation.metrics import ReferSubmission, ReferVOSMetric
+from referformer.formats.mask_dict import MaskTable
 from tests.fixtures.mevis import prepare_mevis
 from tests.fixtures.ref_davis import prepare_ref_davis
 from tests.fixtures.ref_youtube_vos import make_ref_youtube_vos

@@ -12,12 +12,9 @@ from matplotlib.ft2font import FT2Font
 from mmdet.structures import DetDataSample, TrackDataSample
 from mmengine.structures import InstanceData
 
+from referformer.media.writer import write_image
 from referformer.registry import VISUALIZERS
-from referformer.visualization import (
-    ReferLocalVisualizer,
-    local_visualizer,
-    write_image,
-)
+from referformer.visualization import ReferLocalVisualizer, local_visualizer
 from referformer.visualization.local_visualizer import PALETTE, colour_of
 
 TEXT = 'the small red circle moving to the left behind the blue square'

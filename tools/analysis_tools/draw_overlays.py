@@ -94,14 +94,14 @@ def main(argv: list[str] | None = None) -> None:
     from mmengine.dataset import pseudo_collate
     from mmengine.registry import init_default_scope
 
-    from referformer.registry import DATASETS, MODELS, VISUALIZERS
-    from referformer.utils.checkpoint import (
+    from referformer.checkpoints.io import (
         load_checkpoint_safely,
         require_matching_weights,
         state_dict_of,
     )
+    from referformer.media.writer import write_image, write_video
+    from referformer.registry import DATASETS, MODELS, VISUALIZERS
     from referformer.utils.launch import load_config
-    from referformer.visualization.video_writer import write_image, write_video
 
     cfg = load_config(args.config, args.cfg_options, args.work_dir, 'none')
     init_default_scope(cfg.default_scope)

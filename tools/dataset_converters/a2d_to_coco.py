@@ -40,7 +40,7 @@ def read_videos(root: Path, expected: int) -> dict[str, list[str]]:
     Raises:
         ValueError: If there are not as many as expected.
     """
-    from referformer.utils.mask_files import read_table
+    from referformer.formats.actor_action import read_table
 
     path = root / 'Release/videoset.csv'
     rows = read_table(path)
@@ -71,7 +71,7 @@ def read_sentences(root: Path, expected: int) -> list[Sentence]:
     Raises:
         ValueError: If there are not as many as expected, or a line is none.
     """
-    from referformer.utils.mask_files import is_plain_name, read_table
+    from referformer.formats.actor_action import is_plain_name, read_table
 
     path = root / 'text_annotations/a2d_annotation.txt'
     rows = read_table(path)[1:]  # the first names the columns
@@ -112,7 +112,7 @@ def find_frames(
     Raises:
         FileNotFoundError: If a video has no annotated frame.
     """
-    from referformer.utils.mask_files import read_a2d_ids
+    from referformer.formats.actor_action import read_a2d_ids
 
     for sentence in progress(sentences, f'{split} sentences'):
         paths = list_frames(root, sentence.video)
@@ -141,7 +141,7 @@ def build_coco(root: Path, sentences: list[Sentence], split: str) -> dict:
     Raises:
         ValueError: If two sentences are about one instance.
     """
-    from referformer.utils.mask_files import coco_entry, read_a2d_frame
+    from referformer.formats.actor_action import coco_entry, read_a2d_frame
 
     images: dict[str, dict] = {}
     annotations = []
@@ -180,7 +180,7 @@ def convert(
     root: Path, out: Path, videos: int, sentences: int, overwrite: bool
 ) -> None:
     """Write the files that do not exist yet."""
-    from referformer.evaluation.functional.atomic import write_atomic
+    from referformer.formats.files import write_atomic
 
     single = 'a2d_sentences_single_frame_{}_annotations.json'
     outputs: dict[str, tuple[str, Callable[..., Any]]] = {

@@ -33,7 +33,7 @@ def read_sentences(root: Path, expected: int) -> dict[str, str]:
     Raises:
         ValueError: If there are not as many as expected, or a line is none.
     """
-    from referformer.utils.mask_files import read_table
+    from referformer.formats.actor_action import read_table
 
     path = root / 'jhmdb_annotation.txt'
     rows = read_table(path)[1:]  # the first names the columns
@@ -77,7 +77,7 @@ def build_metadata(root: Path, sentences: dict[str, str]) -> list:
         FileNotFoundError: If frames or masks of a video are missing.
         ValueError: If a video has less than three frames with a mask.
     """
-    from referformer.utils.mask_files import read_puppet_masks
+    from referformer.formats.actor_action import read_puppet_masks
 
     folders = {
         kind: find_videos(root, f'{kind}/*/*/{name}')
@@ -134,7 +134,7 @@ def build_coco(root: Path, metadata: Path) -> dict:
     """
     from referformer.datasets.jhmdb_sentences import JHMDBSentencesDataset
     from referformer.datasets.transforms import LoadJHMDBAnnotations
-    from referformer.utils.mask_files import coco_entry
+    from referformer.formats.actor_action import coco_entry
 
     dataset = JHMDBSentencesDataset(
         str(metadata.resolve()),
@@ -166,7 +166,7 @@ def progress(items: Any, what: str) -> Any:
 
 def convert(root: Path, out: Path, sentences: int, overwrite: bool) -> None:
     """Write the files that do not exist yet."""
-    from referformer.evaluation.functional.atomic import write_atomic
+    from referformer.formats.files import write_atomic
 
     kept = ' exists and is kept (--overwrite replaces it)'
     metadata, truth = out / METADATA, out / TRUTH

@@ -4,7 +4,7 @@
 import argparse
 import sys
 
-from referformer.datasets.synthetic import SyntheticParams, make_synthetic_rvos
+from referformer.testing.scenes import SyntheticParams, make_synthetic_rvos
 
 
 def parse_args() -> argparse.Namespace:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from tqdm import tqdm
 
-from referformer.evaluation.functional.atomic import write_atomic
+from referformer.formats.files import write_atomic
 
 
 class Source(NamedTuple):

@@ -13,16 +13,16 @@ from typing import Any
 
 from mmengine.config import Config
 
-from referformer.datasets.checks import (
+from referformer.datasets.doctor import (
     KINDS,
     Report,
     check_dataset,
     load_kind,
     standard_splits,
 )
-from referformer.evaluation.functional.atomic import write_atomic
-from referformer.evaluation.functional.errors import InputError
-from referformer.evaluation.functional.parallel import count_cores
+from referformer.errors import DataError
+from referformer.formats.files import write_atomic
+from referformer.utils.parallel import count_cores
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -177,7 +177,7 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print('\ncheck_dataset.py: interrupted', file=sys.stderr)
         return 130
-    except InputError as error:
+    except DataError as error:
         print(f'check_dataset.py: error: {error}', file=sys.stderr)
         return 1
     except ValueError as error:

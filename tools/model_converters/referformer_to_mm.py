@@ -53,12 +53,12 @@ def convert(src: Path, dst: Path, reverse: bool = False) -> int:
     """
     import torch
 
-    from referformer.evaluation.functional.atomic import atomic_path
-    from referformer.utils.checkpoint import load_checkpoint_safely
-    from referformer.utils.published_weights import (
+    from referformer.checkpoints.io import load_checkpoint_safely
+    from referformer.checkpoints.published import (
         from_published,
         to_published,
     )
+    from referformer.formats.files import atomic_path
 
     checkpoint = load_checkpoint_safely(
         src, extra_safe_globals=[argparse.Namespace]
@@ -98,7 +98,7 @@ def main(argv: list[str] | None = None) -> None:
         argv (list[str], optional): Arguments; ``sys.argv`` when None.
     """
     args = parse_args(argv)
-    from referformer.utils.checkpoint import CheckpointError
+    from referformer.errors import CheckpointError
 
     try:
         count = convert(args.src, args.dst, args.reverse)

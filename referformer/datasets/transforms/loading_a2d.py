@@ -7,8 +7,8 @@ import mmcv
 import numpy as np
 
 from referformer.datasets.transforms.loading import LoadReferAnnotations
+from referformer.formats.actor_action import A2DFrame, read_a2d_frame
 from referformer.registry import TRANSFORMS
-from referformer.utils.mask_files import A2DFrame, read_a2d_frame
 
 #: Masks and frames were scaled to 320 rows apart; codecs want even sides.
 _ROUNDING = 2

@@ -7,7 +7,7 @@ import numpy as np
 from pycocotools import mask as mask_utils
 
 from referformer.datasets.transforms.loading import LoadReferAnnotations
-from referformer.evaluation.functional.rle import to_rle
+from referformer.formats.rle import to_rle
 from referformer.registry import TRANSFORMS
 
 #: Numbers of the shortest polygon: three points.

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from referformer.datasets.transforms.loading import LoadReferAnnotations
+from referformer.formats.actor_action import read_puppet_masks
 from referformer.registry import TRANSFORMS
-from referformer.utils.mask_files import read_puppet_masks
 
 
 @TRANSFORMS.register_module()

@@ -4,7 +4,7 @@
 import numpy as np
 
 from referformer.datasets.transforms.loading import LoadReferAnnotations
-from referformer.evaluation.functional.mask_table import (
+from referformer.formats.mask_dict import (
     MaskTable,
     open_mask_table,
 )

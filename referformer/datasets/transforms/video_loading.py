@@ -3,8 +3,8 @@
 
 from mmcv.transforms import BaseTransform
 
+from referformer.media.reader import VideoReader
 from referformer.registry import TRANSFORMS
-from referformer.utils.video_reader import VideoReader
 
 
 @TRANSFORMS.register_module()

@@ -6,15 +6,15 @@ from typing import Any
 from mmengine.hooks import Hook
 from mmengine.runner import Runner, find_latest_checkpoint
 
-from referformer.registry import HOOKS
-from referformer.utils.checkpoint import (
-    CheckpointError,
-    require_matching_weights,
-)
-from referformer.utils.initial_weights import (
+from referformer.checkpoints.initial import (
     skip_initial_weights,
     watch_initial_weights,
 )
+from referformer.checkpoints.io import (
+    require_matching_weights,
+)
+from referformer.errors import CheckpointError
+from referformer.registry import HOOKS
 
 
 @HOOKS.register_module()

@@ -8,8 +8,8 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
+from referformer.checkpoints.io import state_dict_of
 from referformer.registry import HOOKS
-from referformer.utils.checkpoint import state_dict_of
 
 
 @HOOKS.register_module()

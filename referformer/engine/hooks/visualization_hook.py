@@ -13,9 +13,9 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmengine.visualization import LocalVisBackend
 
+from referformer.media.reader import VideoReader
+from referformer.media.writer import write_image, write_video
 from referformer.registry import HOOKS
-from referformer.utils.video_reader import VideoReader
-from referformer.visualization.video_writer import write_image, write_video
 
 
 @HOOKS.register_module()

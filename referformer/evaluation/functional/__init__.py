@@ -6,8 +6,8 @@ imports): ``tools/eval_masks.py`` loads this folder alone, to start in a blink
 and to run where PyTorch is not installed.
 """
 
-from .atomic import atomic_path, write_atomic
-from .davis import (
+from referformer.errors import DataError
+from referformer.evaluation.functional.davis import (
     PROTOCOLS,
     FrameScores,
     MaskOutline,
@@ -24,11 +24,17 @@ from .davis import (
     sequence_statistics,
     summarize,
 )
-from .errors import InputError
-from .expression_file import read_expressions
-from .expression_scores import summarize_expressions
-from .mask_folder import (
-    MaskFolderError,
+from referformer.evaluation.functional.expression_scores import (
+    summarize_expressions,
+)
+from referformer.evaluation.functional.ref_davis import (
+    merge_objects,
+    split_annotators,
+    summarize_annotators,
+)
+from referformer.formats.expressions import read_expressions
+from referformer.formats.files import atomic_path, write_atomic
+from referformer.formats.label_maps import (
     list_frames,
     list_videos,
     match_frames,
@@ -37,13 +43,11 @@ from .mask_folder import (
     shorten,
     write_label_map,
 )
-from .ref_davis import merge_objects, split_annotators, summarize_annotators
 
 __all__ = [
     'PROTOCOLS',
+    'DataError',
     'FrameScores',
-    'InputError',
-    'MaskFolderError',
     'MaskOutline',
     'Protocol',
     'SequenceScores',

@@ -12,12 +12,13 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from .davis import MaskOutline, SequenceScores
-from .errors import InputError, warn
-from .mask_folder import MaskFolderError, read_label_map, shorten
-from .mask_table import open_mask_table
-from .mask_tree import MaskTree
-from .parallel import ProgressBar, run_tasks
+from referformer.errors import DataError
+from referformer.evaluation.functional.davis import MaskOutline, SequenceScores
+from referformer.formats.label_maps import read_label_map, shorten
+from referformer.formats.mask_dict import open_mask_table
+from referformer.formats.predictions import MaskTree
+from referformer.utils.console import warn
+from referformer.utils.parallel import ProgressBar, run_tasks
 
 # Masks a process scores at a time.
 _CHUNK = 48
@@ -220,13 +221,13 @@ def score_expressions(
         ScoredFolder: The scores.
 
     Raises:
-        InputError: If there is nothing to score, ground truth or predictions
+        DataError: If there is nothing to score, ground truth or predictions
             lack something, or a file is unusable.
     """
     clips, num_unannotated = _annotated(clips, truth, unannotated)
     clips = [clip for clip in clips if clip.targets]
     if not clips:
-        raise InputError('There is no expression to score.')
+        raise DataError('There is no expression to score.')
     absent = _find_missing(clips, pred, missing)
     chunks = []
     for clip in clips:
@@ -290,7 +291,7 @@ def _annotated(
             f'{shorten(lost)}'
         )
         if unannotated == 'error':
-            raise InputError(
+            raise DataError(
                 f'{text}; complete it, or leave those frames out of the '
                 'score with --unannotated skip.'
             )
@@ -312,7 +313,7 @@ def _find_missing(clips: list[Clip], pred: MaskTree, missing: str) -> set[str]:
     ]
     lost = [name for name in expected if name not in present]
     if len(lost) == len(expected):
-        raise MaskFolderError(
+        raise DataError(
             f'{pred.path} holds none of the {len(expected)} masks: it should '
             f'have {expected[0]}, or Annotations/{expected[0]}.'
         )
@@ -322,7 +323,7 @@ def _find_missing(clips: list[Clip], pred: MaskTree, missing: str) -> set[str]:
             f'{shorten(lost)}'
         )
         if missing == 'error':
-            raise MaskFolderError(
+            raise DataError(
                 f'{text}; write an all-zero mask where nothing was found, or '
                 'score them as wrong with --missing zero.'
             )

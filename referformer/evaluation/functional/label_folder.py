@@ -5,16 +5,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from .davis import (
+from referformer.evaluation.functional.davis import (
     PROTOCOLS,
     VOID_LABEL,
     FrameScores,
     TrueLabels,
     VideoScores,
 )
-from .errors import warn
-from .mask_folder import MaskFolderError, match_frames, read_label_map
-from .parallel import ProgressBar, run_tasks
+from referformer.formats.label_maps import (
+    DataError,
+    match_frames,
+    read_label_map,
+)
+from referformer.utils.console import warn
+from referformer.utils.parallel import ProgressBar, run_tasks
 
 # Frames a process scores at a time.
 _CHUNK = 16
@@ -58,7 +62,7 @@ def _score_chunk(chunk: _Chunk) -> _ChunkScores:
             pred_path = root / chunk.video / f'{frame}.png'
             pred = read_label_map(pred_path)
             if pred.shape != truth.shape:
-                raise MaskFolderError(
+                raise DataError(
                     f'{pred_path} is {pred.shape[1]} x {pred.shape[0]} pixels '
                     f'but {gt_path} is {truth.shape[1]} x {truth.shape[0]}; '
                     'write predictions at the size of the ground truth.'
@@ -102,7 +106,7 @@ def score_label_folders(
         list[LabelFolderScores]: One entry a prediction.
 
     Raises:
-        MaskFolderError: If a folder lacks something, a file is unusable, or
+        DataError: If a folder lacks something, a file is unusable, or
             masks do not fit the protocol.
     """
     for pred in preds:
@@ -155,7 +159,7 @@ def _combine(
         VideoScores: Scores of its objects.
 
     Raises:
-        MaskFolderError: If the masks do not fit the protocol or are binary
+        DataError: If the masks do not fit the protocol or are binary
             images rather than label maps.
     """
     frames = [score for chunk in chunks for score in chunk.scores[index]]
@@ -166,14 +170,14 @@ def _combine(
         (no_pred, any(chunk.pred_void[index] for chunk in chunks), pred),
     ):
         if empty and void:
-            raise MaskFolderError(
+            raise DataError(
                 f'{folder} has the values 0 and 255 only, and 255 means '
                 'void here; write object ids (1, 2, ...) instead of 255.'
             )
     try:
         scores = PROTOCOLS[protocol].combine(frames)
     except ValueError as error:
-        raise MaskFolderError(f'{pred}: {error}') from None
+        raise DataError(f'{pred}: {error}') from None
     # The ground truth is the same for all predictions: one remark will do.
     if no_gt and not index:
         warn(f'{gt} shows no object; the video does not count.')

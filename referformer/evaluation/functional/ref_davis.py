@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from .davis import VideoScores, summarize
-from .errors import InputError
+from referformer.errors import DataError
+from referformer.evaluation.functional.davis import VideoScores, summarize
 
 NUM_ANNOTATORS = 4
 THRESHOLD = 0.5
@@ -46,7 +46,7 @@ def annotator_folders(root: str | Path) -> list[Path]:
             them in it, as the published code writes it.
 
     Raises:
-        InputError: If one is not there.
+        DataError: If one is not there.
     """
     root = Path(root)
     if (root / 'valid' / 'anno_0').is_dir():
@@ -54,7 +54,7 @@ def annotator_folders(root: str | Path) -> list[Path]:
     folders = [root / f'anno_{index}' for index in range(NUM_ANNOTATORS)]
     lost = [folder.name for folder in folders if not folder.is_dir()]
     if lost:
-        raise InputError(
+        raise DataError(
             f'{root} lacks {", ".join(lost)}; the published protocol takes '
             'anno_<0..3>/<video>/<frame>.png, label maps of one annotator '
             'each. For <video>/<expression>/<frame>.png take the '
@@ -104,13 +104,13 @@ def split_annotators(
         dict: ``anno_<i>`` -> ``J&F``, ``J``, ``F``.
 
     Raises:
-        InputError: If the expressions are not numbered as in Ref-DAVIS17.
+        DataError: If the expressions are not numbered as in Ref-DAVIS17.
     """
     groups: dict[str, list[Mapping[str, float]]] = {}
     for name, entry in per_expression.items():
         number = name.rpartition('/')[2]
         if not number.isdecimal():
-            raise InputError(
+            raise DataError(
                 f'The expression {name} has no number; in Ref-DAVIS17 number '
                 '4 * k + a is what annotator a says of object k.'
             )

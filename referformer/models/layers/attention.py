@@ -5,8 +5,8 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from .checkpointing import run_layer
-from .linear import linear
+from referformer.models.layers.checkpointing import run_layer
+from referformer.models.layers.linear import linear
 
 
 class MultiheadAttention(BaseModule):

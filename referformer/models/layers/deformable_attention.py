@@ -12,7 +12,7 @@ from mmcv.ops.multi_scale_deform_attn import MultiScaleDeformableAttnFunction
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from .linear import linear
+from referformer.models.layers.linear import linear
 
 Shapes = Sequence[tuple[int, int]]
 

@@ -1,6 +1,8 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
 """Training criteria."""
 
-from .sequence_criterion import InstanceSequenceCriterion
+from referformer.models.losses.sequence_criterion import (
+    InstanceSequenceCriterion,
+)
 
 __all__ = ['InstanceSequenceCriterion']

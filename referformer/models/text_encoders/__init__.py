@@ -1,7 +1,7 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
 """Text encoders and tokenizers."""
 
-from .hash_tokenizer import HashTokenizer
-from .hf_text_encoder import HFTextEncoder
+from referformer.models.text_encoders.hash_tokenizer import HashTokenizer
+from referformer.models.text_encoders.hf_text_encoder import HFTextEncoder
 
 __all__ = ['HFTextEncoder', 'HashTokenizer']

@@ -4,8 +4,8 @@ import itertools
 import pytest
 import torch
 
-from referformer.datasets.synthetic import VOCABULARY
 from referformer.models import HashTokenizer
+from referformer.testing.scenes import VOCABULARY
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@
 import argparse
 from pathlib import Path
 
-from ..parallel import count_cores
+from referformer.utils.parallel import count_cores
 
 
 def add_paths(

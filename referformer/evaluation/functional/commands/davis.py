@@ -5,8 +5,11 @@ import argparse
 import time
 from typing import Any
 
-from ..errors import InputError
-from .common import add_jobs, add_paths
+from referformer.errors import DataError
+from referformer.evaluation.functional.commands.common import (
+    add_jobs,
+    add_paths,
+)
 
 NAME = 'davis'
 HELP = 'J and F of folders of indexed PNGs, as DAVIS-2017 has them'
@@ -35,10 +38,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Score.
 
     Raises:
-        InputError: If a folder or file is unusable.
+        DataError: If a folder or file is unusable.
     """
-    from ..davis import summarize
-    from ..label_folder import score_label_folders
+    from referformer.evaluation.functional.davis import summarize
+    from referformer.evaluation.functional.label_folder import (
+        score_label_folders,
+    )
 
     begin = time.monotonic()
     (scores,) = score_label_folders(
@@ -47,7 +52,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     try:
         summary = summarize(scores.videos)
     except ValueError as error:
-        raise InputError(f'{args.gt}: {error}') from None
+        raise DataError(f'{args.gt}: {error}') from None
     print(
         f'DAVIS measures, protocol {args.protocol}: '
         f'{len(scores.videos)} videos, {len(summary["per_object"])} objects, '

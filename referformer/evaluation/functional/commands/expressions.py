@@ -7,11 +7,18 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError
-from .common import add_jobs, add_paths
+from referformer.errors import DataError
+from referformer.evaluation.functional.commands.common import (
+    add_jobs,
+    add_paths,
+)
 
 if TYPE_CHECKING:
-    from ..expression_scores import Clip, LabelTruth, Truth
+    from referformer.evaluation.functional.expression_scores import (
+        Clip,
+        LabelTruth,
+        Truth,
+    )
 
 PRED_HELP = (
     'folder with <video>/<expression>/<frame>.png (0 = background, 1 or 255 = '
@@ -59,11 +66,11 @@ def label_clips(path: Path, excluded: Iterable[str] = ()) -> list['Clip']:
         list[Clip]: Targets are ids (int).
 
     Raises:
-        InputError: If the file is unusable or does not name an object.
+        DataError: If the file is unusable or does not name an object.
     """
-    from ..expression_file import read_expressions
-    from ..expression_scores import Clip
-    from ..mask_folder import shorten
+    from referformer.evaluation.functional.expression_scores import Clip
+    from referformer.formats.expressions import read_expressions
+    from referformer.formats.label_maps import shorten
 
     videos = read_expressions(path)
     for video in excluded:
@@ -75,7 +82,7 @@ def label_clips(path: Path, excluded: Iterable[str] = ()) -> list['Clip']:
         if 'obj_id' not in expression
     ]
     if nameless:
-        raise InputError(
+        raise DataError(
             f'{path} does not say which object (obj_id) {len(nameless)} '
             f'expressions mean: {shorten(nameless)}; give the file released '
             'with the ground truth by --expressions.'
@@ -97,12 +104,12 @@ def label_truth(root: Path) -> 'LabelTruth':
     """Ground truth in label maps.
 
     Raises:
-        InputError: If there is no such folder.
+        DataError: If there is no such folder.
     """
-    from ..expression_scores import LabelTruth
+    from referformer.evaluation.functional.expression_scores import LabelTruth
 
     if not root.is_dir():
-        raise InputError(
+        raise DataError(
             f'{root} is not a folder; it should hold the true label maps '
             '<video>/<frame>.png. Give their place by --masks.'
         )
@@ -115,7 +122,7 @@ def _object_id(path: Path, name: str, value: Any) -> int:
         number = int(value)
         if 0 < number < 255:
             return number
-    raise InputError(
+    raise DataError(
         f'{path}: {name} has obj_id {value!r}; expected a number from 1 to '
         '254, the id in the label maps.'
     )
@@ -139,10 +146,13 @@ def score(
         dict: The fractions, ``protocol`` and ``per_expression``.
 
     Raises:
-        InputError: If a file is unusable.
+        DataError: If a file is unusable.
     """
-    from ..expression_scores import score_expressions, summarize_expressions
-    from ..mask_tree import open_mask_tree
+    from referformer.evaluation.functional.expression_scores import (
+        score_expressions,
+        summarize_expressions,
+    )
+    from referformer.formats.predictions import open_mask_tree
 
     begin = time.monotonic()
     switches = {'matching': 'none', 'missing': args.missing}

@@ -4,7 +4,7 @@
 import argparse
 from functools import partial
 
-from .sentences import (
+from referformer.evaluation.functional.commands.sentences import (
     Scores,
     add_queries,
     add_result_arguments,
@@ -30,9 +30,9 @@ def run(args: argparse.Namespace) -> Scores:
     """Score.
 
     Raises:
-        InputError: If a file is unusable.
+        DataError: If a file is unusable.
     """
-    from ..segm import sentence_scores
+    from referformer.evaluation.functional.segm import sentence_scores
 
     return score_results(
         args,

@@ -6,8 +6,12 @@ from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
-from .expressions import add_expression_arguments, score, table
+from referformer.errors import DataError
+from referformer.evaluation.functional.commands.expressions import (
+    add_expression_arguments,
+    score,
+    table,
+)
 
 __all__ = [
     'DESCRIPTION',
@@ -39,11 +43,14 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Score.
 
     Raises:
-        InputError: If a file is unusable.
+        DataError: If a file is unusable.
     """
-    from ..expression_file import read_expressions
-    from ..expression_scores import Clip, TableTruth
-    from ..mask_table import open_mask_table
+    from referformer.evaluation.functional.expression_scores import (
+        Clip,
+        TableTruth,
+    )
+    from referformer.formats.expressions import read_expressions
+    from referformer.formats.mask_dict import open_mask_table
 
     path = args.gt / 'meta_expressions.json'
     clips = [
@@ -64,7 +71,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         for name in {a for t in clip.targets.values() for a in t}:
             length = len(table[name]) if name in table else 0
             if length != len(clip.frames):
-                raise InputError(
+                raise DataError(
                     f'{truth.path} has {length} masks of annotation {name} '
                     f'but {clip.video} has {len(clip.frames)} frames; the '
                     'file and meta_expressions.json belong to different '
@@ -77,7 +84,7 @@ def _annotations(path: Path, name: str, expression: dict) -> Hashable:
     """Names of the annotations an expression means, sorted."""
     ids = expression.get('anno_id')
     if not isinstance(ids, list) or any(type(i) is not int for i in ids):
-        raise InputError(
+        raise DataError(
             f'{path}: {name} has anno_id {ids!r}; expected a list of numbers '
             '(the split "valid" has none: its ground truth is not public).'
         )

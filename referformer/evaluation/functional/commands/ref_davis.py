@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError, warn
-from .expressions import (
+from referformer.errors import DataError
+from referformer.evaluation.functional.commands.expressions import (
     PRED_HELP,
     add_expression_arguments,
     format_rows,
@@ -15,6 +15,7 @@ from .expressions import (
     label_truth,
     score,
 )
+from referformer.utils.console import warn
 
 NAME = 'ref-davis'
 HELP = 'J and F of Ref-DAVIS17, by either protocol in use'
@@ -61,7 +62,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Score.
 
     Raises:
-        InputError: If a file is unusable.
+        DataError: If a file is unusable.
     """
     masks = args.masks or args.gt / 'valid/Annotations'
     if args.protocol == 'published':
@@ -80,11 +81,16 @@ def _run_published(
     args: argparse.Namespace, masks: Path
 ) -> tuple[dict[str, Any], int]:
     """Score label maps of four annotators, and count the videos."""
-    from ..label_folder import score_label_folders
-    from ..ref_davis import annotator_folders, summarize_annotators
+    from referformer.evaluation.functional.label_folder import (
+        score_label_folders,
+    )
+    from referformer.evaluation.functional.ref_davis import (
+        annotator_folders,
+        summarize_annotators,
+    )
 
     if (args.missing, args.unannotated) != ('error', 'error'):
-        raise InputError(
+        raise DataError(
             'The published protocol scores complete label maps of annotated '
             'frames only; leave --missing and --unannotated alone, or take '
             '--protocol per-expression.'
@@ -95,7 +101,7 @@ def _run_published(
     try:
         scores = summarize_annotators([entry.videos for entry in found])
     except ValueError as error:
-        raise InputError(f'{masks}: {error}') from None
+        raise DataError(f'{masks}: {error}') from None
     title = 'Ref-DAVIS17, published protocol'
     switches = {'matching': 'unsupervised', 'void': 'ignored'}
     per_annotator = scores.pop('per_annotator')
@@ -123,7 +129,7 @@ def _run_per_expression(
     args: argparse.Namespace, masks: Path
 ) -> tuple[dict[str, Any], int]:
     """Score masks of expressions, and count the videos."""
-    from ..ref_davis import split_annotators
+    from referformer.evaluation.functional.ref_davis import split_annotators
 
     path = (
         args.expressions

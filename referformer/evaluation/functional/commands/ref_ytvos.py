@@ -5,14 +5,14 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from ..errors import warn
-from .expressions import (
+from referformer.evaluation.functional.commands.expressions import (
     add_expression_arguments,
     label_clips,
     label_truth,
     score,
     table,
 )
+from referformer.utils.console import warn
 
 __all__ = [
     'DESCRIPTION',
@@ -64,9 +64,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Score.
 
     Raises:
-        InputError: If a file is unusable.
+        DataError: If a file is unusable.
     """
-    from ..expression_file import read_expressions
+    from referformer.formats.expressions import read_expressions
 
     meta = args.gt / 'meta_expressions'
     path = args.expressions or meta / 'valid/meta_expressions.json'

@@ -3,7 +3,7 @@
 
 import argparse
 
-from .sentences import (
+from referformer.evaluation.functional.commands.sentences import (
     Scores,
     add_result_arguments,
     format_scores,
@@ -28,9 +28,9 @@ def run(args: argparse.Namespace) -> Scores:
     """Score.
 
     Raises:
-        InputError: If a file is unusable.
+        DataError: If a file is unusable.
     """
-    from ..segm import expression_scores
+    from referformer.evaluation.functional.segm import expression_scores
 
     return score_results(args, 'RefCOCO/+/g', expression_scores)
 

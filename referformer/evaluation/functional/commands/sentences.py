@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..errors import InputError
-from .common import add_paths
+from referformer.errors import DataError
+from referformer.evaluation.functional.commands.common import add_paths
 
 Scores = dict[str, Any]
 """Fractions by name, and ``protocol``: what was scored, and how."""
@@ -67,17 +67,17 @@ def score_results(
         Scores: The fractions, and ``protocol``.
 
     Raises:
-        InputError: If a file is unusable.
+        DataError: If a file is unusable.
     """
-    from ..coco_files import read_candidates, read_truths
-    from ..segm import has_boxes, has_masks
+    from referformer.evaluation.functional.segm import has_boxes, has_masks
+    from referformer.formats.coco import read_candidates, read_truths
 
     begin = time.monotonic()
     truths = read_truths(args.gt)
     found = read_candidates(args.pred, truths, args.box_format, args.missing)
     ranks_masks = 'queries' in protocol
     if ranks_masks and not has_masks(found):
-        raise InputError(
+        raise DataError(
             f'{args.pred} has no "segmentation", but {title} is about masks.'
         )
     protocol = {'name': title, **protocol, 'missing': args.missing}

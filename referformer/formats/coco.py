@@ -1,0 +1,258 @@
+# Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
+"""Ground truth and predictions in COCO's JSON form, read with suspicion."""
+
+import json
+from collections.abc import Hashable
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from pycocotools import mask as mask_utils
+
+from referformer.errors import DataError
+from referformer.evaluation.functional.segm import Box, Candidate, Truth
+from referformer.formats.label_maps import shorten
+from referformer.formats.rle import finite_number, to_rle
+
+# Sides beyond this are no frames, and would exhaust the memory.
+_MAX_SIDE = 1 << 15
+
+
+def _read_json(path: str | Path) -> Any:
+    """Content of a JSON file.
+
+    Raises:
+        DataError: If the file is missing or no JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding='utf-8'))
+    except FileNotFoundError:
+        raise DataError(f'{path} does not exist.') from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(
+            f'{path} cannot be read as JSON ({error}); write it again.'
+        ) from None
+
+
+def _is_id(value: Any) -> bool:
+    """Whether ``value`` can name an image: a whole number or a text."""
+    return isinstance(value, int | str) and not isinstance(value, bool)
+
+
+def _read_box(value: Any, box_format: str) -> Box:
+    """Corners of a box.
+
+    Raises:
+        ValueError: If it is no box; the text says why.
+    """
+    if (
+        not isinstance(value, list)
+        or len(value) != 4
+        or any(finite_number(number) is None for number in value)
+    ):
+        raise ValueError(f'has the bbox {value}, not four finite numbers')
+    x1, y1, x2, y2 = map(float, value)
+    if box_format == 'xywh':
+        x2, y2 = x1 + x2, y1 + y2
+    if x2 < x1 or y2 < y1:
+        hint = (
+            ', so they are not corners (x1, y1, x2, y2)'
+            if box_format == 'xyxy'
+            else ''
+        )
+        raise ValueError(f'has the bbox {value}, whose side is negative{hint}')
+    return x1, y1, x2, y2
+
+
+def read_truths(path: str | Path) -> dict[Hashable, Truth]:
+    """Read a ground-truth file of one annotation per image entry.
+
+    Args:
+        path (str | Path): COCO JSON; an image entry stands for a sentence.
+
+    Returns:
+        dict[Hashable, Truth]: By the id of the image entry, in the order of
+        the file.
+
+    Raises:
+        DataError: If the file is broken, or an entry has not
+            exactly one annotation or is described wrongly.
+    """
+    content = _read_json(path)
+    tables = [
+        content.get(key) if isinstance(content, dict) else None
+        for key in ('images', 'annotations')
+    ]
+    if not all(
+        isinstance(table, list)
+        and all(isinstance(entry, dict) for entry in table)
+        for table in tables
+    ):
+        raise DataError(
+            f'{path} has no tables "images" and "annotations"; --gt takes '
+            'ground truth in COCO form.'
+        )
+    images, annotations = tables
+    if not images:
+        raise DataError(f'{path} has no images.')
+    sizes = {}
+    for image in images:
+        name = image.get('id')
+        size = (image.get('height'), image.get('width'))
+        if not _is_id(name) or name in sizes:
+            raise DataError(
+                f'{path}: image id {name!r} is missing or appears twice; '
+                'every sentence needs an image entry with an id of its own.'
+            )
+        if not all(
+            type(side) is int and 0 < side <= _MAX_SIDE for side in size
+        ):
+            raise DataError(
+                f'{path}: image {name!r} has height and width {size}, which '
+                'is no size of a frame.'
+            )
+        sizes[name] = size
+    truths: dict[Hashable, Truth] = {}
+    for annotation in annotations:
+        name = annotation.get('image_id')
+        if not _is_id(name) or name not in sizes:
+            raise DataError(
+                f'{path}: annotation {annotation.get("id")!r} belongs to '
+                f'image {name!r}, which is not listed.'
+            )
+        if name in truths:
+            raise DataError(
+                f'{path}: image {name!r} has more than one annotation; an '
+                'image entry stands for one sentence and so for one mask.'
+            )
+        try:
+            truths[name] = _read_truth(annotation, sizes[name])
+        except ValueError as error:
+            raise DataError(
+                f'{path}: the annotation of image {name!r} {error}.'
+            ) from None
+    lost = [repr(name) for name in sizes if name not in truths]
+    if lost:
+        raise DataError(
+            f'{path}: {len(lost)} of {len(sizes)} images have no annotation: '
+            f'{shorten(lost)}.'
+        )
+    return {name: truths[name] for name in sizes}
+
+
+def _read_truth(annotation: dict, size: tuple[int, int]) -> Truth:
+    """One annotation of the ground truth."""
+    rle = to_rle(annotation.get('segmentation'), *size)
+    box = annotation.get('bbox')
+    area = finite_number(annotation.get('area'))
+    return Truth(
+        rle,
+        None if box is None else _read_box(box, 'xywh'),
+        float(mask_utils.area(rle)) if area is None else area,
+        bool(annotation.get('iscrowd')),
+    )
+
+
+def read_candidates(
+    path: str | Path,
+    truths: dict[Hashable, Truth],
+    box_format: str = 'xyxy',
+    missing: str = 'error',
+) -> dict[Hashable, list[Candidate]]:
+    """Read predictions in the form of COCO results.
+
+    Args:
+        path (str | Path): JSON list of ``{image_id, score, segmentation,
+            bbox}``; masks, boxes or both, the same in all entries. Further
+            keys are ignored.
+        truths (dict[Hashable, Truth]): What they are predictions for.
+        box_format (str): ``'xyxy'``, corners, or ``'xywh'``, corner and
+            size.
+        missing (str): What becomes of samples without any prediction:
+            ``'error'``, or ``'empty'``, which counts them as empty masks.
+
+    Returns:
+        dict[Hashable, list[Candidate]]: In the order of the file, with an
+        entry for every sample.
+
+    Raises:
+        DataError: If the file is broken or does not fit ``truths``.
+    """
+    content = _read_json(path)
+    if not isinstance(content, list):
+        raise DataError(
+            f'{path} is no list; --pred takes a list of COCO results, '
+            '{"image_id", "score", "segmentation"}.'
+        )
+    found: dict[Hashable, list[Candidate]] = {name: [] for name in truths}
+    seen = set()
+    first: tuple[bool, bool] | None = None
+    for number, entry in enumerate(content):
+        where = f'{path}: prediction {number}'
+        if not isinstance(entry, dict) or not _is_id(entry.get('image_id')):
+            raise DataError(f'{where} has no image_id.')
+        name = entry['image_id']
+        where += f' (image {name!r})'
+        if name not in truths:
+            raise DataError(
+                f'{where}: the ground truth has no such image, its ids are '
+                f'like {next(iter(truths))!r}; score the predictions against '
+                'the split they were made for.'
+            )
+        kinds = ('segmentation' in entry, 'bbox' in entry)
+        first = kinds if first is None else first
+        if not any(kinds) or kinds != first:
+            raise DataError(
+                f'{where} has the keys {sorted(entry)}; all predictions need '
+                '"segmentation", "bbox" or both, all of them the same.'
+            )
+        try:
+            candidate = _read_candidate(entry, truths[name], box_format)
+        except ValueError as error:
+            raise DataError(f'{where} {error}.') from None
+        found[name].append(candidate)
+        # A copy of an empty mask tells nothing, one of another mask a lot.
+        if candidate.area:
+            copy = _digest(entry)
+            if copy in seen:
+                raise DataError(
+                    f'{where} is there twice; take out the overlap when '
+                    'joining results of several processes.'
+                )
+            seen.add(copy)
+    lost = [name for name, candidates in found.items() if not candidates]
+    if len(lost) == len(found) or (lost and missing == 'error'):
+        raise DataError(
+            f'{path} has no prediction for {len(lost)} of {len(found)} '
+            f'images: {shorten(map(repr, lost))}; predict them, or say '
+            '--missing empty to count them as empty masks.'
+        )
+    return found
+
+
+def _digest(entry: dict) -> bytes:
+    """Short name of a prediction, the same only for exact copies."""
+    text = json.dumps(entry, sort_keys=True)
+    return blake2b(text.encode(), digest_size=16).digest()
+
+
+def _read_candidate(entry: dict, truth: Truth, box_format: str) -> Candidate:
+    """One prediction."""
+    score = finite_number(entry.get('score'))
+    if score is None:
+        raise ValueError(
+            f'has the score {entry.get("score")!r}, not a finite number'
+        )
+    rle = box = None
+    area = 0.0
+    if 'segmentation' in entry:
+        rle = to_rle(entry['segmentation'], *truth.rle['size'])
+        area = float(mask_utils.area(rle))
+    if 'bbox' in entry:
+        if truth.box is None:
+            raise ValueError('has a bbox, but the ground truth has none')
+        box = _read_box(entry['bbox'], box_format)
+        # As COCO does, which expects a width and a height here: with corners
+        # it is no area, but the published evaluation has it so.
+        area = float(entry['bbox'][2]) * float(entry['bbox'][3])
+    return Candidate(score, rle, box, area)

@@ -1,0 +1,346 @@
+# Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
+"""Frames of whatever people have: a video, a folder, an array, a picture."""
+
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+__all__ = ['Frame', 'FrameSource', 'open_source', 'read_picture']
+
+#: Pictures; any other file is taken for a video.
+PICTURE_SUFFIXES = (
+    '.bmp',
+    '.jpeg',
+    '.jpg',
+    '.png',
+    '.ppm',
+    '.tif',
+    '.tiff',
+    '.webp',
+)
+#: Frames per second of a folder or an array whose rate nobody told: that of
+#: Ref-YouTube-VOS, which models are trained on.
+DEFAULT_FPS = 6.0
+
+
+@dataclass(eq=False)
+class Frame:
+    """A frame of a source.
+
+    Attributes:
+        index (int): Its number in the source, from 0.
+        name (str): Its name, for files.
+        time (float): Seconds from the beginning of the source.
+        shape (tuple[int, int]): Height and width.
+        image (np.ndarray | None): uint8, BGR, shape (H, W, 3), while
+            somebody needs it.
+    """
+
+    index: int
+    name: str
+    time: float
+    shape: tuple[int, int]
+    image: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class FrameSource:
+    """The frames of one video that are to be looked at.
+
+    Iterating reads them one by one, in order, and may be repeated.
+
+    Attributes:
+        name (str): What to call the video.
+        fps (float): Frames per second, the mean if the rate varies.
+        indices (np.ndarray): Numbers of the frames, increasing, shape (n,).
+        times (np.ndarray): Seconds from the beginning of the source to each
+            of them, shape (n,).
+        frame_name (Callable): Number of a frame -> its name.
+        read (Callable): Numbers of frames -> iterator of pictures.
+        frame_bytes (int): Bytes of a decoded frame.
+        path (str | None): The file or folder.
+        is_picture (bool): Whether it is a single picture.
+        missing (int): Frames lost because the file is cut off.
+    """
+
+    name: str
+    fps: float
+    indices: np.ndarray
+    times: np.ndarray
+    frame_name: Callable[[int], str]
+    read: Callable[[Sequence[int]], Iterator[np.ndarray]]
+    frame_bytes: int
+    path: str | None = None
+    is_picture: bool = False
+    missing: int = 0
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Yield the frames.
+
+        Raises:
+            ValueError: If they differ in size.
+        """
+        numbers = self.indices.tolist()
+        shape = None
+        for index, time, image in zip(
+            numbers, self.times.tolist(), self.read(numbers), strict=True
+        ):
+            name = self.frame_name(index)
+            if shape is not None and image.shape[:2] != shape:
+                raise ValueError(
+                    f'Frame {name} of {self.path or self.name} is '
+                    f'{image.shape[1]} x {image.shape[0]} pixels where those '
+                    f'before are {shape[1]} x {shape[0]}; the frames of a '
+                    'video must have one size.'
+                )
+            shape = image.shape[:2]
+            yield Frame(index, name, time, shape, image)
+            del image
+
+
+def open_source(
+    data: str | os.PathLike[str] | np.ndarray,
+    fps: float | None = None,
+    every: int = 1,
+    start: float | None = None,
+    end: float | None = None,
+    partial: bool = False,
+) -> FrameSource:
+    """Find out what the frames are; reads none, or one.
+
+    Args:
+        data (str | PathLike | np.ndarray): A video file, a folder of
+            pictures (in the order of their names, numbers as numbers), a
+            picture, or frames as uint8, BGR, shape (T, H, W, 3) or
+            (H, W, 3).
+        fps (float, optional): Look at so many frames per second of a video,
+            by their time stamps. Anything else *has* this many; 6 if None.
+        every (int): Look at every so-manieth frame only.
+        start (float, optional): Seconds from the beginning at which to start.
+        end (float, optional): Seconds at which to stop.
+        partial (bool): Accept a video that is cut off and take what is there.
+
+    Returns:
+        FrameSource: The frames chosen, at least one.
+
+    Raises:
+        FileNotFoundError: If there is no such file or folder.
+        OSError: If it cannot be read.
+        ValueError: If it holds no frame, or none is chosen.
+    """
+    if every < 1:
+        raise ValueError(f'every is {every}; it must be at least 1.')
+    if fps is not None and not 0 < fps < float('inf'):
+        raise ValueError(f'fps is {fps}; it must be above 0.')
+    sample_fps = None
+    if isinstance(data, np.ndarray):
+        source = _from_array(data, fps)
+    elif isinstance(data, str | os.PathLike):
+        path = Path(data).expanduser()
+        if path.is_dir():
+            source = _from_pictures(path, _list_pictures(path), fps)
+        elif not path.exists():
+            raise FileNotFoundError(
+                f'{path} does not exist; give a video file, a folder of '
+                'pictures or a picture.'
+            )
+        elif path.suffix.lower() in PICTURE_SUFFIXES:
+            source = _from_pictures(path, [path], fps)
+        else:
+            source = _from_video(path, partial)
+            sample_fps = fps
+    else:
+        raise TypeError(
+            f'{type(data).__name__} is no video; give a path or an array.'
+        )
+    chosen = _choose(source.times, every, start, end, sample_fps)
+    if not len(chosen):
+        last = float(source.times[-1])
+        raise ValueError(
+            f'{source.path or source.name} has no frame between start='
+            f'{start} and end={end} seconds; its last is at {last:.3f}.'
+        )
+    return FrameSource(
+        **{
+            **vars(source),
+            'fps': min(sample_fps or source.fps, source.fps) / every,
+            'indices': source.indices[chosen],
+            'times': source.times[chosen],
+        }
+    )
+
+
+def _choose(
+    times: np.ndarray,
+    every: int,
+    start: float | None,
+    end: float | None,
+    fps: float | None,
+) -> np.ndarray:
+    """Return the positions of the frames to look at."""
+    # a time typed in with three digits means the frame it names
+    slack = 5e-4
+    first = 0 if start is None else np.searchsorted(times, start - slack)
+    last = len(times) if end is None else np.searchsorted(times, end - slack)
+    chosen = np.arange(first, last)
+    if fps is not None and len(chosen):
+        seconds = times[chosen] - times[chosen[0]]
+        ticks = np.arange(int(seconds[-1] * fps + slack) + 1) / fps
+        # what a player shows then; a slow video has nothing new at a tick
+        shown = np.searchsorted(seconds, ticks + slack, side='right') - 1
+        chosen = chosen[np.unique(shown)]
+    return chosen[::every]
+
+
+def _from_array(frames: np.ndarray, fps: float | None) -> FrameSource:
+    """Check an array and give it the face of a source."""
+    given = frames.shape
+    is_picture = frames.ndim == 3
+    if is_picture:
+        frames = frames[None]
+    if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8:
+        raise ValueError(
+            f'an array of shape {given} and type {frames.dtype} is no video; '
+            'give uint8, BGR, of shape (T, H, W, 3) or (H, W, 3).'
+        )
+    if 0 in frames.shape:
+        raise ValueError(f'an array of shape {given} has no frame.')
+    fps = fps or DEFAULT_FPS
+    count = np.arange(len(frames))
+    return FrameSource(
+        'image' if is_picture else 'video',
+        fps,
+        count,
+        count / fps,
+        '{:05d}'.format,
+        lambda numbers: (frames[i] for i in numbers),
+        frames[0].nbytes,
+        is_picture=is_picture,
+    )
+
+
+def _list_pictures(folder: Path) -> list[Path]:
+    """Return the pictures of a folder, ``2.jpg`` before ``10.jpg``."""
+
+    def natural(path: Path) -> list[tuple[int, str]]:
+        parts = re.split(r'(\d+)', path.name)
+        return [
+            (int(part), '') if i % 2 else (-1, part)
+            for i, part in enumerate(parts)
+        ]
+
+    try:
+        entries = [path for path in folder.iterdir() if path.is_file()]
+    except OSError as error:
+        raise OSError(
+            f'Folder {folder} cannot be read ({error.strerror}); check its '
+            'permissions.'
+        ) from error
+    pictures = [
+        path
+        for path in entries
+        if path.suffix.lower() in PICTURE_SUFFIXES
+        and not path.name.startswith('.')
+    ]
+    if not pictures:
+        raise ValueError(
+            f'Folder {folder} holds no picture ({", ".join(PICTURE_SUFFIXES)})'
+            '; give the folder that holds the frames themselves.'
+        )
+    names: dict[str, Path] = {}
+    for path in pictures:
+        other = names.setdefault(path.stem, path)
+        if other != path:
+            raise ValueError(
+                f'Folder {folder} holds {other.name} and {path.name}, which '
+                'are one frame by name; keep one of them.'
+            )
+    return sorted(pictures, key=natural)
+
+
+def _from_pictures(
+    path: Path, files: list[Path], fps: float | None
+) -> FrameSource:
+    """Make a source of picture files."""
+    fps = fps or DEFAULT_FPS
+    count = np.arange(len(files))
+    return FrameSource(
+        path.resolve().name if path.is_dir() else path.stem,
+        fps,
+        count,
+        count / fps,
+        lambda number: files[number].stem,
+        lambda numbers: (read_picture(files[i]) for i in numbers),
+        read_picture(files[0]).nbytes,
+        path=str(path),
+        is_picture=not path.is_dir(),
+    )
+
+
+def read_picture(path: Path) -> np.ndarray:
+    """Read a picture of any kind as a page would show it.
+
+    It is turned upright, transparent parts are white, and 16 bits become 8.
+
+    Args:
+        path (Path): The file.
+
+    Returns:
+        np.ndarray: uint8, BGR, shape (H, W, 3).
+
+    Raises:
+        OSError: If it cannot be decoded whole.
+    """
+    try:
+        with Image.open(path) as file:
+            image = ImageOps.exif_transpose(file)
+            image.load()
+    # Pillow's readers also raise what is no OSError on damaged files
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise OSError(
+            f'{path} cannot be decoded ({error}); it is no picture or '
+            'damaged, copy it again.'
+        ) from error
+    except Image.DecompressionBombError as error:
+        raise OSError(f'{path} is too large ({error}).') from error
+    if image.mode.startswith('I'):
+        values = np.asarray(image).astype(np.float32) / 257
+        image = Image.fromarray(values.round().clip(0, 255).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert('RGBA')
+        page = Image.new('RGBA', image.size, 'white')
+        image = Image.alpha_composite(page, image)
+    rgb = np.asarray(image.convert('RGB'))
+    return np.ascontiguousarray(rgb[..., ::-1])
+
+
+def _from_video(path: Path, partial: bool) -> FrameSource:
+    """Make a source of a video file."""
+    try:
+        from referformer.media.reader import VideoReader
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f'Reading {path} needs PyAV; run: pip install av'
+        ) from error
+
+    with VideoReader(path, partial=partial) as video:
+        width, height = video.size
+    return FrameSource(
+        path.stem,
+        video.fps,
+        np.arange(len(video)),
+        video.timestamps,
+        '{:05d}'.format,
+        video.iterate,
+        3 * width * height,
+        path=str(path),
+        missing=video.missing,
+    )

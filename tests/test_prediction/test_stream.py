@@ -1,0 +1,385 @@
+# Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
+"""A stream is cut, seen and written whole, in bounded memory."""
+
+import gc
+import itertools
+import signal
+import threading
+import time
+import weakref
+
+import numpy as np
+import pytest
+import torch
+from mmdet.structures import DetDataSample, TrackDataSample
+
+from referformer.media.sources import Frame, open_source
+from referformer.prediction.stream import (
+    BackgroundWriter,
+    StreamOptions,
+    cut_windows,
+    prefetch,
+    queue_depth,
+    segment_frames,
+)
+
+from ..test_models.helpers import build_model
+
+TEXTS = ['a red circle on the left', 'the dog', 'the small blue square']
+
+
+def same(image):
+    return image
+
+
+@pytest.fixture(scope='module')
+def model():
+    return build_model().eval()
+
+
+def noise(number, height=32, width=48):
+    rng = np.random.default_rng(0)
+    return rng.integers(0, 256, (number, height, width, 3), np.uint8)
+
+
+def threads():
+    return {t.name for t in threading.enumerate()} & {'prefetch', 'write'}
+
+
+# -- windows ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('number', [1, 3, 4, 5, 8, 9, 23])
+@pytest.mark.parametrize(
+    ('length', 'overlap'), [(1, 0), (4, 0), (4, 1), (4, 2), (4, 3), (9, 4)]
+)
+def test_every_frame_is_answered_for_once(number, length, overlap):
+    windows = [
+        (w.number, list(w.frames), w.start, w.stop)
+        for w in cut_windows(range(number), length, overlap)
+    ]
+    answered = [i for _, f, start, stop in windows for i in f[start:stop]]
+    assert answered == list(range(number))
+    assert [n for n, *_ in windows] == list(range(len(windows)))
+    for _, frames, _, _ in windows[:-1]:
+        assert len(frames) == length
+    for (_, one, *_), (_, two, *_) in itertools.pairwise(windows):
+        assert one[length - overlap :] == two[:overlap]
+        assert len(two) > overlap  # no window without a frame of its own
+
+
+def test_no_frames_no_windows():
+    assert list(cut_windows([], 4)) == []
+
+
+# -- threads ------------------------------------------------------------------
+
+
+def test_prefetch_keeps_order_and_depth():
+    made = []
+
+    def items():
+        for i in range(50):
+            made.append(i)
+            yield i
+
+    ahead = prefetch(items(), depth=3)
+    assert next(ahead) == 0
+    time.sleep(0.1)
+    # one taken, three queued, one in the thread's hands
+    assert len(made) == 5
+    assert list(ahead) == list(range(1, 50))
+    assert not threads()
+
+
+def test_an_error_ahead_comes_after_what_precedes_it():
+    def items():
+        yield 1
+        raise OSError('the file ends here')
+
+    ahead = prefetch(items(), 4)
+    assert next(ahead) == 1
+    with pytest.raises(OSError, match='ends here'):
+        next(ahead)
+    assert not threads()
+
+
+def test_leaving_early_ends_the_thread():
+    ahead = prefetch(iter(range(10**9)), 2)
+    next(ahead)
+    ahead.close()
+    assert not threads()
+
+
+def test_the_writer_writes_all_in_order():
+    written = []
+    with BackgroundWriter(written.append, 2) as writer:
+        for i in range(20):
+            writer.put(i)
+    assert written == list(range(20))
+    assert not threads()
+
+
+@pytest.mark.parametrize('at', [0, 19])
+def test_an_error_of_the_writer_reaches_the_caller(at):
+    def write(i):
+        if i == at:
+            raise OSError('the disk is full')
+
+    def put_all():
+        with BackgroundWriter(write, 2) as writer:
+            for i in range(20):
+                writer.put(i)
+
+    with pytest.raises(OSError, match='disk is full'):
+        put_all()
+    assert not threads()
+
+
+def test_an_interrupt_drops_what_is_queued():
+    written = []
+
+    def write(i):
+        time.sleep(0.02)
+        written.append(i)
+
+    def put_some():
+        with BackgroundWriter(write, 10) as writer:
+            for i in range(10):
+                writer.put(i)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        put_some()
+    assert len(written) < 5
+    assert not threads()
+
+
+def test_an_interrupt_while_the_last_are_written_waits_for_one():
+    written = []
+    writing = threading.Event()
+
+    def write(i):
+        writing.set()
+        time.sleep(0.1)
+        written.append(i)
+
+    def interrupt():
+        writing.wait()
+        time.sleep(0.02)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    def put_all():
+        with BackgroundWriter(write, 10) as writer:
+            for i in range(10):
+                writer.put(i)
+
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(KeyboardInterrupt):
+        put_all()
+    assert written == [0]
+    time.sleep(0.25)
+    assert written == [0]
+    assert not threads()
+
+
+def test_large_frames_make_short_queues():
+    assert queue_depth(36, 640 * 360 * 3) == 36
+    assert queue_depth(36, 3840 * 2160 * 3) == 10
+    assert queue_depth(1, 10) == 2
+
+
+# -- memory -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('number', [40, 200])
+def test_frames_alive_do_not_depend_on_the_length(model, number):
+    window, most = 4, 0
+    alive = weakref.WeakSet()
+
+    def frames():
+        nonlocal most
+        for i, image in enumerate(noise(4) for _ in range(number)):
+            frame = Frame(i, str(i), i / 6, (32, 48), image[0].copy())
+            alive.add(frame)
+            most = max(most, len(alive))
+            yield frame
+
+    def write(result):
+        time.sleep(0.001)
+
+    options = StreamOptions(window=window)
+    depth = queue_depth(window, 1)
+    with BackgroundWriter(write, depth) as writer:
+        for result in segment_frames(
+            model, frames(), TEXTS[:1], same, options
+        ):
+            writer.put(result)
+            del result
+    gc.collect()
+    # a window, both queues, and one in the hands of each of the three
+    assert most <= window + 2 * depth + 3
+    assert len(alive) <= 1
+
+
+# -- the network --------------------------------------------------------------
+
+
+def run(model, video, texts, **options):
+    return list(
+        segment_frames(
+            model, open_source(video), texts, same, StreamOptions(**options)
+        )
+    )
+
+
+def assert_equal_results(one, two, rows=slice(None)):
+    """``one`` holds the expressions ``rows`` of ``two``."""
+    assert len(one) == len(two)
+    for a, b in zip(one, two, strict=True):
+        for name in ('scores', 'window_scores', 'boxes', 'points'):
+            np.testing.assert_allclose(
+                getattr(a, name), getattr(b, name)[rows], rtol=1e-5, atol=1e-5
+            )
+        np.testing.assert_allclose(
+            a.soft_masks.probabilities(),
+            b.soft_masks[rows].probabilities(),
+            rtol=1e-5,
+            atol=1e-5,
+        )
+
+
+@pytest.mark.parametrize('backbone', ['resnet', 'video-swin'])
+@pytest.mark.parametrize('batch_frames', [None, 8, 64])
+def test_frames_are_seen_once_for_all_expressions(backbone, batch_frames):
+    model = build_model(backbone=backbone).eval()
+    frames, texts = [], []
+    handles = [
+        model.backbone.register_forward_hook(
+            # (N, T, 3, H, W) or (B, 3, H, W)
+            lambda module, args, out: frames.append(args[0].shape[:-3].numel())
+        ),
+        model.text_encoder.register_forward_hook(
+            lambda module, args, out: texts.append(len(args[0].ids))
+        ),
+    ]
+    video = noise(10)
+    together = run(model, video, TEXTS, window=4, batch_frames=batch_frames)
+    for handle in handles:
+        handle.remove()
+    assert frames == [4, 4, 2]  # once a window
+    assert texts == [len(TEXTS)]
+    for e, text in enumerate(TEXTS):
+        alone = run(model, video, [text], window=4)
+        assert_equal_results(alone, together, rows=[e])
+
+
+def test_it_is_what_predict_says(model):
+    """Windows, masks and boxes are those of the model on a data set."""
+    video = noise(6, 32, 48)
+    results = run(model, video, TEXTS[1:2], window=4)
+    model.window = 4
+    sample = TrackDataSample(metainfo=dict(text=TEXTS[1]))
+    sample.video_data_samples = [
+        DetDataSample(metainfo=dict(img_shape=(32, 48), ori_shape=(32, 48)))
+        for _ in video
+    ]
+    clip = torch.from_numpy(video).permute(0, 3, 1, 2)
+    with torch.no_grad():
+        [predicted] = model.test_step(
+            {'inputs': [clip], 'data_samples': [sample]}
+        )
+    model.window = None
+    for result, frame in zip(
+        results, predicted.video_data_samples, strict=True
+    ):
+        instances = frame.pred_track_instances
+        assert (result.masks == instances.masks.numpy()).all()
+        np.testing.assert_allclose(
+            result.window_scores, instances.scores, rtol=1e-5
+        )
+        np.testing.assert_allclose(
+            result.boxes,
+            instances.bboxes.clamp(min=0).clamp(
+                max=torch.tensor([48.0, 32, 48, 32])
+            ),
+            atol=1e-3,
+        )
+
+
+def test_scores_of_frames_average_to_that_of_the_window(model):
+    results = run(model, noise(6), TEXTS, window=3)
+    for window in range(2):
+        part = [r for r in results if r.window == window]
+        np.testing.assert_allclose(
+            np.mean([r.scores for r in part], 0),
+            part[0].window_scores,
+            rtol=1e-5,
+        )
+
+
+def test_linked_windows_choose_among_all_queries(model):
+    seen = []
+    hook = model.head.mask_head.register_forward_hook(
+        lambda module, args, out: seen.append(args[1].shape[1])
+    )
+    results = run(model, noise(10), TEXTS, window=4, link='overlap')
+    hook.remove()
+    assert len(results) == 10
+    assert set(seen) == {model.queries.num_queries}
+    # one window has nothing to be linked with
+    alone = run(model, noise(4), TEXTS, window=4)
+    linked = run(model, noise(4), TEXTS, window=4, link='overlap')
+    assert_equal_results(alone, linked)
+
+
+def test_thresholds(model):
+    video = noise(3)
+    plain = run(model, video, TEXTS)
+    none = run(model, video, TEXTS, score_thr=1.0)
+    assert not any(r.masks.any() for r in none)
+    low, high = (
+        sum(r.masks.sum() for r in run(model, video, TEXTS, mask_thr=thr))
+        for thr in (0.01, 0.99)
+    )
+    assert high <= sum(r.masks.sum() for r in plain) <= low
+    assert high < low
+
+
+@pytest.mark.parametrize('precision', ['bf16', 'fp16'])
+def test_low_precision(model, precision):
+    video = noise(4)
+    exact = run(model, video, TEXTS)
+    rough = run(model, video, TEXTS, precision=precision)
+    for a, b in zip(exact, rough, strict=True):
+        assert b.scores.dtype == np.float32
+        np.testing.assert_allclose(a.scores, b.scores, atol=0.05)
+        assert (a.scores != b.scores).any()
+
+
+@pytest.mark.parametrize(
+    ('options', 'reason'),
+    [
+        (dict(window=0), 'window must be at least 1'),
+        (dict(link='both'), "link must be one of .* got 'both'"),
+        (dict(precision='int8'), 'precision must be one of'),
+        (dict(mask_thr=1.0), 'mask_thr must be in'),
+        (dict(score_thr=2.0), 'score_thr must be in'),
+        (dict(overlap=3), "link='overlap' only"),
+        (dict(window=4, link='overlap', overlap=4), '4 frames cannot be link'),
+        (dict(window=1, link='overlap'), '1 frames cannot be linked'),
+    ],
+)
+def test_options_are_checked(model, options, reason):
+    with pytest.raises(ValueError, match=reason):
+        StreamOptions(**options).window_of(model)
+
+
+def test_an_interrupt_ends_all_threads(model):
+    results = segment_frames(
+        model, open_source(noise(50)), TEXTS[:1], same, StreamOptions(window=2)
+    )
+    next(results)
+    with pytest.raises(KeyboardInterrupt):
+        results.throw(KeyboardInterrupt)
+    assert not threads()
