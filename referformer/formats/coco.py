@@ -5,17 +5,52 @@ import json
 from collections.abc import Hashable
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pycocotools import mask as mask_utils
 
 from referformer.errors import DataError
-from referformer.evaluation.functional.segm import Box, Candidate, Truth
 from referformer.formats.label_maps import shorten
 from referformer.formats.rle import finite_number, to_rle
 
 # Sides beyond this are no frames, and would exhaust the memory.
 _MAX_SIDE = 1 << 15
+
+Box = tuple[float, float, float, float]
+
+
+class TrueObject(NamedTuple):
+    """What a sentence means.
+
+    Attributes:
+        rle (dict): Mask, compressed run-length encoding of COCO.
+        box (Box | None): x1, y1, x2, y2 in pixels.
+        area (float): Pixels, as the annotation has it; sorts the sample
+            into small, medium or large.
+        crowd (bool): Whether AP ignores the sample (``iscrowd``).
+    """
+
+    rle: dict
+    box: Box | None
+    area: float
+    crowd: bool = False
+
+
+class Candidate(NamedTuple):
+    """One prediction for a sample.
+
+    Attributes:
+        score (float): Confidence; larger is better.
+        rle (dict | None): Mask, compressed run-length encoding of COCO.
+        box (Box | None): x1, y1, x2, y2 in pixels.
+        area (float): By what AP of small, medium and large objects sorts the
+            prediction.
+    """
+
+    score: float
+    rle: dict | None
+    box: Box | None
+    area: float
 
 
 def _read_json(path: str | Path) -> Any:
@@ -64,15 +99,15 @@ def _read_box(value: Any, box_format: str) -> Box:
     return x1, y1, x2, y2
 
 
-def read_truths(path: str | Path) -> dict[Hashable, Truth]:
+def read_truths(path: str | Path) -> dict[Hashable, TrueObject]:
     """Read a ground-truth file of one annotation per image entry.
 
     Args:
         path (str | Path): COCO JSON; an image entry stands for a sentence.
 
     Returns:
-        dict[Hashable, Truth]: By the id of the image entry, in the order of
-        the file.
+        dict[Hashable, TrueObject]: By the id of the image entry, in the
+        order of the file.
 
     Raises:
         DataError: If the file is broken, or an entry has not
@@ -112,7 +147,7 @@ def read_truths(path: str | Path) -> dict[Hashable, Truth]:
                 'is no size of a frame.'
             )
         sizes[name] = size
-    truths: dict[Hashable, Truth] = {}
+    truths: dict[Hashable, TrueObject] = {}
     for annotation in annotations:
         name = annotation.get('image_id')
         if not _is_id(name) or name not in sizes:
@@ -140,12 +175,12 @@ def read_truths(path: str | Path) -> dict[Hashable, Truth]:
     return {name: truths[name] for name in sizes}
 
 
-def _read_truth(annotation: dict, size: tuple[int, int]) -> Truth:
+def _read_truth(annotation: dict, size: tuple[int, int]) -> TrueObject:
     """One annotation of the ground truth."""
     rle = to_rle(annotation.get('segmentation'), *size)
     box = annotation.get('bbox')
     area = finite_number(annotation.get('area'))
-    return Truth(
+    return TrueObject(
         rle,
         None if box is None else _read_box(box, 'xywh'),
         float(mask_utils.area(rle)) if area is None else area,
@@ -155,7 +190,7 @@ def _read_truth(annotation: dict, size: tuple[int, int]) -> Truth:
 
 def read_candidates(
     path: str | Path,
-    truths: dict[Hashable, Truth],
+    truths: dict[Hashable, TrueObject],
     box_format: str = 'xyxy',
     missing: str = 'error',
 ) -> dict[Hashable, list[Candidate]]:
@@ -165,7 +200,7 @@ def read_candidates(
         path (str | Path): JSON list of ``{image_id, score, segmentation,
             bbox}``; masks, boxes or both, the same in all entries. Further
             keys are ignored.
-        truths (dict[Hashable, Truth]): What they are predictions for.
+        truths (dict[Hashable, TrueObject]): What they are predictions for.
         box_format (str): ``'xyxy'``, corners, or ``'xywh'``, corner and
             size.
         missing (str): What becomes of samples without any prediction:
@@ -236,7 +271,9 @@ def _digest(entry: dict) -> bytes:
     return blake2b(text.encode(), digest_size=16).digest()
 
 
-def _read_candidate(entry: dict, truth: Truth, box_format: str) -> Candidate:
+def _read_candidate(
+    entry: dict, truth: TrueObject, box_format: str
+) -> Candidate:
     """One prediction."""
     score = finite_number(entry.get('score'))
     if score is None:

@@ -7,8 +7,6 @@ from pycocotools import mask as mask_utils
 
 from referformer.errors import DataError
 from referformer.evaluation.functional.segm import (
-    Candidate,
-    Truth,
     best_candidate,
     box_scores,
     expression_scores,
@@ -18,6 +16,8 @@ from referformer.evaluation.functional.segm import (
     sentence_scores,
 )
 from referformer.formats.coco import (
+    Candidate,
+    TrueObject,
     read_candidates,
     read_truths,
 )
@@ -39,7 +39,7 @@ def square(top, left, side):
 
 
 def truth(mask, box=None):
-    return Truth(encode(mask), box, float(mask.sum()))
+    return TrueObject(encode(mask), box, float(mask.sum()))
 
 
 def guess(score, mask, box=None):

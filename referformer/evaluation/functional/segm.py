@@ -8,12 +8,13 @@ throughout, so memory does not depend on their size.
 import contextlib
 import io
 from collections.abc import Hashable, Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 from pycocotools import mask as mask_utils
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+
+from referformer.formats.coco import Box, Candidate, TrueObject
 
 PRECISION_AT = (0.5, 0.6, 0.7, 0.8, 0.9)
 AP_NAMES = (
@@ -27,44 +28,7 @@ AP_NAMES = (
 # Keeps the mean IoU defined where prediction and truth are both empty: 1.
 _EPS = 1e-6
 
-Box = tuple[float, float, float, float]
-
-
-class Truth(NamedTuple):
-    """What a sentence means.
-
-    Attributes:
-        rle (dict): Mask, compressed run-length encoding of COCO.
-        box (Box | None): x1, y1, x2, y2 in pixels.
-        area (float): Pixels, as the annotation has it; sorts the sample
-            into small, medium or large.
-        crowd (bool): Whether AP ignores the sample (``iscrowd``).
-    """
-
-    rle: dict
-    box: Box | None
-    area: float
-    crowd: bool = False
-
-
-class Candidate(NamedTuple):
-    """One prediction for a sample.
-
-    Attributes:
-        score (float): Confidence; larger is better.
-        rle (dict | None): Mask, compressed run-length encoding of COCO.
-        box (Box | None): x1, y1, x2, y2 in pixels.
-        area (float): By what AP of small, medium and large objects sorts the
-            prediction.
-    """
-
-    score: float
-    rle: dict | None
-    box: Box | None
-    area: float
-
-
-Truths = Mapping[Hashable, Truth]
+Truths = Mapping[Hashable, TrueObject]
 Candidates = Mapping[Hashable, Sequence[Candidate]]
 
 

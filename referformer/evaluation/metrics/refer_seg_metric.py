@@ -15,9 +15,6 @@ from pycocotools import mask as mask_utils
 
 from referformer.evaluation.functional import shorten, write_atomic
 from referformer.evaluation.functional.segm import (
-    Box,
-    Candidate,
-    Truth,
     expression_scores,
     sentence_scores,
 )
@@ -27,6 +24,7 @@ from referformer.evaluation.metrics.clip_reader import (
     read_clip,
     true_mask,
 )
+from referformer.formats.coco import Box, Candidate, TrueObject
 from referformer.registry import METRICS
 
 Kind = Literal['a2d', 'jhmdb', 'refcoco']
@@ -38,7 +36,7 @@ TITLES: dict[str, str] = {
 
 
 class SentenceResult(NamedTuple):
-    """Truth and predictions of one sentence, masks run-length encoded.
+    """TrueObject and predictions of one sentence, masks run-length encoded.
 
     Attributes:
         subset (str): Part of the data set which is scored on its own, such
@@ -46,7 +44,7 @@ class SentenceResult(NamedTuple):
         video_id (str): Name of the video or image.
         exp_id (str): Name of the expression.
         image_id (int | str): Id in the ground-truth file of the data set.
-        truth (Truth): What is right.
+        truth (TrueObject): What is right.
         candidates (list[Candidate]): Predictions, best first.
     """
 
@@ -54,7 +52,7 @@ class SentenceResult(NamedTuple):
     video_id: str
     exp_id: str
     image_id: int | str
-    truth: Truth
+    truth: TrueObject
     candidates: list[Candidate]
 
 
@@ -165,7 +163,7 @@ class ReferSegMetric(BaseMetric):
             clip.video_id,
             clip.exp_id,
             data_sample.get('image_id', clip.name),
-            Truth(rle, box, float(mask.sum())),
+            TrueObject(rle, box, float(mask.sum())),
             self._read_candidates(clip, index),
         )
 
@@ -268,7 +266,7 @@ class ReferSegMetric(BaseMetric):
             unique.setdefault(
                 key,
                 sentence._replace(
-                    truth=Truth._make(sentence.truth),
+                    truth=TrueObject._make(sentence.truth),
                     candidates=[*map(Candidate._make, sentence.candidates)],
                 ),
             )
