@@ -6,9 +6,16 @@ what to do. Tools print the one sentence; anything else is a bug and keeps its
 traceback. Each type is also the built-in error it stands for, so code that
 catches ``ValueError`` or ``FileNotFoundError`` goes on working.
 
-This module imports nothing, so that every other may import it.
+A reader that can go on after a fault passes its error to :func:`report_error`,
+which raises it; within :func:`collect_errors`, as in the check of a data set,
+it notes it instead, so that all faults of a file are found at once.
+
+This module imports nothing of the package, so that every other may import it.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 __all__ = [
@@ -21,6 +28,8 @@ __all__ = [
     'MissingMediaError',
     'MissingPackageError',
     'ReferError',
+    'collect_errors',
+    'report_error',
 ]
 
 
@@ -34,6 +43,8 @@ class ReferError(Exception):
         value (Any, optional): The value that is wrong.
         remedy (str, optional): What to do, where it can be told apart from
             the message; it is printed after it.
+        code (str, optional): Name of this kind of fault in the report of
+            ``tools/misc/check_dataset.py``, see ``datasets/doctor``.
     """
 
     def __init__(
@@ -43,12 +54,14 @@ class ReferError(Exception):
         file: Any = None,
         value: Any = None,
         remedy: str | None = None,
+        code: str | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
         self.file = None if file is None else str(file)
         self.value = value
         self.remedy = remedy
+        self.code = code
 
     def __str__(self) -> str:
         if not self.remedy:
@@ -91,3 +104,38 @@ class MissingMediaError(MediaError, FileNotFoundError):
 
 class MissingPackageError(ReferError, ImportError):
     """A package that this task needs is not installed."""
+
+
+_collected: ContextVar[list[ReferError] | None] = ContextVar(
+    'collected', default=None
+)
+
+
+@contextmanager
+def collect_errors() -> Iterator[list[ReferError]]:
+    """List the errors that are reported within the block; do not raise them.
+
+    Yields:
+        list[ReferError]: Grows with every call of :func:`report_error`.
+    """
+    found: list[ReferError] = []
+    token = _collected.set(found)
+    try:
+        yield found
+    finally:
+        _collected.reset(token)
+
+
+def report_error(error: ReferError) -> None:
+    """Raise an error, or list it where :func:`collect_errors` asks for that.
+
+    For readers of files with many entries: code after the call runs only
+    while errors are collected, and leaves the faulty entry out.
+
+    Args:
+        error (ReferError): What is wrong with one entry.
+    """
+    found = _collected.get()
+    if found is None:
+        raise error
+    found.append(error)
