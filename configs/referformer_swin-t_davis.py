@@ -1,9 +1,5 @@
-# Scores the model of Ref-YouTube-VOS on Ref-DAVIS17, without training:
-# checkpoints/referformer_swin-t_ytvos.pth
 _base_ = [
     './_base_/models/referformer_swin-t.py',
-    './_base_/datasets/ref-davis.py',
-    './_base_/default_runtime.py',
+    './_base_/recipes/davis.py',
 ]
-
-model = dict(window=36)
+model = _base_.protocol

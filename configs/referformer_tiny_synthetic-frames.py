@@ -1,5 +1,5 @@
 # Second training of the quickstart: single frames of up to four objects that
-# share attributes, from the weights the pairs gave.
+# share attributes. It begins with the weights of the first training.
 _base_ = './referformer_tiny_synthetic-pairs.py'
 
 train_dataloader = dict(dataset=dict(data_root='data/quickstart/scenes/'))

@@ -1,6 +1,6 @@
 # First training of the quickstart: single frames, as the paper pre-trains on
-# images, of pairs of objects that differ in one attribute. Between two, a
-# single word decides, and soon the words have a meaning.
+# images, that show two objects which differ in one attribute. One word decides
+# between two objects, so the meaning of words is learnt soon.
 _base_ = [
     './_base_/models/referformer_tiny.py',
     './_base_/datasets/synthetic.py',
@@ -11,16 +11,7 @@ _base_ = [
 train_pipeline = [
     dict(type='NormalizeText'),
     dict(type='SampleClipFrames', num_frames=1),
-    dict(
-        type='TransformBroadcaster',
-        share_random_params=True,
-        transforms=[
-            dict(type='LoadReferFrame'),
-            dict(type='LoadReferAnnotations'),
-            dict(type='ReferRandomFlip', prob=0.5),
-        ],
-    ),
-    dict(type='PackReferInputs'),
+    *_base_.load_and_augment,
 ]
 train_dataloader = dict(
     batch_size=16,

@@ -1,5 +1,5 @@
-# Last training of the quickstart: clips of four frames, from the weights the
-# single frames gave.
+# Third training of the quickstart: clips of four frames. It begins with the
+# weights of the second training.
 _base_ = [
     './_base_/models/referformer_tiny.py',
     './_base_/datasets/synthetic.py',
@@ -7,7 +7,7 @@ _base_ = [
     './_base_/default_runtime.py',
 ]
 
-# a batch shows two videos only: too few for statistics of their own
+# A batch shows only two videos, too few for batch statistics.
 model = dict(backbone=dict(norm_eval=True))
 optim_wrapper = dict(optimizer=dict(lr=4e-4))
 param_scheduler = [

@@ -1,13 +1,5 @@
-# Scores the model of A2D-Sentences on JHMDB-Sentences, without training:
-# checkpoints/referformer_vswin-b_a2d.pth
 _base_ = [
     './_base_/models/referformer_vswin-b.py',
-    './_base_/datasets/jhmdb.py',
-    './_base_/default_runtime.py',
+    './_base_/recipes/jhmdb.py',
 ]
-
-model = dict(
-    mask_resize='two_step',
-    # the published mAP ranks all five queries of an expression
-    head=dict(selector=dict(topk=5)),
-)
+model = _base_.protocol

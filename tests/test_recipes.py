@@ -38,6 +38,17 @@ FIXTURES = {
 }
 
 
+# settings in pixels
+SIZES = (
+    'short_side',
+    'max_long_side',
+    'short_side_before_crop',
+    'crop_size',
+    'short_side_after_crop',
+    'max_long_side_after_crop',
+)
+
+
 class Recipe(NamedTuple):
     """Numbers of a training, for 8 GPUs; None: it only scores.
 
@@ -141,7 +152,10 @@ def shrink_data_cfg(cfg, data_of):
             node['data_root'] = str(data_of(node['data_root']))
         if 'expected_videos' in node:
             node['expected_videos'] = None
-        for key in ('short_side', 'max_long_side', 'crop_size'):
+        if node.get('type') == 'ReferMultiScaleCrop':
+            node.setdefault('short_side_before_crop', (400, 500, 600))
+            node.setdefault('crop_size', (384, 600))
+        for key in SIZES:
             value = node.get(key)
             if isinstance(value, int):
                 node[key] = value // 8

@@ -19,8 +19,14 @@ from referformer.structures import (
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / 'configs/_base_/datasets'
-#: The published sizes of frames, and what tests use in their place.
-SIZES = dict(short_side=32, max_long_side=64, crop_size=(24, 40))
+#: The sizes of frames that tests use in place of the published ones.
+SIZES = dict(short_side=32, max_long_side=64)
+CROP_SIZES = dict(
+    short_side_before_crop=32,
+    crop_size=(24, 40),
+    short_side_after_crop=32,
+    max_long_side_after_crop=64,
+)
 
 
 class Oracle(BaseModel):
@@ -64,6 +70,8 @@ class Oracle(BaseModel):
 def shrink(node: dict | list | tuple) -> None:
     """Make every frame of the pipelines small, in place."""
     if isinstance(node, dict):
+        if node.get('type') == 'ReferMultiScaleCrop':
+            node.update(CROP_SIZES)
         for key, value in node.items():
             if key in SIZES and value is not None:
                 node[key] = SIZES[key]

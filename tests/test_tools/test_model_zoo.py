@@ -220,9 +220,8 @@ def test_marks_are_checked(models):
 def test_initial_weights_are_those_of_the_configs():
     text = (ROOT / 'docs/model_zoo.md').read_text()
     for path in (ROOT / 'configs/_base_/models').glob('*.py'):
-        for line in path.read_text().splitlines():
-            if '.pth' in line:
-                assert line.split("'")[1] in text, path
+        for url in re.findall(r"'(https://\S+\.pth)'", path.read_text()):
+            assert url in text, path
 
 
 def test_links_of_the_zoo_exist():

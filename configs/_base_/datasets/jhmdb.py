@@ -1,12 +1,11 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
+
 # JHMDB-Sentences as in the published evaluation of A2D-Sentences models: five
 # frames around each chosen one. There is no training on it.
-dataset_type = 'JHMDBSentencesDataset'
-data_root = 'data/jhmdb_sentences/'
+_base_ = './_test_loader.py'
 
-test_pipeline = [
-    dict(type='NormalizeText'),
-    dict(type='SampleWindow', num_frames=5),
+# What follows the choice of the frames.
+load_for_test = [
     dict(
         type='TransformBroadcaster',
         transforms=[
@@ -19,22 +18,23 @@ test_pipeline = [
     dict(type='PackReferInputs', test_mode=True),
 ]
 
+test_pipeline = [
+    dict(type='NormalizeText'),
+    dict(type='SampleWindow', num_frames=5),
+    *load_for_test,
+]
+
 test_dataloader = dict(
-    batch_size=1,
-    num_workers=2,
-    persistent_workers=True,
-    drop_last=False,
-    sampler=dict(type='DefaultSampler', shuffle=False, round_up=False),
     dataset=dict(
-        type=dataset_type,
-        data_root=data_root,
+        type='JHMDBSentencesDataset',
+        data_root='data/jhmdb_sentences/',
         ann_file='jhmdb_sentences_samples_metadata.json',
         test_mode=True,
         pipeline=test_pipeline,
     ),
 )
 
-# All queries count in AP, as published; needs the selector to keep them all
-# (topk=5).
 test_evaluator = dict(type='ReferSegMetric', kind='jhmdb', queries='all')
-test_cfg = dict(type='TestLoop')
+# Settings of the model for these scores: the published mAP ranks all five
+# queries of an expression, and masks are resized in two steps.
+protocol = dict(mask_resize='two_step', head=dict(selector=dict(topk=5)))

@@ -21,8 +21,7 @@ pseudo_pipeline = [
         share_random_params=True,
         transforms=[dict(type='ReferRandomFlip', prob=0.5)],
     ),
-    # From here on, frames are frames: colours, size, crop, packing.
-    *_base_.train_pipeline[3:],
+    *_base_.augmentation,
 ]
 
 train_dataloader = dict(

@@ -2,6 +2,8 @@
 # Ref-DAVIS17 valid, on which models of Ref-YouTube-VOS are scored. Made by
 # tools/dataset_converters/davis_to_ytvos.py; training: see
 # docs/datasets/ref-davis17.md.
+_base_ = './_test_loader.py'
+
 dataset_type = 'RefDAVISDataset'
 data_root = 'data/ref-davis/'
 
@@ -20,18 +22,13 @@ test_pipeline = [
     dict(type='PackReferInputs', test_mode=True),
 ]
 test_dataloader = dict(
-    batch_size=1,
-    num_workers=2,
-    persistent_workers=True,
-    drop_last=False,
-    sampler=dict(type='DefaultSampler', shuffle=False, round_up=False),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
         ann_file='meta_expressions/valid/meta_expressions.json',
         expected_videos=30,
         data_prefix=dict(img='valid/JPEGImages', mask='valid/Annotations'),
-        # The masks of a video go together, those of all four annotators.
+        # The metric needs all expressions of a video, of all annotators.
         group_by_video=True,
         test_mode=True,
         pipeline=test_pipeline,
@@ -40,4 +37,5 @@ test_dataloader = dict(
 # protocol='per-expression' scores each expression on its own instead, see
 # docs/evaluation.md.
 test_evaluator = dict(type='RefDAVISMetric', protocol='published')
-test_cfg = dict(type='TestLoop')
+# Settings of the model for these scores: videos go in windows of 36 frames.
+protocol = dict(window=36)

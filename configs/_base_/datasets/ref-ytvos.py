@@ -1,9 +1,11 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
+
 # Ref-YouTube-VOS as in the published recipe: T = 5, one clip per GPU, and
 # whole videos at short side 360 for prediction.
+_base_ = './_video_clips.py'
+
 dataset_type = 'RefYouTubeVOSDataset'
 data_root = 'data/ref-youtube-vos/'
-scales = (288, 320, 352, 392, 416, 448, 480, 512)
 
 train_pipeline = [
     dict(type='NormalizeText'),
@@ -17,52 +19,7 @@ train_pipeline = [
             dict(type='ReferRandomFlip', prob=0.5),
         ],
     ),
-    # Every frame is distorted on its own.
-    dict(
-        type='TransformBroadcaster',
-        share_random_params=False,
-        transforms=[dict(type='ReferPhotoMetricDistortion')],
-    ),
-    # RandomChoice does not work inside a sharing broadcaster.
-    dict(
-        type='RandomChoice',
-        transforms=[
-            [
-                dict(
-                    type='TransformBroadcaster',
-                    share_random_params=True,
-                    transforms=[
-                        dict(
-                            type='ReferResize',
-                            short_side=scales,
-                            max_long_side=640,
-                        ),
-                    ],
-                ),
-            ],
-            [
-                dict(
-                    type='TransformBroadcaster',
-                    share_random_params=True,
-                    transforms=[
-                        dict(type='ReferResize', short_side=(400, 500, 600)),
-                        dict(
-                            type='mmdet.RandomCrop',
-                            crop_type='absolute_range',
-                            crop_size=(384, 600),
-                            allow_negative_crop=True,
-                        ),
-                        dict(
-                            type='ReferResize',
-                            short_side=scales,
-                            max_long_side=640,
-                        ),
-                    ],
-                ),
-            ],
-        ],
-    ),
-    dict(type='PackReferInputs'),
+    *_base_.augmentation,
 ]
 test_pipeline = [
     dict(type='NormalizeText'),
@@ -80,10 +37,6 @@ test_pipeline = [
 ]
 
 train_dataloader = dict(
-    batch_size=1,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type='SeededSampler', shuffle=True),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
@@ -95,11 +48,6 @@ train_dataloader = dict(
     ),
 )
 test_dataloader = dict(
-    batch_size=1,
-    num_workers=2,
-    persistent_workers=True,
-    drop_last=False,
-    sampler=dict(type='DefaultSampler', shuffle=False, round_up=False),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
@@ -108,16 +56,13 @@ test_dataloader = dict(
         exclude_ann_file='meta_expressions/test/meta_expressions.json',
         expected_videos=202,
         data_prefix=dict(img='valid/JPEGImages', mask='valid/Annotations'),
-        # Frames are seen once, whatever the number of expressions.
+        # The frames of a video are read once for all its expressions.
         group_by_video=True,
         test_mode=True,
         pipeline=test_pipeline,
     ),
 )
 
-# Scores need the ground truth of the validation videos, so training does not
-# ask for it; tools/test.py does. Without it, write a submission instead:
-# test_evaluator = dict(type='ReferSubmission', ...), see
-# docs/datasets/ref-youtube-vos.md.
+# tools/test.py needs the ground truth of the validation videos; training does
+# not. Without it, write a submission: docs/datasets/ref-youtube-vos.md.
 test_evaluator = dict(type='ReferVOSMetric')
-test_cfg = dict(type='TestLoop')

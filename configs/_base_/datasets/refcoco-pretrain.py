@@ -15,47 +15,12 @@ train_pipeline = [
             dict(type='ReferRandomFlip', prob=0.5),
         ],
     ),
-    # RandomChoice does not work inside a sharing broadcaster.
     dict(
-        type='RandomChoice',
-        transforms=[
-            [
-                dict(
-                    type='TransformBroadcaster',
-                    share_random_params=True,
-                    transforms=[
-                        dict(
-                            type='ReferResize',
-                            short_side=tuple(range(480, 769, 32)),
-                            max_long_side=800,
-                        ),
-                    ],
-                ),
-            ],
-            [
-                dict(
-                    type='TransformBroadcaster',
-                    share_random_params=True,
-                    transforms=[
-                        dict(type='ReferResize', short_side=(400, 500, 600)),
-                        dict(
-                            type='mmdet.RandomCrop',
-                            crop_type='absolute_range',
-                            crop_size=(384, 600),
-                            allow_negative_crop=True,
-                        ),
-                        dict(
-                            type='ReferResize',
-                            short_side=(
-                                *(296, 328, 360, 392),
-                                *(416, 448, 480, 512),
-                            ),
-                            max_long_side=640,
-                        ),
-                    ],
-                ),
-            ],
-        ],
+        type='ReferMultiScaleCrop',
+        short_side=(480, 512, 544, 576, 608, 640, 672, 704, 736, 768),
+        max_long_side=800,
+        short_side_after_crop=(296, 328, 360, 392, 416, 448, 480, 512),
+        max_long_side_after_crop=640,
     ),
     dict(type='PackReferInputs'),
 ]

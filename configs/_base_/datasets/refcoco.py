@@ -1,7 +1,9 @@
-# Evaluation on RefCOCO, RefCOCO+ and RefCOCOg (split by UMD), all splits in
-# one run with scores for each; an image is seen once for all sentences about
-# it. For a single one, add to --cfg-options
+# Evaluation on RefCOCO, RefCOCO+ and RefCOCOg (split by UMD): all splits in
+# one run, with scores for each. An image is read once for all its sentences.
+# For a single split, add to --cfg-options
 #   test_dataloader.dataset.ann_file=refcoco/instances_refcoco_val.json
+_base_ = './_test_loader.py'
+
 dataset_type = 'RefCOCODataset'
 data_root = 'data/coco/'
 
@@ -21,11 +23,7 @@ test_pipeline = [
 ]
 
 test_dataloader = dict(
-    batch_size=1,
     num_workers=4,
-    persistent_workers=True,
-    drop_last=False,
-    sampler=dict(type='DefaultSampler', shuffle=False, round_up=False),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
@@ -46,4 +44,5 @@ test_dataloader = dict(
     ),
 )
 test_evaluator = dict(type='ReferSegMetric', kind='refcoco')
-test_cfg = dict(type='TestLoop')
+# Settings of the model for these scores: masks are resized in two steps.
+protocol = dict(mask_resize='two_step')

@@ -4,9 +4,8 @@
 dataset_type = 'RefYouTubeVOSDataset'
 data_root = 'data/quickstart/scenes/'
 
-train_pipeline = [
-    dict(type='NormalizeText'),
-    dict(type='SampleClipFrames', num_frames=4),
+# What follows the choice of the frames.
+load_and_augment = [
     dict(
         type='TransformBroadcaster',
         share_random_params=True,
@@ -17,6 +16,11 @@ train_pipeline = [
         ],
     ),
     dict(type='PackReferInputs'),
+]
+train_pipeline = [
+    dict(type='NormalizeText'),
+    dict(type='SampleClipFrames', num_frames=4),
+    *load_and_augment,
 ]
 test_pipeline = [
     dict(type='NormalizeText'),
@@ -35,7 +39,7 @@ train_dataloader = dict(
     batch_size=4,
     num_workers=1,
     persistent_workers=True,
-    # the objects of a clip side by side: same frames, other words
+    # Sentences about the same frames go into one batch.
     sampler=dict(
         type='SeededSampler',
         sampler='ObjectGroupSampler',

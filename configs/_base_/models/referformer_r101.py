@@ -4,8 +4,8 @@ model = dict(
     backbone=dict(
         depth=101,
         init_cfg=dict(
-            type='Pretrained',
             checkpoint='https://download.pytorch.org/models/resnet101-63fe2227.pth',
         ),
-    )
+    ),
 )
+image_pretrained = 'checkpoints/referformer_r101_refcoco-pretrain.pth'

@@ -1,5 +1,5 @@
-# The whole model, in the order of the paper's Fig. 2. Other backbones are
-# short deltas of this file.
+# The whole model, in the order of the paper's Fig. 2. The files of other
+# backbones say only what differs.
 model = dict(
     type='ReferFormer',
     data_preprocessor=dict(
@@ -124,3 +124,6 @@ model = dict(
     ),
     mask_thr=0.5,
 )
+
+# The checkpoint of this model after image pre-training, for fine-tuning.
+image_pretrained = 'checkpoints/referformer_r50_refcoco-pretrain.pth'

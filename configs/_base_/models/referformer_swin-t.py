@@ -23,3 +23,4 @@ model = dict(
     neck=dict(in_channels=[192, 384, 768]),
     pixel_decoder=dict(in_channels=[96, 256, 256, 256]),
 )
+image_pretrained = 'checkpoints/referformer_swin-t_refcoco-pretrain.pth'

@@ -40,7 +40,7 @@ model = dict(
         dropout=0.0,
     ),
     fusion=dict(embed_dims=64, num_heads=4),
-    # one query: it has to listen, there is no other to be chosen instead
+    # With one query, the sentence alone decides which object is found.
     queries=dict(num_queries=1, embed_dims=64),
     transformer=dict(
         embed_dims=64,

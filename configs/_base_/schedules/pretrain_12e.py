@@ -1,15 +1,4 @@
 # Image pre-training: 12 epochs on 8 GPUs, two images each.
-_base_ = './ytvos_6e.py'
+_base_ = './joint_12e.py'
 
-param_scheduler = [
-    dict(
-        type='MultiStepLR',
-        begin=0,
-        end=12,
-        by_epoch=True,
-        milestones=[8, 10],
-        gamma=0.1,
-    )
-]
-train_cfg = dict(max_epochs=12)
 auto_scale_lr = dict(base_batch_size=16)

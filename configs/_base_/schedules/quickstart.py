@@ -1,4 +1,4 @@
-# Two CPU cores, everything from scratch, minutes.
+# Minutes on two CPU cores, all weights from scratch.
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=1e-3, weight_decay=1e-4),

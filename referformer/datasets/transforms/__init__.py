@@ -20,6 +20,9 @@ from referformer.datasets.transforms.loading_jhmdb import (
     LoadJHMDBAnnotations,
 )
 from referformer.datasets.transforms.loading_mevis import LoadMeViSAnnotations
+from referformer.datasets.transforms.multi_scale_crop import (
+    ReferMultiScaleCrop,
+)
 from referformer.datasets.transforms.photometric import (
     ReferPhotoMetricDistortion,
 )
@@ -43,6 +46,7 @@ __all__ = [
     'LoadReferVideoFrames',
     'NormalizeText',
     'PackReferInputs',
+    'ReferMultiScaleCrop',
     'ReferPhotoMetricDistortion',
     'ReferRandomFlip',
     'ReferResize',

@@ -1,0 +1,8 @@
+# MeViS, fine-tuned from image pre-training. The paper is older than MeViS;
+# this is its recipe for Ref-YouTube-VOS.
+_base_ = [
+    '../datasets/mevis.py',
+    '../schedules/ytvos_6e.py',
+    '../drop_class_head.py',
+    '../default_runtime.py',
+]

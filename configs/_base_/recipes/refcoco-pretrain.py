@@ -1,0 +1,6 @@
+# Image pre-training on RefCOCO, RefCOCO+ and RefCOCOg (paper Sec. 4.1).
+_base_ = [
+    '../datasets/refcoco-pretrain.py',
+    '../schedules/pretrain_12e.py',
+    '../default_runtime.py',
+]

@@ -1,0 +1,7 @@
+# Ref-YouTube-VOS, fine-tuned from image pre-training (paper Sec. 4.1).
+_base_ = [
+    '../datasets/ref-ytvos.py',
+    '../schedules/ytvos_6e.py',
+    '../drop_class_head.py',
+    '../default_runtime.py',
+]
