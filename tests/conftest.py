@@ -9,7 +9,13 @@ import numpy as np
 import pytest
 import torch
 
+from referformer.testing.scenes import SyntheticParams, make_synthetic_rvos
+
 DEFAULT_GOLDEN_DIR = Path(__file__).parent / 'data' / 'golden'
+
+SYNTHETIC_PARAMS = SyntheticParams(
+    train_videos=12, valid_videos=4, frames=8, height=48, width=80, seed=3
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -61,3 +67,14 @@ def _fresh_state() -> None:
     random.seed(0)
     np.random.seed(0)  # noqa: NPY002
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope='session')
+def synthetic_params() -> SyntheticParams:
+    return SYNTHETIC_PARAMS
+
+
+@pytest.fixture(scope='session')
+def synthetic_root(tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp('data') / 'synthetic'
+    return make_synthetic_rvos(out, SYNTHETIC_PARAMS, progress=False)

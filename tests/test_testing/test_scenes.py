@@ -1,6 +1,7 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
 import dataclasses
 import filecmp
+import hashlib
 import json
 import runpy
 import sys
@@ -11,15 +12,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from referformer.testing import scenes as synthetic
+from referformer.errors import ConfigError
 from referformer.testing.scenes import (
-    SIZES,
+    MANIFEST,
     VOCABULARY,
     SyntheticParams,
     denoted_objects,
     make_synthetic_rvos,
     render_video,
+    writing,
 )
+from referformer.testing.scenes.shapes import SHAPES
+from referformer.testing.scenes.vocabulary import COLOURS, MOTIONS, SIZES
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -115,7 +119,6 @@ def test_expressions_need_combinations_and_sometimes_motion():
 
 def test_motion_is_what_it_is_called():
     params = SyntheticParams(height=32, width=48)
-    directions = synthetic.MOTIONS
     checked = set()
     for index in range(40):
         for obj in render_video(params, 'train', index).objects:
@@ -124,10 +127,10 @@ def test_motion_is_what_it_is_called():
             if obj.motion == 'still':
                 assert np.abs(step).max() < 0.05
             else:
-                assert step @ np.array(directions[obj.motion]) > 0.2
-                across = np.array(directions[obj.motion])[::-1]
+                assert step @ np.array(MOTIONS[obj.motion]) > 0.2
+                across = np.array(MOTIONS[obj.motion])[::-1]
                 assert abs(step @ across) < 0.05
-    assert checked == set(directions)
+    assert checked == set(MOTIONS)
 
 
 def test_sizes_are_far_apart_and_objects_leave_and_hide():
@@ -162,7 +165,7 @@ def test_masks_are_of_what_is_seen():
                 if inside.sum() < 10:
                     continue
                 colour = frame[inside].mean(axis=0)
-                wanted = np.array(synthetic.COLOURS[obj.colour])
+                wanted = np.array(COLOURS[obj.colour])
                 assert np.abs(colour - wanted).max() < 30
                 compared += 1
     assert compared > 100
@@ -180,6 +183,32 @@ def test_same_parameters_give_same_bytes(synthetic_root, tmp_path):
         again, synthetic_root, files, shallow=False
     )
     assert (len(same), different, missing) == (len(files), [], [])
+
+
+# Digests of the masks and sentences of two videos each, and the mean of their
+# pixels (which JPEG and processors may change by a little).
+RECORDED = [
+    ({}, '1ced9d10f7f9f6f3', 124.066),
+    (
+        dict(objects=2, height=72, width=112, colours=6, shapes=3),
+        '0182acf5f8762467',
+        139.625,
+    ),
+    (dict(frames=1, height=40, width=33, seed=7), '1fe9298a716b07ae', 132.374),
+]
+
+
+@pytest.mark.parametrize(('options', 'digest', 'mean'), RECORDED)
+def test_sets_of_a_seed_stay_what_they_were(options, digest, mean):
+    found, means = hashlib.sha256(), []
+    for split in ('train', 'valid'):
+        video = render_video(SyntheticParams(**options), split, 3)
+        found.update(video.ids.tobytes())
+        for expression in video.expressions:
+            found.update(f'{expression.obj_id} {expression.text}\n'.encode())
+        means.append(video.frames.mean())
+    assert found.hexdigest()[:16] == digest
+    assert np.mean(means) == pytest.approx(mean, abs=0.01)
 
 
 def test_seed_and_split_change_the_video():
@@ -230,12 +259,12 @@ def test_identical_set_is_reused_and_another_refused(tmp_path):
     assert (out / 'train' / 'meta.json').stat().st_mtime_ns == stamp
 
     other = dataclasses.replace(params, seed=1)
-    with pytest.raises(FileExistsError, match='another synthetic set'):
+    with pytest.raises(ConfigError, match='another synthetic set'):
         make_synthetic_rvos(out, other, progress=False)
     foreign = tmp_path / 'foreign'
     foreign.mkdir()
     (foreign / 'thesis.txt').write_text('keep me')
-    with pytest.raises(FileExistsError, match='no synthetic set'):
+    with pytest.raises(ConfigError, match='no synthetic set'):
         make_synthetic_rvos(foreign, params, progress=False)
     assert (foreign / 'thesis.txt').exists()
 
@@ -244,14 +273,14 @@ def test_interrupted_set_leaves_nothing(tmp_path, monkeypatch):
     params = SyntheticParams(
         train_videos=2, valid_videos=1, frames=2, height=32, width=48
     )
-    genuine = synthetic.render_video
+    genuine = writing.render_video
 
     def fail_on_second(params, split, index):
         if index == 1:
             raise KeyboardInterrupt
         return genuine(params, split, index)
 
-    monkeypatch.setattr(synthetic, 'render_video', fail_on_second)
+    monkeypatch.setattr(writing, 'render_video', fail_on_second)
     with pytest.raises(KeyboardInterrupt):
         make_synthetic_rvos(tmp_path / 'set', params, progress=False)
     assert list(tmp_path.iterdir()) == []
@@ -261,7 +290,7 @@ def test_interrupted_set_leaves_nothing(tmp_path, monkeypatch):
     ('name', 'value'), [('frames', 0), ('height', 8), ('seed', -1)]
 )
 def test_bad_parameters(name, value):
-    with pytest.raises(ValueError, match=name):
+    with pytest.raises(ConfigError, match=name):
         SyntheticParams(**{name: value})
 
 
@@ -271,7 +300,7 @@ def test_command_line(tmp_path, monkeypatch):
     command = [str(tool), str(tmp_path / 'set'), *sizes.split()]
     monkeypatch.setattr(sys, 'argv', command)
     runpy.run_path(str(tool), run_name='__main__')
-    manifest = json.loads((tmp_path / 'set' / synthetic.MANIFEST).read_text())
+    manifest = json.loads((tmp_path / 'set' / MANIFEST).read_text())
     assert manifest['params']['height'] == 32
     monkeypatch.setattr(sys, 'argv', [*command, '--seed', '1'])
     with pytest.raises(SystemExit, match='another synthetic set') as error:
@@ -293,8 +322,8 @@ def test_pairs_differ_in_one_attribute():
             tuple(name for name in first if first[name] != second[name])
         )
         for attributes in (first, second):
-            assert attributes['colour'] in list(synthetic.COLOURS)[:3]
-            assert attributes['shape'] in synthetic.SHAPES[:2]
+            assert attributes['colour'] in list(COLOURS)[:3]
+            assert attributes['shape'] in list(SHAPES)[:2]
     assert {('shape',), ('size',), ('colour',)} <= differing
     assert all(len(names) == 1 for names in differing)
 
@@ -304,5 +333,5 @@ def test_pairs_differ_in_one_attribute():
 )
 def test_choices_out_of_range_are_refused(wrong):
     name = next(iter(wrong))
-    with pytest.raises(ValueError, match=f'{name} is {wrong[name]}; it must'):
+    with pytest.raises(ConfigError, match=f'{name} is {wrong[name]}; it must'):
         SyntheticParams(**wrong)

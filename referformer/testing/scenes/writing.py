@@ -1,0 +1,183 @@
+# Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
+"""Writing a set in the Ref-YouTube-VOS layout."""
+
+import dataclasses
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import cv2
+from PIL import Image
+from tqdm import tqdm
+
+from referformer.errors import ConfigError, MediaError
+from referformer.testing.scenes.params import SPLITS, VERSION, SyntheticParams
+from referformer.testing.scenes.video import SyntheticVideo, render_video
+
+MANIFEST = 'synthetic.json'
+# Frame numbers step by five, as in the real data, so that code which takes the
+# position of a frame for its name fails here already.
+_FRAME_STEP = 5
+
+
+def _palette() -> list[int]:
+    """Return 256 RGB triples for id maps: the colours of this module."""
+    colours = [(0, 0, 0), (220, 60, 60), (70, 190, 90), (230, 200, 60)]
+    colours += [(80, 120, 230), (200, 90, 210), (80, 210, 220)]
+    colours += [(c, c, c) for c in range(len(colours), 256)]
+    return [value for colour in colours for value in colour]
+
+
+def _write_video(
+    video: SyntheticVideo, folder: Path, video_id: str
+) -> tuple[dict, dict]:
+    """Write frames and masks; return the entries for the two json files."""
+    images = folder / 'JPEGImages' / video_id
+    masks = folder / 'Annotations' / video_id
+    images.mkdir(parents=True)
+    masks.mkdir(parents=True)
+    names = [f'{_FRAME_STEP * t:05d}' for t in range(len(video.frames))]
+    palette = _palette()
+    for name, frame, ids in zip(names, video.frames, video.ids, strict=True):
+        path = images / f'{name}.jpg'
+        quality = [cv2.IMWRITE_JPEG_QUALITY, 95]
+        if not cv2.imwrite(str(path), frame[..., ::-1], quality):
+            raise MediaError(
+                f'Could not write {path}; is the disk full?', file=path
+            )
+        picture = Image.fromarray(ids)
+        picture.putpalette(palette)
+        picture.save(masks / f'{name}.png')
+
+    meta = {
+        'objects': {
+            str(number): {
+                'category': obj.shape,
+                'frames': [
+                    name
+                    for name, ids in zip(names, video.ids, strict=True)
+                    if (ids == number).any()
+                ],
+                'attributes': obj.attributes,
+            }
+            for number, obj in enumerate(video.objects, start=1)
+        }
+    }
+    sentences = {
+        'expressions': {
+            str(number): {
+                'exp': expression.text,
+                'obj_id': str(expression.obj_id),
+                'mentions': list(expression.mentions),
+            }
+            for number, expression in enumerate(video.expressions)
+        },
+        'frames': names,
+    }
+    return meta, sentences
+
+
+def _write_json(content: dict, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=1) + '\n', encoding='utf-8')
+
+
+def _manifest(params: SyntheticParams) -> dict:
+    return {'version': VERSION, 'params': dataclasses.asdict(params)}
+
+
+def _is_ready(out: Path, params: SyntheticParams) -> bool:
+    """Tell whether ``out`` already holds exactly the wanted set.
+
+    Raises:
+        ConfigError: If ``out`` holds anything else.
+    """
+    if not out.exists():
+        return False
+    if out.is_dir() and not any(out.iterdir()):
+        return False
+    path = out / MANIFEST
+    if not path.is_file():
+        raise ConfigError(
+            f'{out} exists and is no synthetic set (it has no {MANIFEST}); '
+            'choose another folder.'
+        )
+    try:
+        found = json.loads(path.read_text(encoding='utf-8'))
+    except ValueError as error:
+        raise ConfigError(
+            f'{path} is not readable ({error}); remove {out} to make the set '
+            'again.'
+        ) from error
+    if found != _manifest(params):
+        raise ConfigError(
+            f'{out} holds another synthetic set ({found}); wanted '
+            f'{_manifest(params)}. Remove it or choose another folder.'
+        )
+    return True
+
+
+def make_synthetic_rvos(
+    out: str | os.PathLike,
+    params: SyntheticParams | None = None,
+    progress: bool = True,
+) -> Path:
+    """Write a synthetic set, or reuse the identical one that is there.
+
+    The set appears under its name only when it is complete.
+
+    Args:
+        out: Folder of the set.
+        params: Parameters; the defaults when omitted.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        The folder of the set.
+
+    Raises:
+        ConfigError: If ``out`` exists and holds something else.
+    """
+    params = params or SyntheticParams()
+    out = Path(out)
+    if _is_ready(out, params):
+        return out
+    out.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f'.{out.name}-', dir=out.parent))
+    try:
+        total = params.train_videos + params.valid_videos
+        bar = tqdm(
+            total=total,
+            desc=f'Drawing {out.name}',
+            unit='video',
+            mininterval=0.5,
+            disable=not progress,
+        )
+        for split in SPLITS:
+            (work / split / 'JPEGImages').mkdir(parents=True)
+            (work / split / 'Annotations').mkdir()
+            metas, sentences = {}, {}
+            for index in range(params.videos(split)):
+                video_id = f'{split}-{index:05d}'
+                metas[video_id], sentences[video_id] = _write_video(
+                    render_video(params, split, index), work / split, video_id
+                )
+                bar.update()
+            _write_json({'videos': metas}, work / split / 'meta.json')
+            _write_json(
+                {'videos': sentences},
+                work / 'meta_expressions' / split / 'meta_expressions.json',
+            )
+        bar.close()
+        _write_json(_manifest(params), work / MANIFEST)
+        work.chmod(0o755)
+        try:
+            work.replace(out)
+        except OSError:
+            # Another process was faster; fine if it made the same set.
+            if not _is_ready(out, params):
+                raise
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return out
