@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from referformer.checkpoints.published import split_joint_projections
 from referformer.errors import CheckpointError
 
 __all__ = [
@@ -403,6 +404,7 @@ def require_matching_weights(
         re.sub(r'^module\.', '', key): value
         for key, value in state_dict_of(checkpoint).items()
     }
+    split_joint_projections(given, keep=own)
     missing = [
         key
         for key in own

@@ -7,7 +7,7 @@ export, so both directions always agree.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, MutableMapping
 from typing import NamedTuple
 
 import torch
@@ -24,6 +24,8 @@ _KINDS = {
     'video-swin': re.compile(r'backbone\.(0\.body\.)?downsamples\.'),
     'swin': re.compile(r'backbone\.(0\.body\.layers|stages)\.'),
 }
+# attention of ours, not of a language model
+_QUERY_PROJECTION = re.compile(r'(?!text_encoder\.)(.*\.)q_proj\.(\w+)$')
 # the authors register the shared box heads a second time here
 _ALIAS = 'transformer.decoder.bbox_embed.'
 
@@ -187,6 +189,40 @@ def _is_swin_merge(kind: str, name: str) -> bool:
     return kind == 'swin' and '.downsample.' in name
 
 
+def split_joint_projections(
+    weights: MutableMapping[str, Tensor],
+    prefix: str = '',
+    keep: Container[str] = (),
+) -> None:
+    """Split the joint projections of attention layers, in place.
+
+    ``torch.nn.MultiheadAttention``, and this package in earlier versions,
+    hold query, key and value projection in one ``in_proj_weight``.
+
+    Args:
+        weights (MutableMapping[str, Tensor]): State dict.
+        prefix (str): Beginning of the names to look at.
+        keep (Container[str]): Names to leave alone.
+    """
+    for name in list(weights):
+        stem, joint, kind = name.rpartition('in_proj_')
+        if not (joint and name.startswith(prefix)) or name in keep:
+            continue
+        parts = weights.pop(name).chunk(3)
+        for part, value in zip('qkv', parts, strict=True):
+            weights[f'{stem}{part}_proj.{kind}'] = value
+
+
+def _join_projections(weights: MutableMapping[str, Tensor]) -> None:
+    """Undo :func:`split_joint_projections`, in place."""
+    for match in list(map(_QUERY_PROJECTION.match, weights)):
+        if match:
+            stem, kind = match.groups()
+            weights[f'{stem}in_proj_{kind}'] = torch.cat(
+                [weights.pop(f'{stem}{part}_proj.{kind}') for part in 'qkv']
+            )
+
+
 def from_published(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Translate an authors' state dict into ours.
 
@@ -218,6 +254,7 @@ def from_published(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
             f'{len(unplaced)} parameters have no place in this model: '
             + ', '.join(sorted(unplaced))
         )
+    split_joint_projections(out)
     if kind == 'resnet':
         # frozen in the authors' code, which does not count batches
         for name in [n for n in out if n.endswith('.running_var')]:
@@ -258,6 +295,8 @@ def to_published(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """
     kind = backbone_kind(state_dict)
     rules = _compile(kind, inverse=True)
+    state_dict = dict(state_dict)
+    _join_projections(state_dict)
     out, unplaced = {}, []
     for name, value in state_dict.items():
         if _DERIVED.search(name):

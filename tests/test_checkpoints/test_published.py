@@ -69,7 +69,27 @@ def test_no_two_names_become_one(kind):
     alias = 'transformer.decoder.bbox_embed.'
     theirs = without_derived(to_published(ours))
     names = [name for name in theirs if not name.startswith(alias)]
-    assert len(names) == len(without_derived(ours))
+    # one joint projection of an attention layer is three of ours
+    joint = sum('.in_proj_' in name for name in names)
+    assert joint
+    assert len(names) + 2 * joint == len(without_derived(ours))
+
+
+def test_joint_projections_are_split_row_by_row():
+    ours = tiny_weights('resnet')
+    theirs = to_published(ours)
+    rows = theirs['fusion_module.multihead_attn.in_proj_weight'].chunk(3)
+    for part, value in zip('qkv', rows, strict=True):
+        assert torch.equal(ours[f'fusion.attn.{part}_proj.weight'], value)
+
+
+def test_projections_of_language_models_stay_apart():
+    """Those of CLIP have the same names as ours."""
+    ours = tiny_weights('resnet')
+    name = 'language_model.layers.0.q_proj.weight'
+    ours[f'text_encoder.{name}'] = torch.zeros(2, 2)
+    theirs = to_published(ours)
+    assert f'text_encoder.{name.partition(".")[2]}' in theirs
 
 
 def test_box_heads_are_written_twice(kind):

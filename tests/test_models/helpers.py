@@ -81,3 +81,21 @@ def random_targets(clips=2, frames=3, size=(6, 8), classes=3):
         masks=(torch.rand(clips, frames, *size) > 0.5).float(),
         valid=torch.ones(clips, frames, dtype=torch.bool),
     )
+
+
+def large_objects(layers=4, clips=6, frames=8, queries=5, size=(72, 128)):
+    """Predictions of objects that fill most of a clip, all queries alike."""
+    targets = random_targets(clips, frames, size, classes=1)
+    targets.masks[:] = 0
+    targets.masks[..., 4:, 8:] = 1
+    shape = (layers, clips, frames, queries)
+    targets = targets._replace(boxes=targets.boxes * 0 + 0.5)
+    masks = targets.masks[None, :, :, None] * 6 - 2
+    return (
+        ClipPredictions(
+            logits=torch.randn(*shape, 1) * 0.01,
+            boxes=0.5 + torch.randn(*shape, 4) * 0.01,
+            masks=masks + torch.randn(layers, clips, 1, queries, 1, 1) * 0.05,
+        ),
+        targets,
+    )

@@ -8,6 +8,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from referformer.registry import MODELS
+from referformer.utils.precision import at_least_float32, without_autocast
 
 
 class DynamicFilters(NamedTuple):
@@ -145,13 +146,27 @@ class DynamicMaskHead(BaseModule):
                 frame, shape (B, 2).
 
         Returns:
-            Tensor: Mask logits, shape (B, Q, h, w).
+            Tensor: Mask logits, float32, shape (B, Q, h, w).
         """
+        # products over many channels and distances in pixels need more
+        # digits than half precision has
+        with without_autocast(hidden):
+            return self._cut(
+                *map(at_least_float32, (mask_feats, hidden, references)),
+                frame_sizes,
+            )
+
+    def _cut(
+        self,
+        mask_feats: Tensor,
+        hidden: Tensor,
+        references: Tensor,
+        frame_sizes: Tensor,
+    ) -> Tensor:
         num_frames, num_queries = hidden.shape[:2]
         height, width = mask_feats.shape[-2:]
         filters = self.parse_dynamic_params(self.controller(hidden))
-        # pixels need more digits than half precision has
-        centers = references[..., :2].float() * frame_sizes.flip(-1)[:, None]
+        centers = references[..., :2] * frame_sizes.flip(-1)[:, None]
         x = filters.feat_weight.flatten(1, 2) @ mask_feats.flatten(2)
         x = x.view(num_frames, num_queries, -1, height, width)
         x = x + self._coordinate_part(filters, centers, height, width)

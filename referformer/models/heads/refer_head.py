@@ -5,10 +5,10 @@ import math
 from collections.abc import Callable
 
 import torch
-from mmdet.models.layers import inverse_sigmoid
 from mmengine.model import BaseModule, ModuleList
 from torch import Tensor, nn
 
+from referformer.models.transformers.decoder import refine_boxes
 from referformer.registry import MODELS, TASK_UTILS
 from referformer.structures import (
     ClipPredictions,
@@ -16,6 +16,7 @@ from referformer.structures import (
     DecodedQueries,
     SelectedSequences,
 )
+from referformer.utils.precision import at_least_float32, without_autocast
 
 
 @MODELS.register_module()
@@ -84,17 +85,17 @@ class ReferHead(BaseModule):
     def _logits_and_boxes(
         self, decoded: DecodedQueries, layer: int
     ) -> tuple[Tensor, Tensor]:
-        """Predictions of one layer: (B, Q, K) and (B, Q, 4)."""
+        """Predictions of one layer in float32: (B, Q, K) and (B, Q, 4)."""
         layer = range(len(self.cls_branches))[layer]
         hidden = decoded.hidden[layer]
         # a layer refines the reference that entered it
-        if layer == 0:
-            reference = inverse_sigmoid(decoded.init_reference)
-            reference = nn.functional.pad(reference, (0, 2))
-        else:
-            reference = inverse_sigmoid(decoded.references[layer - 1])
-        boxes = (self.reg_branches[layer](hidden) + reference).sigmoid()
-        return self.cls_branches[layer](hidden), boxes
+        reference = decoded.init_reference
+        if layer > 0:
+            reference = decoded.references[layer - 1]
+        boxes = refine_boxes(self.reg_branches[layer], hidden, reference)
+        with without_autocast(hidden):
+            logits = self.cls_branches[layer](at_least_float32(hidden))
+        return logits, boxes
 
     def forward(
         self, decoded: DecodedQueries, mask_feats: Tensor, sizes: Tensor

@@ -2,29 +2,22 @@
 """Layers shared by several parts."""
 
 from referformer.models.layers.attention import MultiheadAttention
-from referformer.models.layers.checkpointing import run_layer
 from referformer.models.layers.deformable_attention import (
     MultiScaleDeformableAttention,
-    sample_levels,
 )
-from referformer.models.layers.linear import (
-    FFN,
-    linear,
-    relu_dropout,
-    tokens_per_part,
-)
+from referformer.models.layers.ffn import FFN
+from referformer.models.layers.linear import Linear
+from referformer.models.layers.memory import call_checkpointed, call_in_parts
 from referformer.models.layers.positional_encoding import (
     SinePositionalEncoding1D,
 )
 
 __all__ = [
     'FFN',
+    'Linear',
     'MultiScaleDeformableAttention',
     'MultiheadAttention',
     'SinePositionalEncoding1D',
-    'linear',
-    'relu_dropout',
-    'run_layer',
-    'sample_levels',
-    'tokens_per_part',
+    'call_checkpointed',
+    'call_in_parts',
 ]

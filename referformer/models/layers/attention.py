@@ -1,53 +1,70 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
 """Multi-head attention on PyTorch's fused kernel."""
 
+import math
+from typing import Any
+
 import torch.nn.functional as F
-from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from referformer.models.layers.checkpointing import run_layer
-from referformer.models.layers.linear import linear
+from referformer.checkpoints.published import split_joint_projections
+from referformer.errors import ConfigError
+from referformer.models.layers.linear import Linear
+from referformer.models.layers.memory import call_checkpointed
 
 
-class MultiheadAttention(BaseModule):
+class MultiheadAttention(nn.Module):
     """Batch-first multi-head attention that never builds the weight matrix.
 
-    It has the parameters of :class:`torch.nn.MultiheadAttention` under the
-    same names, and always calls ``scaled_dot_product_attention``, which picks
-    a memory-efficient kernel on CPU and CUDA.
+    It computes what :class:`torch.nn.MultiheadAttention` does, always by
+    ``scaled_dot_product_attention``, which picks a memory-efficient kernel on
+    CPU and CUDA. Its four projections are modules, so that whatever works on
+    linear layers (adapters, quantisation, hooks) works here. Weights of the
+    PyTorch module, with one joint projection, can be loaded.
 
     Args:
         embed_dims (int): Channels of query, key, value and output.
         num_heads (int): Heads; divides ``embed_dims``.
         dropout (float): Dropout rate of the attention weights in training.
-        init_cfg (dict, optional): Initialisation config of mmengine.
 
     Raises:
-        ValueError: If ``embed_dims`` is not divisible by ``num_heads``.
+        ConfigError: If ``embed_dims`` is not divisible by ``num_heads``.
     """
 
     def __init__(
-        self,
-        embed_dims: int,
-        num_heads: int,
-        dropout: float = 0.0,
-        init_cfg: dict | None = None,
+        self, embed_dims: int, num_heads: int, dropout: float = 0.0
     ) -> None:
-        super().__init__(init_cfg)
+        super().__init__()
         if embed_dims % num_heads:
-            raise ValueError(
+            raise ConfigError(
                 f'embed_dims={embed_dims} is not divisible by '
                 f'num_heads={num_heads}'
             )
-        self.embed_dims = embed_dims
         self.num_heads = num_heads
         self.dropout = dropout
-        # The parameters of a torch module, without its forward: its
-        # initialisation and names come along.
-        donor = nn.MultiheadAttention(embed_dims, num_heads)
-        self.in_proj_weight = donor.in_proj_weight
-        self.in_proj_bias = donor.in_proj_bias
-        self.out_proj = donor.out_proj
+        self.q_proj = Linear(embed_dims, embed_dims)
+        self.k_proj = Linear(embed_dims, embed_dims)
+        self.v_proj = Linear(embed_dims, embed_dims)
+        self.out_proj = Linear(embed_dims, embed_dims)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Initialise as PyTorch does.
+
+        The published code draws query, key and value projection as one
+        matrix of 3C rows: the gain is that of its Xavier distribution. The
+        weight of the output projection stays as it is.
+        """
+        for projection in (self.q_proj, self.k_proj, self.v_proj):
+            nn.init.xavier_uniform_(projection.weight, gain=math.sqrt(0.5))
+            nn.init.zeros_(projection.bias)
+        nn.init.zeros_(self.out_proj.bias)
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Tensor], prefix: str, *args: Any
+    ) -> None:
+        split_joint_projections(state_dict, prefix)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def _heads(self, tokens: Tensor) -> Tensor:
         # [N, L, C] -> [N, heads, L, C / heads]
@@ -73,28 +90,19 @@ class MultiheadAttention(BaseModule):
         Returns:
             Tensor: Attended values, shape (N, Lq, C).
         """
-        c = self.embed_dims
-        weight, bias = self.in_proj_weight, self.in_proj_bias
-        if query is key:
-            q, k = linear(query, weight[: 2 * c], bias[: 2 * c]).chunk(2, -1)
-        else:
-            q = linear(query, weight[:c], bias[:c])
-            k = linear(key, weight[c : 2 * c], bias[c : 2 * c])
-        v = linear(value, weight[2 * c :], bias[2 * c :])
         mask = None
         if key_padding_mask is not None:
             mask = ~key_padding_mask[:, None, None, :]
         dropout = self.dropout if self.training else 0.0
         # Kernels that never hold the weights know no dropout on CPU; there
         # the weights are computed twice rather than kept.
-        out = run_layer(
+        out = call_checkpointed(
             F.scaled_dot_product_attention,
             dropout > 0 and query.device.type == 'cpu',
-            self._heads(q),
-            self._heads(k),
-            self._heads(v),
+            self._heads(self.q_proj(query)),
+            self._heads(self.k_proj(key)),
+            self._heads(self.v_proj(value)),
             attn_mask=mask,
             dropout_p=dropout,
         )
-        out = out.transpose(1, 2).flatten(2)
-        return linear(out, self.out_proj.weight, self.out_proj.bias)
+        return self.out_proj(out.transpose(1, 2).flatten(2))

@@ -1,374 +1,99 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
-"""Multi-scale deformable attention: mmcv's on CUDA, a fast one on CPU."""
+"""Multi-scale deformable attention: project, sample, project."""
 
-import warnings
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+import math
 
 import torch
-import torch.nn.functional as F
-from mmcv.ops import MultiScaleDeformableAttention as _MMCVAttention
-from mmcv.ops.multi_scale_deform_attn import MultiScaleDeformableAttnFunction
 from torch import Tensor, nn
-from torch.autograd.function import FunctionCtx, once_differentiable
 
-from referformer.models.layers.linear import linear
-
-Shapes = Sequence[tuple[int, int]]
-
-# Said once by PyTorch for any use; what is used here is tested.
-warnings.filterwarnings('ignore', 'Sparse CSR tensor support is in beta')
-
-#: Width of the zeros around each level: a sample that lies wholly outside is
-#: moved to where all its four neighbours are zero, and so are its gradients.
-_BORDER = 2
-#: Samples to work on at a time; what they need stays in the cache.
-_SAMPLES_PER_PART = 2**19
+from referformer.models.layers.linear import Linear
+from referformer.models.ops import FeatureLevels, sample_levels
+from referformer.utils.precision import at_least_float32
 
 
-class _Corners(NamedTuple):
-    """Where samples fall: rows of the table, for n bags of S samples.
+class MultiScaleDeformableAttention(nn.Module):
+    """Attention to a few points around a reference on each feature level.
 
-    Attributes:
-        rows (Tensor): Upper left neighbour, int32, shape (n, S).
-        right (Tensor): Part of the cell left of the sample, shape (n, S).
-        down (Tensor): Part of the cell above the sample, shape (n, S).
-    """
-
-    rows: Tensor
-    right: Tensor
-    down: Tensor
-
-    def weights(self, attention: Tensor) -> Tensor:
-        """Weights of the four neighbours, shape (n, 4, S)."""
-        lower = attention * self.down
-        upper = attention - lower
-        lower_right, upper_right = lower * self.right, upper * self.right
-        return torch.stack(
-            (
-                upper - upper_right,
-                upper_right,
-                lower - lower_right,
-                lower_right,
-            ),
-            1,
-        )
-
-
-class _Atlas:
-    """All levels of a frame above one another in one image of rows.
-
-    A row holds the channels of one head at one position, so that attention
-    becomes a weighted sum of rows of a table: ``embedding_bag``. With one
-    width for all levels, the neighbours of a position are a constant number
-    of rows away.
-    """
-
-    def __init__(self, shapes: Shapes, num_heads: int) -> None:
-        self.shapes = shapes
-        self.num_heads = num_heads
-        self.width = max(w for _, w in shapes) + 2 * _BORDER
-        self.tops = [0]
-        for height, _ in shapes:
-            self.tops.append(self.tops[-1] + height + 2 * _BORDER)
-        self.height = self.tops.pop()
-        #: Rows from the upper left to each of the four neighbours.
-        down = self.width * num_heads
-        self.steps = (0, num_heads, down, down + num_heads)
-
-    def windows(self, image: Tensor) -> Iterator[Tensor]:
-        """The levels in an image of shape (B, height, width, C)."""
-        for top, (height, width) in zip(self.tops, self.shapes, strict=True):
-            yield image[
-                :,
-                top + _BORDER : top + _BORDER + height,
-                _BORDER : _BORDER + width,
-            ]
-
-    def draw(self, value: Tensor) -> Tensor:
-        """Lay out values (B, tokens, H, D) as rows (B, rows, D)."""
-        value = value.flatten(2)
-        image = value.new_zeros(
-            len(value), self.height, self.width, value.shape[-1]
-        )
-        levels = value.split([h * w for h, w in self.shapes], 1)
-        for window, level in zip(self.windows(image), levels, strict=True):
-            window.copy_(level.view_as(window))
-        return image.view(len(value), -1, value.shape[-1] // self.num_heads)
-
-    def tokens(self, rows: Tensor) -> Tensor:
-        """Undo :meth:`draw`."""
-        image = rows.view(len(rows), self.height, self.width, -1)
-        tokens = torch.cat(
-            [level.flatten(1, 2) for level in self.windows(image)], 1
-        )
-        return tokens.unflatten(2, (self.num_heads, -1))
-
-    def find(self, locations: Tensor) -> _Corners:
-        """Find samples (B, Q, H, L, P, 2) in the rows of B frames."""
-        num_frames, _, num_heads, _, num_points, _ = locations.shape
-
-        def per_sample(numbers: Sequence[int]) -> Tensor:
-            return locations.new_tensor(numbers).repeat_interleave(num_points)
-
-        heights, widths = map(
-            per_sample, zip(*self.shapes, strict=True)
-        )  # [L * P]
-        x, y = locations.flatten(3, 4).unbind(-1)  # [B, Q, H, L * P]
-        x = (x * widths - 0.5).clamp_(min=-_BORDER).minimum(widths)
-        y = (y * heights - 0.5).clamp_(min=-_BORDER).minimum(heights)
-        left, top = x.floor(), y.floor()
-        rows = (top + (per_sample(self.tops) + _BORDER)) * self.width
-        # a NaN stays one in the weights; as a row it would be out of bounds
-        rows = (rows + (left + _BORDER)).nan_to_num_(0.0).int() * num_heads
-        heads = torch.arange(num_heads, dtype=torch.int32, device=rows.device)
-        frames = torch.arange(num_frames, dtype=torch.int32)
-        frames = frames.to(rows.device) * (self.height * self.steps[2])
-        rows = rows + (frames.view(-1, 1, 1, 1) + heads[:, None])
-        return _Corners(
-            rows.flatten(0, 2),
-            (x - left).flatten(0, 2),
-            (y - top).flatten(0, 2),
-        )
-
-
-class _SampleLevels(torch.autograd.Function):
-    """Weighted sums of bilinear samples, a few frames at a time.
-
-    Only the inputs are kept for the backward pass; what follows from them is
-    cheaper to compute again than to keep.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: FunctionCtx,
-        value: Tensor,
-        locations: Tensor,
-        weights: Tensor,
-        shapes: Shapes,
-    ) -> Tensor:
-        ctx.shapes = shapes
-        ctx.save_for_backward(value, locations, weights)
-        num_heads, channels = value.shape[2:]
-        atlas = _Atlas(shapes, num_heads)
-        steps = value.new_tensor(atlas.steps, dtype=torch.int32)[:, None]
-        outs = []
-        for part in _SampleLevels.parts(locations):
-            corners = atlas.find(locations[part])
-            outs.append(
-                F.embedding_bag(
-                    (corners.rows[:, None] + steps).flatten(1),
-                    atlas.draw(value[part]).view(-1, channels),
-                    per_sample_weights=corners.weights(
-                        weights[part].flatten(3).flatten(0, 2)
-                    ).flatten(1),
-                    mode='sum',
-                )
-            )
-        num_frames, num_queries = locations.shape[:2]
-        return torch.cat(outs).view(num_frames, num_queries, -1)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
-        value, locations, weights = ctx.saved_tensors
-        num_heads, channels = value.shape[2:]
-        atlas = _Atlas(ctx.shapes, num_heads)
-        steps = value.new_tensor(atlas.steps, dtype=torch.int32)[:, None]
-        sizes = value.new_tensor(ctx.shapes).flip(-1)[:, None]  # [L, 1, xy]
-        grads = tuple(map(torch.empty_like, (value, locations, weights)))
-        grad_value, grad_locations, grad_weights = grads
-        for part in _SampleLevels.parts(locations):
-            corners = atlas.find(locations[part])
-            attention = weights[part].flatten(3).flatten(0, 2)
-            table = atlas.draw(value[part]).view(-1, channels)
-            bags = grad[part].reshape(-1, channels)
-
-            # What each neighbour contributes to the loss, (n, S) each.
-            rows = (corners.rows[:, None] + steps).flatten(1)
-            pattern = torch.arange(len(rows) + 1, dtype=torch.int32)
-            pattern = pattern.to(rows.device) * rows.shape[1]
-            products = torch.sparse.sampled_addmm(
-                torch.sparse_csr_tensor(
-                    pattern,
-                    rows.flatten(),
-                    bags.new_zeros(rows.numel()),
-                    (len(rows), len(table)),
-                    check_invariants=False,
-                ),
-                bags,
-                table.t(),
-                beta=0.0,
-            )
-            products = products.values().view(len(rows), 4, -1)
-            upper_left, upper_right, lower_left, lower_right = products.unbind(
-                1
-            )
-            upper_slope = upper_right - upper_left
-            lower_slope = lower_right - lower_left
-            upper = upper_left + corners.right * upper_slope
-            lower = lower_left + corners.right * lower_slope
-            slopes = torch.stack(
-                (upper_slope.lerp(lower_slope, corners.down), lower - upper),
-                -1,
-            )
-            slopes = slopes * attention[..., None]
-            grad_locations[part] = slopes.view_as(locations[part]) * sizes
-            grad_weights[part] = upper.lerp(lower, corners.down).view_as(
-                weights[part]
-            )
-
-            # The transposed sum: samples in the order of their rows.
-            ordered, order = corners.rows.flatten().sort()
-            offsets = torch.searchsorted(
-                ordered,
-                torch.arange(
-                    len(table), dtype=torch.int32, device=table.device
-                ),
-            )
-            bag_of_sample = order // corners.rows.shape[1]
-            grad_table = torch.zeros_like(table)
-            for step, weight in zip(
-                atlas.steps, corners.weights(attention).unbind(1), strict=True
-            ):
-                summed = F.embedding_bag(
-                    bag_of_sample,
-                    bags,
-                    offsets,
-                    per_sample_weights=weight.flatten().index_select(0, order),
-                    mode='sum',
-                )
-                grad_table[step:] += summed[: len(summed) - step]
-            grad_value[part] = atlas.tokens(
-                grad_table.view(len(value[part]), -1, channels)
-            )
-        return *grads, None
-
-    @staticmethod
-    def parts(locations: Tensor) -> list[slice]:
-        """Slices of the frames to work on one after another."""
-        frames = max(1, _SAMPLES_PER_PART // (locations[0].numel() // 2))
-        starts = range(0, len(locations), frames)
-        return [slice(start, start + frames) for start in starts]
-
-
-def sample_levels(
-    value: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor
-) -> Tensor:
-    """Sum up bilinear samples of several levels.
-
-    The same as mmcv's ``multi_scale_deformable_attn_pytorch`` in a fraction
-    of its time and memory: the forward pass is a weighted sum of rows of a
-    table, and the backward pass keeps nothing but the arguments.
+    `Deformable DETR <https://arxiv.org/abs/2010.04159>`_, with the parameters
+    of mmcv's module of this name. :mod:`referformer.models.ops` samples.
 
     Args:
-        value (Tensor): Values of B frames, shape (B, tokens, H, D).
-        shapes (Sequence[tuple[int, int]]): (height, width) of the L levels.
-        locations (Tensor): (x, y) of the samples, 0 and 1 at the borders of
-            a frame, shape (B, Q, H, L, P, 2).
-        weights (Tensor): Attention weights, shape (B, Q, H, L, P).
-
-    Returns:
-        Tensor: Shape (B, Q, H * D).
+        embed_dims (int): Channels C.
+        num_heads (int): Heads; divides ``embed_dims``.
+        num_levels (int): Feature levels L.
+        num_points (int): Sampling points P of each head and level.
     """
-    return _SampleLevels.apply(
-        value,
-        locations.to(value.dtype),
-        weights.to(value.dtype),
-        tuple(shapes),
-    )
 
+    def __init__(
+        self, embed_dims: int, num_heads: int, num_levels: int, num_points: int
+    ) -> None:
+        super().__init__()
+        self.points = (num_heads, num_levels, num_points)
+        num_samples = math.prod(self.points)
+        self.sampling_offsets = Linear(embed_dims, num_samples * 2)
+        self.attention_weights = Linear(embed_dims, num_samples)
+        self.value_proj = Linear(embed_dims, embed_dims)
+        self.output_proj = Linear(embed_dims, embed_dims)
+        self.reset_parameters()
 
-def _apply(layer: nn.Linear, x: Tensor) -> Tensor:
-    return linear(x, layer.weight, layer.bias)
+    def reset_parameters(self) -> None:
+        """Each head looks in a direction of its own, further point by point.
 
-
-class MultiScaleDeformableAttention(_MMCVAttention):
-    """mmcv's layer, without host syncs and with a fast path on CPU.
-
-    Parameters and results are mmcv's. On CUDA its compiled operator runs; it
-    knows no bfloat16, so that values are cast for it, and only for it.
-    """
+        Head ``i`` of n starts at the angle ``2 pi i / n``; its ``k``-th point
+        lies ``k`` cells away along the longer axis.
+        """
+        num_heads, num_levels, num_points = self.points
+        angles = torch.arange(num_heads) * (2 * math.pi / num_heads)
+        ring = torch.stack((angles.cos(), angles.sin()), -1)
+        ring = ring / ring.abs().amax(-1, keepdim=True)
+        steps = torch.arange(1, num_points + 1)[:, None]
+        offsets = (ring[:, None, None] * steps).repeat(1, num_levels, 1, 1)
+        nn.init.zeros_(self.sampling_offsets.weight)
+        with torch.no_grad():
+            self.sampling_offsets.bias.copy_(offsets.flatten())
+        nn.init.zeros_(self.attention_weights.weight)
+        nn.init.zeros_(self.attention_weights.bias)
+        for projection in (self.value_proj, self.output_proj):
+            nn.init.xavier_uniform_(projection.weight)
+            nn.init.zeros_(projection.bias)
 
     def forward(
         self,
         query: Tensor,
-        key: Tensor | None = None,
-        value: Tensor | None = None,
-        identity: Tensor | None = None,
-        query_pos: Tensor | None = None,
-        key_padding_mask: Tensor | None = None,
-        *,
-        reference_points: Tensor,
-        shapes: Shapes,
-        spatial_shapes: Tensor,
-        level_start_index: Tensor,
-        **kwargs: Any,
+        value: Tensor,
+        references: Tensor,
+        levels: FeatureLevels,
+        padding_mask: Tensor,
     ) -> Tensor:
         """Attend.
 
         Args:
-            query (Tensor): Shape (B, Q, C).
-            key (Tensor, optional): Part of the calling convention, not used.
-            value (Tensor, optional): Shape (B, tokens, C); the query when
-                None.
-            identity (Tensor, optional): What to add to the result, of shape
-                (B, Q, C); the query when None.
-            query_pos (Tensor, optional): Added to the query before.
-            key_padding_mask (Tensor, optional): True where a value is
-                padding, shape (B, tokens).
-            reference_points (Tensor): In [0, 1], (x, y) or (x, y, w, h), of
-                shape (B, Q, L, 2 or 4).
-            shapes (Sequence[tuple[int, int]]): (height, width) of the levels.
-            spatial_shapes (Tensor): The same on the device, (L, 2).
-            level_start_index (Tensor): First token of each level, (L,).
-            kwargs: The rest of mmdet's calling convention.
+            query (Tensor): With its position, shape (B, Q, C).
+            value (Tensor): Tokens of all levels, shape (B, tokens, C).
+            references (Tensor): Points (x, y) or boxes (x, y, w, h) relative
+                to each level, float32, shape (B, Q, L, 2 or 4).
+            levels (FeatureLevels): Geometry of the tokens.
+            padding_mask (Tensor): True where a token is padding, shape
+                (B, tokens).
 
         Returns:
             Tensor: Shape (B, Q, C).
         """
-        value = query if value is None else value
-        identity = query if identity is None else identity
-        if query_pos is not None:
-            query = query + query_pos
-        value = _apply(self.value_proj, value)
-        if key_padding_mask is not None:
-            value = value.masked_fill(key_padding_mask[..., None], 0.0)
-        value = value.unflatten(-1, (self.num_heads, -1))
-        points = (self.num_heads, self.num_levels, self.num_points)
-        offsets = _apply(self.sampling_offsets, query).unflatten(
-            -1, (*points, 2)
+        num_heads, num_levels, num_points = self.points
+        value = self.value_proj(value).masked_fill(padding_mask[..., None], 0)
+        value = value.unflatten(-1, (num_heads, -1))
+        weights = self.attention_weights(query).unflatten(-1, (num_heads, -1))
+        weights = at_least_float32(weights).softmax(-1)
+        weights = weights.unflatten(-1, (num_levels, num_points))
+        # in cells of a level around a point, in half sizes around a box
+        offsets = self.sampling_offsets(query).unflatten(-1, (*self.points, 2))
+        offsets = at_least_float32(offsets)
+        references = references[:, :, None, :, None]  # [B, Q, 1, L, 1, .]
+        if references.shape[-1] == 2:
+            extents = 1 / levels.sizes.flip(-1)[:, None]  # [L, 1, 2]
+        else:
+            extents = references[..., 2:] * (0.5 / num_points)
+        locations = references[..., :2] + offsets * extents
+        return self.output_proj(
+            sample_levels(value, levels, locations, weights)
         )
-        weights = _apply(self.attention_weights, query)
-        weights = weights.unflatten(-1, (self.num_heads, -1)).softmax(-1)
-        weights = weights.unflatten(-1, points[1:])
-        # [B, Q, 1, L, 1, 2]
-        centers = reference_points[:, :, None, :, None, :2]
-        if reference_points.shape[-1] == 2:
-            extents = 1 / spatial_shapes.flip(-1)[:, None]
-        else:
-            extents = reference_points[:, :, None, :, None, 2:]
-            extents = extents * (0.5 / self.num_points)
-        locations = centers + offsets * extents
-        if value.is_cuda:
-            out = self._run_operator(
-                value, spatial_shapes, level_start_index, locations, weights
-            )
-        else:
-            # no half precision here: few CPUs are faster with it
-            out = sample_levels(
-                value.float() if value.dtype.itemsize < 4 else value,
-                shapes,
-                locations,
-                weights,
-            ).to(value.dtype)
-        return self.dropout(_apply(self.output_proj, out)) + identity
-
-    def _run_operator(self, value: Tensor, *args: Tensor) -> Tensor:
-        """Run mmcv's CUDA operator, in float32 for bfloat16 values."""
-        dtype = value.dtype
-        if dtype == torch.bfloat16:
-            value = value.float()
-        return MultiScaleDeformableAttnFunction.apply(
-            value, *args, self.im2col_step
-        ).to(dtype)

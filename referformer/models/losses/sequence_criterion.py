@@ -2,7 +2,6 @@
 """Training criterion over instance sequences."""
 
 import torch
-from mmdet.registry import MODELS as MMDET_MODELS
 from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
 from mmdet.utils import reduce_mean
 from mmengine.model import BaseModule
@@ -10,6 +9,7 @@ from torch import Tensor
 
 from referformer.registry import MODELS, TASK_UTILS
 from referformer.structures import ClipPredictions, ClipTargets
+from referformer.utils.precision import without_autocast
 
 
 @MODELS.register_module()
@@ -46,11 +46,11 @@ class InstanceSequenceCriterion(BaseModule):
     ) -> None:
         super().__init__(init_cfg)
         self.matcher = TASK_UTILS.build(matcher)
-        self.loss_cls = MMDET_MODELS.build(loss_cls)
-        self.loss_bbox = MMDET_MODELS.build(loss_bbox)
-        self.loss_iou = MMDET_MODELS.build(loss_iou)
-        self.loss_mask = MMDET_MODELS.build(loss_mask)
-        self.loss_dice = MMDET_MODELS.build(loss_dice)
+        self.loss_cls = MODELS.build(loss_cls)
+        self.loss_bbox = MODELS.build(loss_bbox)
+        self.loss_iou = MODELS.build(loss_iou)
+        self.loss_mask = MODELS.build(loss_mask)
+        self.loss_dice = MODELS.build(loss_dice)
         self.mask_stride = mask_stride
 
     def sample_masks(self, masks: Tensor) -> Tensor:
@@ -87,6 +87,16 @@ class InstanceSequenceCriterion(BaseModule):
             dict[str, Tensor]: ``loss_cls, loss_bbox, loss_giou, loss_mask,
             loss_dice`` of the last layer, and ``d{i}.loss_*`` of layer ``i``.
         """
+        # sums over the pixels of a clip overflow in half precision, and two
+        # queries often differ by less than it tells apart
+        with without_autocast(preds.logits):
+            return self._forward(
+                ClipPredictions(*(part.float() for part in preds)), targets
+            )
+
+    def _forward(
+        self, preds: ClipPredictions, targets: ClipTargets
+    ) -> dict[str, Tensor]:
         targets = targets._replace(masks=self.sample_masks(targets.masks))
         matched = self.matcher(preds, targets)
         # one small reduction, kept on the device
@@ -127,25 +137,25 @@ class InstanceSequenceCriterion(BaseModule):
         target_masks = targets.masks.flatten(1)
         return {
             'loss_cls': self.loss_cls(
-                preds.logits.flatten(0, 2).float(),
+                preds.logits.flatten(0, 2),
                 self._class_targets(preds.logits, targets, matched),
                 avg_factor=num_visible,
             ),
             'loss_bbox': self.loss_bbox(
-                boxes.float(), target_boxes, avg_factor=num_visible
+                boxes, target_boxes, avg_factor=num_visible
             ),
             'loss_giou': self.loss_iou(
-                bbox_cxcywh_to_xyxy(boxes.float()),
+                bbox_cxcywh_to_xyxy(boxes),
                 bbox_cxcywh_to_xyxy(target_boxes),
                 avg_factor=num_visible,
             ),
             'loss_mask': self.loss_mask(
-                masks.float(),
+                masks,
                 target_masks,
                 avg_factor=num_visible * masks.shape[1],
             ),
             'loss_dice': self.loss_dice(
-                masks.float(), target_masks, avg_factor=num_visible
+                masks, target_masks, avg_factor=num_visible
             ),
         }
 
@@ -154,7 +164,7 @@ class InstanceSequenceCriterion(BaseModule):
         logits: Tensor, targets: ClipTargets, matched: Tensor
     ) -> Tensor:
         """Positives: the matched query in visible frames, (N*T*Q, K)."""
-        onehot = torch.zeros_like(logits, dtype=torch.float32)
+        onehot = torch.zeros_like(logits)
         clips = torch.arange(len(matched), device=matched.device)
-        onehot[clips, :, matched, targets.labels] = targets.valid.float()
+        onehot[clips, :, matched, targets.labels] = targets.valid.to(logits)
         return onehot.flatten(0, 2)

@@ -2,8 +2,8 @@
 """Cross-modal feature pyramid: mask features that know frames and words."""
 
 from collections.abc import Sequence
+from functools import partial
 
-import torch
 import torch.nn.functional as F
 from mmcv.cnn import ConvModule
 from mmengine.model import BaseModule, ModuleList, caffe2_xavier_init
@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from referformer.models.layers import (
     FFN,
     MultiheadAttention,
-    run_layer,
-    tokens_per_part,
+    call_checkpointed,
+    call_in_parts,
 )
 from referformer.registry import MODELS
 from referformer.structures import FrameFeatures, TextFeatures
@@ -47,11 +47,7 @@ class VisionLanguageBlock(BaseModule):
         self.sr_ratio = sr_ratio
         self.self_attn = MultiheadAttention(embed_dims, num_heads, dropout)
         self.cross_attn = MultiheadAttention(embed_dims, num_heads, dropout)
-        self.ffn = FFN(
-            embed_dims=embed_dims,
-            feedforward_channels=feedforward_channels,
-            ffn_drop=dropout,
-        )
+        self.ffn = FFN(embed_dims, feedforward_channels, dropout)
         self.norms = ModuleList(nn.LayerNorm(embed_dims) for _ in range(3))
         self.dropout = nn.Dropout(dropout)
 
@@ -127,14 +123,9 @@ class VisionLanguageBlock(BaseModule):
         tokens = self._tokens(frames.map + self.dropout(read), num_clips)
         pos = self._tokens(frames.pos, num_clips)
         # from here on a pixel is on its own: no need to hold all at once
-        size = tokens_per_part(tokens)
-        parts = [
-            self._attend_words(part, part_pos, text)
-            for part, part_pos in zip(
-                tokens.split(size, 1), pos.split(size, 1), strict=True
-            )
-        ]
-        tokens = torch.cat(parts, 1)
+        tokens = call_in_parts(
+            partial(self._attend_words, text=text), tokens, pos
+        )
         return self._maps(tokens, num_frames, frames.map.shape[-2])
 
 
@@ -211,6 +202,9 @@ class CrossModalFPN(BaseModule):
         for param in self.blocks.parameters():
             if param.dim() > 1:
                 nn.init.xavier_uniform_(param)
+        for block in self.blocks:
+            block.self_attn.reset_parameters()
+            block.cross_attn.reset_parameters()
 
     def forward(
         self,
@@ -231,7 +225,7 @@ class CrossModalFPN(BaseModule):
         coarser = None
         for i in reversed(range(len(levels))):
             lateral = self.lateral_convs[i](levels[i].map)
-            fused = run_layer(
+            fused = call_checkpointed(
                 self.blocks[i],
                 self.with_cp,
                 levels[i]._replace(map=lateral),

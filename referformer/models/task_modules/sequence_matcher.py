@@ -2,11 +2,13 @@
 """Instance-sequence matching: which query is the referred object."""
 
 import torch
-from mmdet.structures.bbox import bbox_cxcywh_to_xyxy, bbox_overlaps
+from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
 from torch import Tensor
 
+from referformer.models.losses.giou_loss import generalized_iou
 from referformer.registry import TASK_UTILS
 from referformer.structures import ClipPredictions, ClipTargets
+from referformer.utils.precision import without_autocast
 
 
 def class_cost(
@@ -61,11 +63,10 @@ def box_giou_cost(boxes: Tensor, targets: Tensor) -> Tensor:
     Returns:
         Tensor: Mean over frames, shape (D, N, Q).
     """
-    giou = bbox_overlaps(
+    giou = generalized_iou(
         bbox_cxcywh_to_xyxy(boxes),
-        bbox_cxcywh_to_xyxy(targets)[None, :, :, None].expand_as(boxes),
-        mode='giou',
-        is_aligned=True,
+        bbox_cxcywh_to_xyxy(targets)[None, :, :, None],
+        eps=1e-6,
     )
     return -giou.mean(2)
 
@@ -148,7 +149,7 @@ class InstanceSequenceMatcher:
 
     @torch.no_grad()
     def cost(self, preds: ClipPredictions, targets: ClipTargets) -> Tensor:
-        """Cost of every query.
+        """Cost of every query, in full precision under any autocast.
 
         Args:
             preds (ClipPredictions): Of D layers and N clips.
@@ -158,21 +159,21 @@ class InstanceSequenceMatcher:
         Returns:
             Tensor: Shape (D, N, Q), float32.
         """
-        boxes = preds.boxes.float()
+        logits, boxes, masks = (part.float() for part in preds)
         # [D, N, T, Q, h, w] -> [D, N, Q, T*h*w]
-        masks = preds.masks.float().transpose(2, 3).flatten(3)
+        masks = masks.transpose(2, 3).flatten(3)
         mask_targets = targets.masks.flatten(1)
         focal = {'alpha': self.alpha, 'gamma': self.gamma}
-        return (
-            self.weight_class
-            * class_cost(
-                preds.logits.float(), targets.labels, targets.valid, **focal
+        with without_autocast(masks):
+            return (
+                self.weight_class
+                * class_cost(logits, targets.labels, targets.valid, **focal)
+                + self.weight_bbox * box_l1_cost(boxes, targets.boxes)
+                + self.weight_giou * box_giou_cost(boxes, targets.boxes)
+                + self.weight_mask
+                * mask_focal_cost(masks, mask_targets, **focal)
+                + self.weight_dice * mask_dice_cost(masks, mask_targets)
             )
-            + self.weight_bbox * box_l1_cost(boxes, targets.boxes)
-            + self.weight_giou * box_giou_cost(boxes, targets.boxes)
-            + self.weight_mask * mask_focal_cost(masks, mask_targets, **focal)
-            + self.weight_dice * mask_dice_cost(masks, mask_targets)
-        )
 
     def __call__(self, preds: ClipPredictions, targets: ClipTargets) -> Tensor:
         """Match.

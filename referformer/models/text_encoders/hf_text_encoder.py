@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
@@ -187,7 +186,7 @@ class HFTextEncoder(BaseModule):
                 raise ValueError(
                     f'an expression must be a non-empty string, got {text!r}'
                 )
-        device = self.projection.fc.weight.device
+        device = next(self.projection.parameters()).device
         if hasattr(self.tokenizer, 'model_max_length'):
             limit = self.tokenizer.model_max_length
             batch = self.tokenizer(
@@ -234,14 +233,11 @@ class HFTextEncoder(BaseModule):
             ValueError: If the encoder has no pooled output but ``pooling``
                 asks for it.
         """
-        with torch.set_grad_enabled(
-            torch.is_grad_enabled() and not self.frozen
-        ):
-            output = self.language_model(
-                input_ids=tokens.ids, attention_mask=tokens.attention_mask
-            )
-            words = output.last_hidden_state
-            sentence = self._pool(output, words, tokens.attention_mask)
+        output = self.language_model(
+            input_ids=tokens.ids, attention_mask=tokens.attention_mask
+        )
+        words = output.last_hidden_state
+        sentence = self._pool(output, words, tokens.attention_mask)
         padding_mask = tokens.attention_mask == 0
         return TextFeatures(
             words=self.projection(words),

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from referformer.registry import MODELS
 from referformer.structures import ConditionalQueryInputs
+from referformer.utils.precision import without_autocast
 
 
 @MODELS.register_module()
@@ -52,7 +53,8 @@ class ConditionalQueries(BaseModule):
             ConditionalQueryInputs: For B = N * T frames.
         """
         pos = self.query_embed.weight
-        reference = self.reference_points(pos).sigmoid()
+        with without_autocast(pos):
+            reference = self.reference_points(pos).sigmoid()
         # [N, C] -> [B, Q, C]: a view per clip, repeated over frames
         content = sentence.repeat_interleave(num_frames, 0)[:, None]
         shape = (content.shape[0], self.num_queries, -1)

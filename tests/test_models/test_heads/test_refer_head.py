@@ -140,3 +140,17 @@ def test_many_classes(decoded, mask_feats):
     selected, _, _ = head.predict(decoded, mask_feats, SIZES)
     assert selected.labels.shape == (CLIPS, 1)
     assert selected.labels.max() < 65
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_autocast_changes_no_prediction(decoded, mask_feats, dtype):
+    head = build()
+    expected = head(decoded, mask_feats, SIZES)
+    with torch.autocast('cpu', dtype):
+        preds = head(decoded, mask_feats, SIZES)
+    for actual, exact in zip(preds, expected, strict=True):
+        assert torch.equal(actual, exact)
+    halves = decoded._replace(hidden=decoded.hidden.to(dtype))
+    with torch.autocast('cpu', dtype):
+        preds = head(halves, mask_feats.to(dtype), SIZES)
+    assert {part.dtype for part in preds} == {torch.float32}

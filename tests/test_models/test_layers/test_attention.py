@@ -3,12 +3,13 @@ import pytest
 import torch
 from torch import nn
 
+from referformer.errors import ConfigError
 from referformer.models.layers import MultiheadAttention, attention
 
 
 @pytest.fixture
 def pair():
-    """Our layer and PyTorch's, with the same weights by the same names."""
+    """Our layer and PyTorch's, with the same weights."""
     theirs = nn.MultiheadAttention(32, 4, batch_first=True)
     nn.init.normal_(theirs.in_proj_bias)
     ours = MultiheadAttention(32, 4)
@@ -53,8 +54,41 @@ def test_dropout_only_in_training():
     assert torch.equal(layer(x, x, x), layer(x, x, x))
 
 
+def test_the_projections_begin_as_one_matrix_of_pytorch():
+    torch.manual_seed(0)
+    layer = MultiheadAttention(256, 4)
+    joint = nn.MultiheadAttention(256, 4).in_proj_weight
+    for projection in (layer.q_proj, layer.k_proj, layer.v_proj):
+        for measure in (torch.std, lambda x: x.abs().max()):
+            expected = measure(joint).item()
+            actual = measure(projection.weight).item()
+            assert actual == pytest.approx(expected, rel=0.02)
+        assert not projection.bias.any()
+    assert not layer.out_proj.bias.any()
+
+
+def test_weights_of_earlier_versions_inside_a_model():
+    """Joint projections of other modules stay what they are."""
+    model = nn.ModuleDict(
+        dict(ours=MultiheadAttention(8, 2), theirs=nn.MultiheadAttention(8, 2))
+    )
+    weights = {
+        f'{name}.{key}': torch.randn_like(value)
+        for name in model
+        for key, value in model['theirs'].state_dict().items()
+    }
+    before = dict(weights)
+    model.load_state_dict(weights, strict=True)
+    assert weights == before
+    rows = weights['ours.in_proj_weight']
+    assert torch.equal(model['ours'].k_proj.weight, rows[8:16])
+    assert torch.equal(
+        model['theirs'].in_proj_weight, weights['theirs.in_proj_weight']
+    )
+
+
 def test_indivisible_heads():
-    with pytest.raises(ValueError, match=r'embed_dims=30 .* num_heads=4'):
+    with pytest.raises(ConfigError, match=r'embed_dims=30 .* num_heads=4'):
         MultiheadAttention(30, 4)
 
 
@@ -74,8 +108,8 @@ def test_weights_are_not_kept_with_dropout():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             attention,
-            'run_layer',
-            lambda layer, with_cp, *args, **kwargs: layer(*args, **kwargs),
+            'call_checkpointed',
+            lambda function, with_cp, *args, **kw: function(*args, **kw),
         )
         torch.manual_seed(0)
         out = attn(tokens, tokens, tokens)

@@ -6,7 +6,7 @@ from referformer.registry import MODELS
 from referformer.structures import ClipPredictions
 from referformer.testing import tiny_model_cfg
 
-from ..helpers import random_predictions, random_targets
+from ..helpers import large_objects, random_predictions, random_targets
 
 TERMS = ('loss_cls', 'loss_bbox', 'loss_giou', 'loss_mask', 'loss_dice')
 
@@ -145,3 +145,15 @@ def test_half_precision_predictions(criterion):
     for name, loss in criterion(halves, targets).items():
         assert loss.dtype == torch.float32
         torch.testing.assert_close(loss, exact[name], rtol=0.1, atol=0.1)
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_autocast_changes_nothing(criterion, dtype):
+    preds, targets = large_objects()
+    masks = targets.masks.repeat_interleave(4, -2).repeat_interleave(4, -1)
+    targets = targets._replace(masks=masks)
+    expected = criterion(preds, targets)
+    with torch.autocast('cpu', dtype):
+        losses = criterion(preds, targets)
+    for name, loss in losses.items():
+        assert torch.equal(loss, expected[name]), name

@@ -4,7 +4,7 @@ import torch
 
 from referformer.models import InstanceSequenceMatcher
 
-from ..helpers import random_predictions, random_targets
+from ..helpers import large_objects, random_predictions, random_targets
 
 
 def focal(prob, target, alpha=0.25, gamma=2.0, eps=1e-8):
@@ -116,3 +116,17 @@ def test_half_precision_predictions_do_not_overflow():
     cost = InstanceSequenceMatcher().cost(halves, targets)
     assert cost.dtype == torch.float32
     assert cost.isfinite().all()
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_autocast_changes_no_match(dtype):
+    """Large objects, and queries that differ by little: the usual case."""
+    preds, targets = large_objects()
+    matcher = InstanceSequenceMatcher()
+    expected = matcher.cost(preds, targets)
+    with torch.autocast('cpu', dtype):
+        cost = matcher.cost(preds, targets)
+        matched = matcher(preds, targets)
+    assert matched.shape == (4, 6)
+    assert torch.equal(matched, expected.argmin(-1))
+    assert torch.equal(cost, expected)

@@ -4,9 +4,7 @@ import torch
 from torch import nn
 
 from referformer.models import ConditionalQueries, ReferDeformableTransformer
-from referformer.models.transformers.deformable_transformer import (
-    frames_per_launch,
-)
+from referformer.models.transformers.decoder import refine_boxes
 
 from ..helpers import crop, random_frames, randomise
 
@@ -109,23 +107,45 @@ def test_init_weights_keeps_the_ring_of_offsets(parts):
     torch.testing.assert_close(ring[1], -ring[0], rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    ('num_frames', 'expected'),
-    [(1, 1), (5, 5), (36, 36), (64, 64), (70, 35), (80, 40), (67, 1)],
-)
-def test_frames_per_launch(num_frames, expected):
-    assert frames_per_launch(num_frames) == expected
+def test_init_weights_draws_projections_as_one_matrix():
+    transformer = ReferDeformableTransformer(embed_dims=64, num_heads=2)
+    transformer.init_weights()
+    attn = transformer.decoder.layers[0].self_attn
+    # Xavier over 3C rows and C columns, and over C rows
+    for layer, fans in ((attn.k_proj, 4 * 64), (attn.out_proj, 2 * 64)):
+        bound = (6 / fans) ** 0.5
+        largest = layer.weight.abs().max().item()
+        assert largest == pytest.approx(bound, rel=0.01)
+        assert not layer.bias.any()
 
 
-def test_launches_divide_the_frames(parts):
-    """What mmcv's CUDA operator demands, which the CPU does not check."""
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+def test_references_keep_their_digits_under_autocast(parts, dtype):
+    transformer, queries, branches = (part.float() for part in parts)
+    levels = [
+        x._replace(map=x.map.float(), pos=x.pos.float()) for x in levels_of()
+    ]
+    sentence = torch.randn(1, 16)
+    with torch.autocast('cpu', dtype=dtype):
+        out = transformer(levels, queries(sentence, 2), branches)
+    assert out.init_reference.dtype == out.references.dtype == torch.float32
+    exact = queries(sentence, 2).reference
+    assert torch.equal(out.init_reference, exact)
+    # given the states, a refined reference is what float32 makes of it
+    expected = refine_boxes(
+        branches[1], out.hidden[1].float(), out.references[0]
+    )
+    assert torch.equal(out.references[1], expected)
+
+
+def test_checkpointing_changes_nothing(parts):
     transformer = parts[0]
-    for num_frames in (70, 2):
-        run(parts, levels_of(num_frames), num_frames)
-        steps = [
-            m.im2col_step
-            for m in transformer.modules()
-            if hasattr(m, 'im2col_step')
-        ]
-        assert len(steps) == 4
-        assert all(num_frames % min(num_frames, step) == 0 for step in steps)
+    levels = levels_of()
+    grads = []
+    for with_cp in (False, True):
+        transformer.encoder.with_cp = with_cp
+        transformer.zero_grad()
+        run(parts, levels).hidden.square().sum().backward()
+        grads.append([p.grad.clone() for p in transformer.parameters()])
+    for ours, expected in zip(*grads, strict=True):
+        torch.testing.assert_close(ours, expected)
