@@ -21,6 +21,7 @@ from referformer.checkpoints.io import (
     use_safe_loading,
 )
 from referformer.errors import CheckpointError
+from referformer.models.layers import MultiheadAttention
 
 
 class Evil:
@@ -317,3 +318,12 @@ class TestRequireMatchingWeights:
             require_matching_weights(
                 self.model, {'conv.weight': torch.ones(1)}, 'x.pth', False
             )
+
+
+def test_joint_projections_of_earlier_versions_match():
+    model = MultiheadAttention(8, 2)
+    earlier = torch.nn.MultiheadAttention(8, 2).state_dict()
+    require_matching_weights(model, {'state_dict': earlier}, 'earlier.pth')
+    del earlier['in_proj_bias']
+    with pytest.raises(CheckpointError, match=r'3 weights are missing'):
+        require_matching_weights(model, {'state_dict': earlier}, 'earlier.pth')
