@@ -1,52 +1,20 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
 """A2D-Sentences."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from referformer.datasets.base_refer_dataset import BaseReferDataset
-from referformer.formats.actor_action import is_plain_name
+from referformer.errors import ConfigError, DataError, report_error
+from referformer.formats.a2d import PAGE, A2DSample, read_samples
+from referformer.formats.frames import check_present
 from referformer.media.reader import VideoReader
 from referformer.registry import DATASETS
 
 #: Folders of the videos: as extracted, and as the release's README calls it.
 VIDEO_FOLDERS = ('Release/clips320H', 'Release/CLIPS320')
 MASK_FOLDER = 'text_annotations/a2d_annotation_with_instances'
-_PAGE = 'docs/datasets/a2d-sentences.md'
-
-
-def read_rows(path: Path, width: int, page: str) -> list[list]:
-    """Read a JSON file that is a list of rows.
-
-    Args:
-        path: The file.
-        width: Columns of a row.
-        page: Page of the documentation that tells where it comes from.
-
-    Raises:
-        FileNotFoundError: If the file is missing.
-        ValueError: If it is something else.
-    """
-    try:
-        rows = json.loads(path.read_text(encoding='utf-8'))
-    except FileNotFoundError:
-        raise FileNotFoundError(
-            f'{path} does not exist; {page} tells how to make it.'
-        ) from None
-    except ValueError as error:
-        raise ValueError(
-            f'{path} is not valid json ({error}); make it again, see {page}.'
-        ) from error
-    if not isinstance(rows, list) or not all(
-        isinstance(row, list) and len(row) == width for row in rows
-    ):
-        raise ValueError(
-            f'{path} is no list of rows with {width} columns; make it again, '
-            f'see {page}.'
-        )
-    return rows
 
 
 @DATASETS.register_module()
@@ -78,8 +46,8 @@ class A2DSentencesDataset(BaseReferDataset):
             ``group_by_video``: the items of a video show different frames.
 
     Raises:
-        FileNotFoundError: If a file or folder is missing.
-        ValueError: If a file does not hold what it should.
+        MissingDataError: If a file or folder is missing.
+        DataError: If a file does not hold what it should.
     """
 
     def __init__(
@@ -91,7 +59,7 @@ class A2DSentencesDataset(BaseReferDataset):
         **kwargs: Any,
     ) -> None:
         if kwargs.get('group_by_video'):
-            raise ValueError(
+            raise ConfigError(
                 'group_by_video=True is not possible: items of one video of '
                 'A2D-Sentences show different frames.'
             )
@@ -113,87 +81,59 @@ class A2DSentencesDataset(BaseReferDataset):
 
     def load_expressions(self) -> list[dict]:
         """Return one dict per (annotated frame, expression)."""
-        rows = read_rows(Path(self.ann_file), 4, _PAGE)
-        clips = [
-            self._parse_row(position, row) for position, row in enumerate(rows)
-        ]
-        if self.test_mode:
-            names = {clip['image_id'] for clip in clips}
-            if len(names) < len(clips):
-                raise ValueError(
+        clips = list(map(self._make_clip, read_samples(self.ann_file)))
+        names = {clip['image_id'] for clip in clips}
+        if self.test_mode and len(names) < len(clips):
+            report_error(
+                DataError(
                     f'{self.ann_file} has {len(clips)} rows, but only '
                     f'{len(names)} different combinations of video, frame '
-                    'and instance; make it again, see '
-                    f'{_PAGE}.'
+                    'and instance',
+                    file=self.ann_file,
+                    remedy=f'make it again, see {PAGE}.',
+                    code='row-repeated',
                 )
-        self._check_files(clips)
+            )
+        for kind, suffix in (('video', '.mp4'), ('mask', '')):
+            wanted = {f'{clip["video_id"]}{suffix}' for clip in clips}
+            check_present(self.data_prefix[kind], wanted, self.ann_file, PAGE)
         return clips
 
     def get_data_info(self, idx: int) -> dict:
         """Return an item with the names of its frames, ``00001`` onwards.
 
         Raises:
-            ValueError: If the video ends before the annotated frame.
+            DataError: If the video ends before the annotated frame.
         """
         item = super().get_data_info(idx)
         length = len(VideoReader(item['video_path']))
         if item['annotated'] >= length:
-            raise ValueError(
+            raise DataError(
                 f'Video {item["video_path"]} has {length} frames, but frame '
-                f'{item["annotated"] + 1} is annotated; extract the videos '
-                'again.'
+                f'{item["annotated"] + 1} is annotated',
+                file=item['video_path'],
+                value=length,
+                remedy='extract the videos again.',
+                code='video-short',
             )
         item['num_frames'] = length
         item['frame_names'] = [f'{i + 1:05d}' for i in range(length)]
         return item
 
-    def _parse_row(self, position: int, row: list) -> dict:
+    def _make_clip(self, sample: A2DSample) -> dict:
         """Turn a row of the annotation file into a clip."""
-        text, video_id, frame, instance = row
-        if (
-            not isinstance(text, str)
-            or not text.strip()
-            or not is_plain_name(video_id)
-            or not isinstance(frame, int)
-            or not isinstance(instance, int)
-            or frame < 1
-        ):
-            raise ValueError(
-                f'{self.ann_file}: row {position} is {row}; [expression, '
-                'video, frame from 1 on, instance] is expected, see '
-                f'{_PAGE}.'
-            )
-        name = f'f_{frame}_i_{instance}'
-        folder = Path(self.data_prefix['mask']) / video_id
-        video = Path(self.data_prefix['video']) / f'{video_id}.mp4'
+        name = f'f_{sample.frame}_i_{sample.instance}'
+        folder = Path(self.data_prefix['mask']) / sample.video
+        video = Path(self.data_prefix['video']) / f'{sample.video}.mp4'
         return {
-            'video_id': video_id,
+            'video_id': sample.video,
             'exp_id': name,
-            'image_id': f'v_{video_id}_{name}',
-            'text': text,
-            'obj_id': str(instance),
+            'image_id': f'v_{sample.video}_{name}',
+            'text': sample.text,
+            'obj_id': str(sample.instance),
             'label': 0,
             'video_path': str(video),
-            'mask_path': str(folder / f'{frame:05d}.h5'),
-            'mask_frame': frame - 1,
-            'annotated': frame - 1,
+            'mask_path': str(folder / f'{sample.frame:05d}.h5'),
+            'mask_frame': sample.frame - 1,
+            'annotated': sample.frame - 1,
         }
-
-    def _check_files(self, clips: list[dict]) -> None:
-        """Check that every video and its folder of masks are there."""
-        for kind, suffix in (('video', '.mp4'), ('mask', '')):
-            folder = Path(self.data_prefix[kind])
-            if not folder.is_dir():
-                raise FileNotFoundError(
-                    f'Folder {folder} does not exist; {_PAGE} shows the '
-                    'expected folders.'
-                )
-            present = {path.name for path in folder.iterdir()}
-            wanted = {f'{clip["video_id"]}{suffix}' for clip in clips}
-            missing = sorted(wanted - present)
-            if missing:
-                raise FileNotFoundError(
-                    f'{len(missing)} of {len(wanted)} videos of '
-                    f'{self.ann_file} are not in {folder}, first '
-                    f'{missing[0]!r}; extract the archive completely.'
-                )

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from mmengine.dataset import BaseDataset
 
+from referformer.formats.expressions import VideoEntry
 from referformer.registry import DATASETS
 from referformer.utils.seeding import seed_sample
 
@@ -130,6 +131,21 @@ class BaseReferDataset(BaseDataset):
     @abstractmethod
     def load_expressions(self) -> list[dict]:
         """Return one dict per (video, expression); see the class."""
+
+    def frame_facts(self, video_id: str, video: VideoEntry) -> dict:
+        """Return what a clip says of frames in ``<img>/<video>/``.
+
+        Args:
+            video_id: Name of the video.
+            video: The video in the expressions file.
+        """
+        return {
+            'video_id': video_id,
+            'num_frames': len(video['frames']),
+            'frame_names': video['frames'],
+            'img_dir': f'{self.data_prefix["img"]}/{video_id}',
+            'img_suffix': '.jpg',
+        }
 
     def load_data_list(self) -> list[dict]:
         """Return the items of the dataset.

@@ -1,22 +1,17 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
 """MeViS: expressions of motion, several objects each."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 from mmengine.logging import MMLogger
 
 from referformer.datasets.base_refer_dataset import BaseReferDataset
-from referformer.datasets.ref_youtube_vos import (
-    check_folders,
-    parse_video,
-    read_videos,
-)
-from referformer.formats.mask_dict import (
-    MaskTable,
-    open_mask_table,
-)
+from referformer.errors import DataError, report_error
+from referformer.formats.expressions import VideoEntry, read_expressions
+from referformer.formats.frames import check_present
+from referformer.formats.mask_dict import MaskTable, open_mask_table
 from referformer.registry import DATASETS
 
 
@@ -51,8 +46,8 @@ class MeViSDataset(BaseReferDataset):
         **kwargs: Arguments of :class:`BaseReferDataset`.
 
     Raises:
-        FileNotFoundError: If a file or folder is missing.
-        ValueError: If a file does not hold what it should.
+        MissingDataError: If a file or folder is missing.
+        DataError: If a file does not hold what it should.
     """
 
     EXPRESSION_KEYS: ClassVar[tuple[str, ...]] = (
@@ -81,7 +76,8 @@ class MeViSDataset(BaseReferDataset):
 
     def load_expressions(self) -> list[dict]:
         """Return one dict per (video, expression)."""
-        videos = read_videos(Path(self.ann_file), 'expressions')
+        # Masks belong to positions in the list of frames.
+        videos = read_expressions(self.ann_file, positional=True)
         table = None
         if self.mask_file is not None:
             # Opened here, so that worker processes share it.
@@ -90,12 +86,13 @@ class MeViSDataset(BaseReferDataset):
         clips = [
             clip
             for video_id, video in videos.items()
-            for clip in self._parse_video(video_id, video, table)
+            for clip in self._make_clips(video_id, video, table)
         ]
-        check_folders(
-            Path(self.data_prefix['img']),
+        check_present(
+            self.data_prefix['img'],
             {clip['video_id'] for clip in clips},
             self.ann_file,
+            'docs/datasets/mevis.md',
         )
         return clips if self.test_mode else self._usable(clips)
 
@@ -117,47 +114,28 @@ class MeViSDataset(BaseReferDataset):
             )
         return usable
 
-    def _parse_video(
-        self, video_id: str, video: Mapping, table: MaskTable | None
-    ) -> list[dict]:
-        """Turn one video of the json file into clips, one per expression."""
-        where = f'{self.ann_file}: video {video_id}'
-        frames, expressions = parse_video(where, video)
-        if frames != sorted(frames):
-            raise ValueError(
-                f'{where} lists its frames out of order, so it is not clear '
-                'which masks are theirs; download the file again.'
-            )
-        common = {
-            'video_id': video_id,
-            'label': 0,
-            'num_frames': len(frames),
-            'frame_names': frames,
-            'img_dir': str(Path(self.data_prefix['img']) / video_id),
-            'img_suffix': '.jpg',
-            'mask_path': None if table is None else str(table.path),
-        }
-        clips = []
-        for exp_id, expression in expressions.items():
-            clip = {
-                **common,
+    def _make_clips(
+        self, video_id: str, video: VideoEntry, table: MaskTable | None
+    ) -> Iterator[dict]:
+        """Yield the clips of a video, one per expression."""
+        for exp_id, expression in video['expressions'].items():
+            where = f'{self.ann_file}: video {video_id}, expression {exp_id}'
+            yield {
+                **self.frame_facts(video_id, video),
                 'exp_id': exp_id,
                 'text': expression['exp'],
-                'obj_id': None,
-                'anno_ids': None,
+                'label': 0,
+                'mask_path': None if table is None else str(table.path),
+                **self._parse_target(where, expression, table),
             }
-            if table is not None:
-                clip |= self._parse_target(
-                    f'{where}, expression {exp_id}', expression, table
-                )
-            clips.append(clip)
-        return clips
 
-    @staticmethod
     def _parse_target(
-        where: str, expression: Mapping, table: MaskTable
+        self, where: str, expression: Mapping, table: MaskTable | None
     ) -> dict:
         """Return the objects an expression means, and their masks."""
+        nothing = {'obj_id': None, 'anno_ids': None}
+        if table is None:
+            return nothing
         objects = expression.get('obj_id')
         annotations = expression.get('anno_id')
         if (
@@ -165,15 +143,26 @@ class MeViSDataset(BaseReferDataset):
             or not isinstance(annotations, list)
             or len(objects) != len(annotations)
         ):
-            raise ValueError(
-                f'{where} needs lists "obj_id" and "anno_id" of one length; '
-                'without ground truth set mask_file=None.'
+            report_error(
+                DataError(
+                    f'{where} needs lists "obj_id" and "anno_id" of one '
+                    'length; without ground truth set mask_file=None.',
+                    file=self.ann_file,
+                    code='target-wrong',
+                )
             )
+            return nothing
         anno_ids = tuple(map(str, annotations))
         lost = [anno_id for anno_id in anno_ids if anno_id not in table]
         if lost:
-            raise ValueError(
-                f'{where} names annotation {lost[0]}, which {table.path} does '
-                'not have; the two files belong to different splits.'
+            report_error(
+                DataError(
+                    f'{where} names annotation {lost[0]}, which {table.path} '
+                    'does not have; the two files belong to different splits.',
+                    file=self.ann_file,
+                    value=lost[0],
+                    code='annotation-unknown',
+                )
             )
+            return nothing
         return {'obj_id': ','.join(map(str, objects)), 'anno_ids': anno_ids}

@@ -6,7 +6,8 @@ from typing import ClassVar
 
 from referformer.datasets.base_refer_dataset import BaseReferDataset
 from referformer.datasets.ref_youtube_vos import RefYouTubeVOSDataset
-from referformer.evaluation.functional.ref_davis import NUM_ANNOTATORS
+from referformer.errors import DataError, report_error
+from referformer.formats.davis_text import NUM_ANNOTATORS
 from referformer.registry import DATASETS
 
 
@@ -21,7 +22,7 @@ class RefDAVISDataset(RefYouTubeVOSDataset):
     expression here, under the key ``annotator``.
 
     Raises:
-        ValueError: If the expressions of a video are not numbered like that.
+        DataError: If the expressions of a video are not numbered like that.
     """
 
     EXPRESSION_KEYS: ClassVar[tuple[str, ...]] = (
@@ -52,7 +53,7 @@ class RefDAVISDataset(RefYouTubeVOSDataset):
         spoken: dict[tuple[str, int], list[dict]] = defaultdict(list)
         for clip in clips:
             if not clip['exp_id'].isdecimal():
-                raise ValueError(self._misnumbered(clip))
+                raise self._misnumbered(clip)
             k, clip['annotator'] = divmod(int(clip['exp_id']), NUM_ANNOTATORS)
             spoken[clip['video_id'], k].append(clip)
         for said in spoken.values():
@@ -61,7 +62,7 @@ class RefDAVISDataset(RefYouTubeVOSDataset):
                 annotators != list(range(NUM_ANNOTATORS))
                 or len({clip['obj_id'] for clip in said}) > 1
             ):
-                raise ValueError(self._misnumbered(said[0]))
+                report_error(self._misnumbered(said[0]))
         return clips
 
     def _subset_hint(self) -> str:
@@ -72,11 +73,15 @@ class RefDAVISDataset(RefYouTubeVOSDataset):
             'expected_videos for a part of it.'
         )
 
-    def _misnumbered(self, clip: dict) -> str:
-        """Say that an expression has no place in the numbering."""
-        return (
+    def _misnumbered(self, clip: dict) -> DataError:
+        """Return the error that an expression has no place in the order."""
+        return DataError(
             f'{self.ann_file}: expression {clip["exp_id"]} of video '
             f'{clip["video_id"]} is not one of four, numbered 4 * k to '
-            '4 * k + 3, about one object; convert the set with '
-            'tools/dataset_converters/davis_to_ytvos.py.'
+            '4 * k + 3, about one object',
+            file=self.ann_file,
+            value=clip['exp_id'],
+            remedy='convert the set with '
+            'tools/dataset_converters/davis_to_ytvos.py.',
+            code='annotators-incomplete',
         )

@@ -1,15 +1,21 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
 """Ref-YouTube-VOS and everything else in its layout."""
 
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 from mmengine.config import Config
 
 from referformer.datasets.base_refer_dataset import BaseReferDataset
-from referformer.formats.actor_action import is_plain_name
+from referformer.errors import ConfigError, DataError, report_error
+from referformer.formats.expressions import (
+    VideoEntry,
+    read_expressions,
+    read_video_table,
+)
+from referformer.formats.frames import check_present, sort_names
+from referformer.formats.text_files import show
 from referformer.registry import DATASETS
 
 #: The 65 categories of the training videos, in the order in which class
@@ -28,118 +34,6 @@ CATEGORIES = (
     'zebra',
 )
 # fmt: on
-
-
-def read_videos(path: Path, what: str) -> dict[str, dict]:
-    """Return the ``videos`` of a json file of the Ref-YouTube-VOS layout.
-
-    Args:
-        path: The file.
-        what: What the file is, for the error messages.
-
-    Raises:
-        FileNotFoundError: If the file is missing.
-        ValueError: If it is no json or has no table ``videos`` of tables.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(
-            f'{path} ({what}) does not exist; docs/datasets shows the '
-            'expected folders.'
-        )
-    try:
-        content = json.loads(path.read_text(encoding='utf-8'))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(
-            f'{path} ({what}) is not valid json ({error}); download or '
-            'extract it again.'
-        ) from error
-    videos = content.get('videos') if isinstance(content, dict) else None
-    if not isinstance(videos, dict):
-        raise ValueError(
-            f'{path} ({what}) has no table "videos"; it is not a file of the '
-            'Ref-YouTube-VOS layout.'
-        )
-    for video_id, video in videos.items():
-        if not isinstance(video, dict):
-            raise ValueError(
-                f'{path} ({what}): video {video_id} is {video!r} and not a '
-                'table; download or extract the file again.'
-            )
-    return videos
-
-
-def parse_video(where: str, video: Mapping) -> tuple[list[str], dict]:
-    """Return the frames and expressions of a video, after checking them.
-
-    Names of frames and expressions become names of files, so those that
-    would lead elsewhere are refused.
-
-    Args:
-        where: File and video, for the error messages.
-        video: Entry of an expressions file.
-
-    Returns:
-        Names of the frames as listed, and expressions by name, each a table
-        with the text ``exp``.
-
-    Raises:
-        ValueError: If it is no such entry.
-    """
-    frames, expressions = video.get('frames'), video.get('expressions')
-    if (
-        not frames
-        or not isinstance(frames, list)
-        or not isinstance(expressions, dict)
-    ):
-        raise ValueError(
-            f'{where} needs a list "frames" and a table "expressions".'
-        )
-    for name in [*frames, *expressions]:
-        if not is_plain_name(name):
-            raise ValueError(
-                f'{where} names a frame or expression {name!r}, which is no '
-                'name of a file; correct it or download the file again.'
-            )
-    if len(set(frames)) < len(frames):
-        raise ValueError(f'{where} lists a frame twice; remove one of them.')
-    for exp_id, expression in expressions.items():
-        text = expression.get('exp') if isinstance(expression, dict) else None
-        if not isinstance(text, str) or not text.strip():
-            raise ValueError(
-                f'{where}, expression {exp_id} is empty; remove it or '
-                'write what it should say.'
-            )
-    return frames, expressions
-
-
-def check_folders(
-    folder: Path, video_ids: Iterable[str], ann_file: str
-) -> None:
-    """Check that every video has a folder.
-
-    One listing; single frames are checked when they are read.
-
-    Args:
-        folder: Where the folders of the videos should be.
-        video_ids: The videos.
-        ann_file: Who names the videos, for the error messages.
-
-    Raises:
-        FileNotFoundError: If a folder is missing.
-    """
-    if not folder.is_dir():
-        raise FileNotFoundError(
-            f'Folder {folder} does not exist; docs/datasets shows the '
-            'expected folders.'
-        )
-    wanted = set(video_ids)
-    missing = sorted(wanted - {path.name for path in folder.iterdir()})
-    if missing:
-        raise FileNotFoundError(
-            f'{len(missing)} of {len(wanted)} videos of {ann_file} have no '
-            f'folder in {folder}, first {missing[0]!r}; extract the archive '
-            'completely.'
-        )
 
 
 def _normalize(text: object) -> str:
@@ -185,8 +79,8 @@ class RefYouTubeVOSDataset(BaseReferDataset):
         **kwargs: Arguments of :class:`BaseReferDataset`.
 
     Raises:
-        FileNotFoundError: If a file or folder is missing.
-        ValueError: If a file does not hold what it should.
+        MissingDataError: If a file or folder is missing.
+        DataError: If a file does not hold what it should.
     """
 
     #: The classes of ``with_category``.
@@ -213,7 +107,7 @@ class RefYouTubeVOSDataset(BaseReferDataset):
         self.expected_videos = expected_videos
         if with_category:
             if meta_file is None:
-                raise ValueError(
+                raise ConfigError(
                     'with_category=True needs meta_file (train/meta.json).'
                 )
             metainfo = {'classes': self.CATEGORIES, **(metainfo or {})}
@@ -224,7 +118,7 @@ class RefYouTubeVOSDataset(BaseReferDataset):
             }
         data_prefix = {k: v for k, v in data_prefix.items() if v is not None}
         if 'img' not in data_prefix:
-            raise ValueError(
+            raise ConfigError(
                 f'data_prefix is {data_prefix}; it needs "img", the '
                 'folder of the frames.'
             )
@@ -242,36 +136,43 @@ class RefYouTubeVOSDataset(BaseReferDataset):
 
     def load_expressions(self) -> list[dict]:
         """Return one dict per (video, expression)."""
-        ann_file = Path(self.ann_file)
-        videos = read_videos(ann_file, 'expressions')
+        videos = read_expressions(self.ann_file)
         if self.exclude_ann_file is not None:
-            excluded = read_videos(
+            excluded = read_video_table(
                 self._beside(self.exclude_ann_file), 'expressions to exclude'
             )
             videos = {k: v for k, v in videos.items() if k not in excluded}
         if self.expected_videos not in (None, len(videos)):
-            raise ValueError(
-                f'{ann_file} leaves {len(videos)} videos, expected '
-                f'{self.expected_videos}; {self._subset_hint()}'
+            report_error(
+                DataError(
+                    f'{self.ann_file} leaves {len(videos)} videos, expected '
+                    f'{self.expected_videos}; {self._subset_hint()}',
+                    file=self.ann_file,
+                    value=len(videos),
+                    code='count-wrong',
+                )
             )
         if self.obj_id_file is not None:
             self._name_objects(videos)
         objects = None
         if self.meta_file is not None:
-            objects = read_videos(
+            objects = read_video_table(
                 self._beside(self.meta_file),
                 'categories; set meta_file=None to go without',
             )
         clips = [
             clip
             for video_id, video in videos.items()
-            for clip in self._parse_video(video_id, video, objects)
+            for clip in self._make_clips(video_id, video, objects)
         ]
         for kind in ('img', 'mask'):
             wanted = [c['video_id'] for c in clips if c[f'{kind}_dir']]
             if wanted:
-                check_folders(
-                    Path(self.data_prefix[kind]), wanted, self.ann_file
+                check_present(
+                    self.data_prefix[kind],
+                    wanted,
+                    self.ann_file,
+                    'docs/datasets',
                 )
         return clips
 
@@ -282,97 +183,118 @@ class RefYouTubeVOSDataset(BaseReferDataset):
             '"test" (exclude_ann_file).'
         )
 
-    def _name_objects(self, videos: Mapping[str, dict]) -> None:
+    def _name_objects(self, videos: Mapping[str, VideoEntry]) -> None:
         """Add the ``obj_id`` of every expression from the second file."""
         path = self._beside(self.obj_id_file)
-        named = read_videos(path, 'expressions with objects')
+        named = read_video_table(path, 'expressions with objects')
         for video_id, video in videos.items():
-            where = f'{self.ann_file}: video {video_id}'
             known = named.get(video_id, {}).get('expressions')
-            for exp_id, expression in parse_video(where, video)[1].items():
+            for exp_id, expression in video['expressions'].items():
                 other = known.get(exp_id) if isinstance(known, dict) else None
                 if not isinstance(other, dict):
                     other = {}
-                if _normalize(other.get('exp')) != _normalize(
-                    expression.get('exp')
-                ):
-                    raise ValueError(
-                        f'{path}: video {video_id}, expression {exp_id} reads '
-                        f'{other.get("exp")!r}, but {expression.get("exp")!r} '
-                        f'in {self.ann_file}; the two files belong to '
-                        'different editions.'
+                text = other.get('exp')
+                if _normalize(text) != _normalize(expression['exp']):
+                    report_error(
+                        DataError(
+                            f'{path}: video {video_id}, expression {exp_id} '
+                            f'reads {show(text)}, but '
+                            f'{show(expression["exp"])} in {self.ann_file}; '
+                            'the two files belong to different editions.',
+                            file=path,
+                            value=exp_id,
+                            code='table-wrong',
+                        )
                     )
                 expression['obj_id'] = other.get('obj_id')
 
-    def _parse_video(
+    def _make_clips(
         self,
         video_id: str,
-        video: dict,
+        video: VideoEntry,
         objects: Mapping[str, dict] | None,
-    ) -> list[dict]:
-        """Turn one video of the json file into clips, one per expression."""
-        where = f'{self.ann_file}: video {video_id}'
-        frames, expressions = parse_video(where, video)
-        frames = sorted(frames)
-        known = None
-        if objects is not None:
-            if video_id not in objects:
-                raise ValueError(
-                    f'{where} is not in {self._beside(self.meta_file)}; the '
-                    'two files belong to different splits.'
-                )
-            known = objects[video_id].get('objects')
-            if not isinstance(known, dict):
-                raise ValueError(
-                    f'{self._beside(self.meta_file)}: video {video_id} has '
-                    'no table "objects"; download or extract the file again.'
-                )
-        common = {
-            'video_id': video_id,
-            'num_frames': len(frames),
-            'frame_names': frames,
-            'img_dir': str(Path(self.data_prefix['img']) / video_id),
-            'img_suffix': '.jpg',
-            'mask_suffix': '.png',
-        }
-        clips = []
-        for exp_id, expression in expressions.items():
+    ) -> Iterator[dict]:
+        """Yield the clips of a video, one per expression."""
+        known = self._known_objects(video_id, objects)
+        for exp_id, expression in video['expressions'].items():
             obj_id = expression.get('obj_id')
             obj_id = None if obj_id is None else str(obj_id)
             label = 0
             if obj_id is not None and known is not None:
-                if obj_id not in known:
-                    raise ValueError(
-                        f'{where}, expression {exp_id} names object '
-                        f'{obj_id}, but {self._beside(self.meta_file)} has '
-                        f'only {sorted(known)}.'
-                    )
-                label = self._label(known[obj_id], where)
-            mask_dir = None
-            if obj_id is not None and 'mask' in self.data_prefix:
-                mask_dir = str(Path(self.data_prefix['mask']) / video_id)
-            clips.append(
-                {
-                    **common,
-                    'exp_id': exp_id,
-                    'text': expression['exp'],
-                    'obj_id': obj_id,
-                    'label': label,
-                    'mask_dir': mask_dir,
-                }
-            )
-        return clips
+                label = self._label(video_id, exp_id, obj_id, known)
+            has_masks = obj_id is not None and 'mask' in self.data_prefix
+            yield {
+                **self.frame_facts(video_id, video),
+                'exp_id': exp_id,
+                'text': expression['exp'],
+                'obj_id': obj_id,
+                'label': label,
+                'mask_dir': f'{self.data_prefix["mask"]}/{video_id}'
+                if has_masks
+                else None,
+                'mask_suffix': '.png',
+            }
 
-    def _label(self, entry: Any, where: str) -> int:
+    def _known_objects(
+        self, video_id: str, objects: Mapping[str, dict] | None
+    ) -> dict | None:
+        """Return the objects of a video by id, if a file names them."""
+        if objects is None:
+            return None
+        path = self._beside(self.meta_file)
+        if video_id not in objects:
+            report_error(
+                DataError(
+                    f'{self.ann_file}: video {video_id} is not in {path}; '
+                    'the two files belong to different splits.',
+                    file=path,
+                    value=video_id,
+                    code='meta-video-missing',
+                )
+            )
+            return None
+        known = objects[video_id].get('objects')
+        if not isinstance(known, dict):
+            report_error(
+                DataError(
+                    f'{path}: video {video_id} has no table "objects".',
+                    file=path,
+                    value=video_id,
+                    code='table-wrong',
+                )
+            )
+            return None
+        return known
+
+    def _label(
+        self, video_id: str, exp_id: str, obj_id: str, known: Mapping
+    ) -> int:
         """Return the class of an object of ``meta.json``."""
+        where = f'{self.ann_file}: video {video_id}, expression {exp_id}'
+        if obj_id not in known:
+            report_error(
+                DataError(
+                    f'{where} names object {obj_id}, but '
+                    f'{self._beside(self.meta_file)} has only '
+                    f'{sort_names(known)}.',
+                    file=self._beside(self.meta_file),
+                    value=obj_id,
+                    code='object-not-in-meta',
+                )
+            )
+            return 0
         if not self.with_category:
             return 0
+        entry = known[obj_id]
         category = entry.get('category') if isinstance(entry, dict) else None
         classes = self.metainfo['classes']
         if category not in classes:
-            raise ValueError(
-                f'{where}: category {category!r} is none of the '
-                f'{len(classes)} classes; pass them as metainfo=dict('
-                'classes=...).'
+            raise DataError(
+                f'{where}: category {show(category)} is none of the '
+                f'{len(classes)} classes',
+                file=self._beside(self.meta_file),
+                value=category,
+                remedy='pass them as metainfo=dict(classes=...).',
+                code='category-unknown',
             )
         return classes.index(category)

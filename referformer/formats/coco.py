@@ -7,11 +7,14 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from pycocotools import mask as mask_utils
 
-from referformer.errors import DataError
+from referformer.errors import DataError, report_error
+from referformer.formats.frames import is_plain_name
 from referformer.formats.label_maps import shorten
 from referformer.formats.rle import finite_number, to_rle
+from referformer.formats.text_files import read_json, show
 
 # Sides beyond this are no frames, and would exhaust the memory.
 _MAX_SIDE = 1 << 15
@@ -53,20 +56,190 @@ class Candidate(NamedTuple):
     area: float
 
 
-def _read_json(path: str | Path) -> Any:
-    """Content of a JSON file.
+class CocoSentence(NamedTuple):
+    """A sentence about an image of COCO.
+
+    Attributes:
+        image_id (int | str): Its own id in the file.
+        file_name (str): Plain name of the image's file.
+        text (str): The sentence, possibly without words.
+        obj_id (str): The annotation it means, the same for all sentences.
+        segmentation (Any): Polygons or run lengths; :func:`~.rle.to_rle`
+            checks them where the size of the image is known.
+        box (Box): x1, y1, x2, y2 in pixels.
+        crowd (bool): Whether it means a crowd (``iscrowd``).
+    """
+
+    image_id: int | str
+    file_name: str
+    text: str
+    obj_id: str
+    segmentation: Any
+    box: Box
+    crowd: bool
+
+
+def read_tables(
+    path: str | Path, remedy: str = 'give ground truth in COCO form'
+) -> tuple[list[dict], list[dict]]:
+    """Read the tables ``images`` and ``annotations`` of a COCO file.
+
+    Args:
+        path (str | Path): The file.
+        remedy (str): What to do if it is missing or another file.
 
     Raises:
-        DataError: If the file is missing or no JSON.
+        MissingDataError: If it does not exist.
+        DataError: If it is no JSON or has no such tables.
     """
-    try:
-        return json.loads(Path(path).read_text(encoding='utf-8'))
-    except FileNotFoundError:
-        raise DataError(f'{path} does not exist.') from None
-    except (OSError, ValueError, RecursionError) as error:
+    content = read_json(path, remedy=remedy)
+    tables = [
+        content.get(key) if isinstance(content, dict) else None
+        for key in ('images', 'annotations')
+    ]
+    if not all(
+        isinstance(table, list)
+        and all(isinstance(entry, dict) for entry in table)
+        for table in tables
+    ):
         raise DataError(
-            f'{path} cannot be read as JSON ({error}); write it again.'
-        ) from None
+            f'{path} has no tables "images" and "annotations"',
+            file=path,
+            remedy=f'{remedy}.',
+            code='table-wrong',
+        )
+    return tables[0], tables[1]
+
+
+def read_instances(path: str | Path) -> dict:
+    """Read ``instances.json`` of the REFER archives: COCO as published.
+
+    Returns:
+        dict: The file; ``images`` and ``annotations`` are lists of entries
+        with whole numbers as ids.
+
+    Raises:
+        MissingDataError: If it does not exist.
+        DataError: If it is no annotation file of COCO.
+    """
+    content = read_json(
+        path,
+        remedy='docs/datasets/refcoco.md tells which archive to extract where',
+    )
+    for key in ('images', 'annotations'):
+        entries = content.get(key) if isinstance(content, dict) else None
+        if not isinstance(entries, list) or not all(
+            isinstance(entry, dict) and type(entry.get('id')) is int
+            for entry in entries
+        ):
+            raise DataError(
+                f'{path} is not an annotation file of COCO ("{key}" is no '
+                'list of tables with "id")',
+                file=path,
+                remedy='extract it again.',
+                code='table-wrong',
+            )
+    return content
+
+
+def read_sentences(path: str | Path) -> list[CocoSentence]:
+    """Read a file with one image entry and one annotation per sentence.
+
+    ``tools/dataset_converters/refer_to_coco.py`` writes them.
+
+    Raises:
+        MissingDataError: If the file does not exist.
+        DataError: If it is another file, or an entry is wrong.
+    """
+    images, annotations = read_tables(
+        path, 'write it with tools/dataset_converters/refer_to_coco.py'
+    )
+
+    def fault(code: str, message: str) -> None:
+        report_error(
+            DataError(
+                f'{path}: {message}',
+                file=path,
+                remedy='convert the set again.',
+                code=code,
+            )
+        )
+
+    meant: dict[Hashable, dict] = {}
+    for entry in annotations:
+        name = entry.get('image_id')
+        if not _is_id(name):
+            fault('table-wrong', f'an annotation has the image_id {name!r}')
+            continue
+        if name in meant:
+            fault(
+                'annotation-mismatch',
+                f'sentence {name} has more than one annotation',
+            )
+        meant[name] = entry
+    sentences, seen = [], set()
+    for image in images:
+        name = image.get('id')
+        if not _is_id(name):
+            fault('table-wrong', f'an image has the id {name!r}')
+            continue
+        if name in seen:
+            fault('sentence-id-repeated', f'sentence {name} is there twice')
+        seen.add(name)
+        if name not in meant:
+            fault('annotation-mismatch', f'sentence {name} has no annotation')
+            continue
+        try:
+            sentences.append(_read_sentence(image, meant[name]))
+        except _EntryError as error:
+            fault(error.code, f'sentence {name} {error}')
+    lost = [name for name in meant if name not in seen]
+    if lost:
+        fault(
+            'annotation-mismatch',
+            f'{len(lost)} annotations belong to no sentence, first to '
+            f'{lost[0]!r}',
+        )
+    return sentences
+
+
+class _EntryError(ValueError):
+    """What is wrong with an entry, and the code of this kind of fault."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def _read_sentence(image: dict, annotation: dict) -> CocoSentence:
+    """One sentence of :func:`read_sentences`."""
+    file_name, text = image.get('file_name'), image.get('caption')
+    if not is_plain_name(file_name):
+        raise _EntryError(
+            'name-unsafe',
+            f'is about {show(file_name)}, which is not the plain name of a '
+            'file',
+        )
+    if not isinstance(text, str):
+        raise _EntryError('expression-empty', 'has no text as "caption"')
+    if 'segmentation' not in annotation:
+        raise _EntryError('segmentation-broken', "has no 'segmentation'")
+    try:
+        box = _read_box(annotation.get('bbox'), 'xywh')
+    except ValueError as error:
+        raise _EntryError('box-wrong', str(error)) from None
+    obj_id = annotation.get('original_id', annotation.get('id'))
+    if not _is_id(obj_id):
+        raise _EntryError('table-wrong', 'has an annotation without id')
+    return CocoSentence(
+        image['id'],
+        file_name,
+        text,
+        str(obj_id),
+        annotation['segmentation'],
+        box,
+        bool(annotation.get('iscrowd')),
+    )
 
 
 def _is_id(value: Any) -> bool:
@@ -85,7 +258,9 @@ def _read_box(value: Any, box_format: str) -> Box:
         or len(value) != 4
         or any(finite_number(number) is None for number in value)
     ):
-        raise ValueError(f'has the bbox {value}, not four finite numbers')
+        raise ValueError(
+            f'has the bbox {show(value)}, not four finite numbers'
+        )
     x1, y1, x2, y2 = map(float, value)
     if box_format == 'xywh':
         x2, y2 = x1 + x2, y1 + y2
@@ -113,21 +288,7 @@ def read_truths(path: str | Path) -> dict[Hashable, TrueObject]:
         DataError: If the file is broken, or an entry has not
             exactly one annotation or is described wrongly.
     """
-    content = _read_json(path)
-    tables = [
-        content.get(key) if isinstance(content, dict) else None
-        for key in ('images', 'annotations')
-    ]
-    if not all(
-        isinstance(table, list)
-        and all(isinstance(entry, dict) for entry in table)
-        for table in tables
-    ):
-        raise DataError(
-            f'{path} has no tables "images" and "annotations"; --gt takes '
-            'ground truth in COCO form.'
-        )
-    images, annotations = tables
+    images, annotations = read_tables(path)
     if not images:
         raise DataError(f'{path} has no images.')
     sizes = {}
@@ -213,7 +374,7 @@ def read_candidates(
     Raises:
         DataError: If the file is broken or does not fit ``truths``.
     """
-    content = _read_json(path)
+    content = read_json(path)
     if not isinstance(content, list):
         raise DataError(
             f'{path} is no list; --pred takes a list of COCO results, '
@@ -293,3 +454,40 @@ def _read_candidate(
         # it is no area, but the published evaluation has it so.
         area = float(entry['bbox'][2]) * float(entry['bbox'][3])
     return Candidate(score, rle, box, area)
+
+
+def coco_entry(
+    number: int, image_id: str, mask: np.ndarray, box: np.ndarray | None = None
+) -> tuple[dict, dict]:
+    """Describe a mask as COCO does.
+
+    Args:
+        number: Id of the annotation, from 1 on.
+        image_id: Id of the image.
+        mask: bool, shape (H, W).
+        box: x1, y1, x2, y2 in pixels; that of the mask if ``None``.
+
+    Returns:
+        The entries in ``images`` and in ``annotations``.
+    """
+    height, width = mask.shape
+    rle = mask_utils.encode(np.asfortranarray(mask, dtype=np.uint8))
+    if box is None:
+        bbox = mask_utils.toBbox(rle).tolist()
+    else:
+        x1, y1, x2, y2 = box.tolist()
+        bbox = [x1, y1, x2 - x1, y2 - y1]
+    image = {'id': image_id, 'height': height, 'width': width}
+    annotation = {
+        'id': number,
+        'image_id': image_id,
+        'category_id': 1,
+        'segmentation': {
+            'size': [height, width],
+            'counts': rle['counts'].decode('ascii'),
+        },
+        'area': float(mask_utils.area(rle)),
+        'bbox': bbox,
+        'iscrowd': 0,
+    }
+    return image, annotation

@@ -1,77 +1,188 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
-"""``meta_expressions.json``: which expressions a video has."""
+"""``meta_expressions.json``: which expressions and frames a video has."""
 
-import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
-from referformer.errors import DataError
+from referformer.errors import DataError, report_error
+from referformer.formats.frames import (
+    is_plain_name,
+    is_relative_name,
+    sort_names,
+)
+from referformer.formats.text_files import read_json, show
+
+__all__ = ['VideoEntry', 'parse_video', 'read_expressions', 'read_video_table']
 
 
-def read_expressions(path: str | Path) -> dict[str, dict[str, Any]]:
+class VideoEntry(TypedDict):
+    """A video of an expressions file.
+
+    Attributes:
+        frames: Names of its frames in natural order, at least one.
+        expressions: By name; each has the text ``exp``, not empty, and
+            whatever else the file says.
+    """
+
+    frames: list[str]
+    expressions: dict[str, dict[str, Any]]
+
+
+def read_expressions(
+    path: str | Path, *, what: str = 'expressions', positional: bool = False
+) -> dict[str, VideoEntry]:
     """Read and check an expressions file.
 
     Names become parts of file names, so those that would lead elsewhere are
-    refused.
+    refused. A video may lie deeper (``set/video``).
 
     Args:
-        path (str | Path): A ``meta_expressions.json``.
+        path: A ``meta_expressions.json``, in UTF-8 or UTF-16.
+        what: What the file is, for the messages.
+        positional: Whether masks belong to positions in the list of frames,
+            not to names; then the list must be in order.
 
     Returns:
-        dict[str, dict]: For each video ``frames`` (list[str], never empty)
-        and ``expressions`` (dict of dict).
+        The videos by name.
 
     Raises:
-        FileNotFoundError: If the file does not exist.
+        MissingDataError: If the file does not exist.
         DataError: If it is not such a file.
     """
-    try:
-        text = Path(path).read_text(encoding='utf-8')
-        content = json.loads(text, object_pairs_hook=_unique)
-        videos = content['videos']
-        for video, entry in videos.items():
-            frames, expressions = entry['frames'], entry['expressions']
-            names = [video, *frames, *expressions]
-            bad = [name for name in names if not _is_name(name)]
-            if bad:
-                raise ValueError(f'{bad[0]!r} is no name of a file')
-            if not frames or len(set(frames)) < len(frames):
-                raise ValueError(f'{video} has no frames, or one twice')
-            if not all(isinstance(e, dict) for e in expressions.values()):
-                raise TypeError(f'an expression of {video} is no object')
-    except FileNotFoundError:
-        raise FileNotFoundError(
-            f'The expressions file {path} does not exist.'
-        ) from None
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        RecursionError,
-    ) as error:
-        raise DataError(
-            f'{path} is not a meta_expressions.json ({error!r}); expected '
-            'videos -> <video> -> frames, expressions.'
-        ) from None
+    videos = {}
+    for name, entry in read_video_table(path, what).items():
+        parsed = parse_video(path, name, entry, positional)
+        if parsed is not None:
+            videos[name] = parsed
     return videos
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Make a dict of a JSON object, which may not name a key twice."""
-    content = dict(pairs)
-    if len(content) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f'the key {twice!r} appears twice')
-    return content
+def read_video_table(path: str | Path, what: str) -> dict[str, dict]:
+    """Read the table ``videos`` of a JSON file, without looking into it.
 
+    ``meta.json``, the table of objects, has the same form.
 
-def _is_name(name: Any) -> bool:
-    """Whether a text is the plain name of a file or folder."""
-    return (
-        isinstance(name, str)
-        and name not in ('', '.', '..')
-        and not any(char in name for char in '/\\\0')
+    Args:
+        path: The file.
+        what: What the file is, for the messages.
+
+    Raises:
+        MissingDataError: If the file does not exist.
+        DataError: If it is no JSON or has no table ``videos`` of tables.
+    """
+    content = read_json(
+        path,
+        what=what,
+        remedy='docs/datasets shows the expected files',
+        unique_keys=True,
     )
+    videos = content.get('videos') if isinstance(content, dict) else None
+    if not isinstance(videos, dict):
+        raise DataError(
+            f'{path} ({what}) has no table "videos"; it is not a file of the '
+            'Ref-YouTube-VOS layout.',
+            file=path,
+            code='table-wrong',
+        )
+    usable = {}
+    for name, video in videos.items():
+        if not is_relative_name(name):
+            report_error(
+                DataError(
+                    f'{path} ({what}): {show(name)} is no name of a folder',
+                    file=path,
+                    value=name,
+                    remedy='correct it.',
+                    code='name-unsafe',
+                )
+            )
+        elif not isinstance(video, dict):
+            report_error(
+                DataError(
+                    f'{path} ({what}): video {name} is no table; it needs '
+                    '"frames" and "expressions", or "objects".',
+                    file=path,
+                    value=name,
+                    code='table-wrong',
+                )
+            )
+        else:
+            usable[name] = video
+    return usable
+
+
+def parse_video(
+    path: str | Path,
+    name: str,
+    entry: Mapping[str, Any],
+    positional: bool = False,
+) -> VideoEntry | None:
+    """Check a video of an expressions file.
+
+    Args:
+        path: The file, for the messages.
+        name: Name of the video.
+        entry: What the file says about it.
+        positional: See :func:`read_expressions`.
+
+    Returns:
+        The video; ``None`` only while errors are collected.
+
+    Raises:
+        DataError: If it is no such entry.
+    """
+
+    def fault(code: str, message: str, value: Any = name) -> None:
+        message = f'{path}: video {name}{message}'
+        report_error(DataError(message, file=path, value=value, code=code))
+
+    frames, expressions = entry.get('frames'), entry.get('expressions')
+    if not frames or not isinstance(frames, list):
+        fault('frames-none', ' needs a list "frames" of names.')
+        return None
+    if not isinstance(expressions, dict):
+        fault('table-wrong', ' needs a table "expressions".')
+        return None
+    unsafe = [n for n in [*frames, *expressions] if not is_plain_name(n)]
+    for other in unsafe:
+        fault(
+            'name-unsafe',
+            f' names a frame or expression {show(other)}, which is no name '
+            'of a file; correct it.',
+            other,
+        )
+    if unsafe:
+        return None
+    if len(set(frames)) < len(frames):
+        twice = sorted({n for n in frames if frames.count(n) > 1})
+        fault(
+            'frame-listed-twice',
+            f' lists a frame twice ({show(twice[0])}); remove one of them.',
+            twice,
+        )
+        frames = list(dict.fromkeys(frames))
+    ordered = sort_names(frames)
+    if positional and frames != ordered:
+        fault(
+            'frames-disordered',
+            ' lists its frames out of order, so it is not clear which masks '
+            'are theirs; the first masks must be those of '
+            f'{show(ordered[0])}: sort the list if they are.',
+        )
+    spoken = {}
+    for exp_id, expression in expressions.items():
+        if not isinstance(expression, dict):
+            fault('table-wrong', f', expression {exp_id} is no table.', exp_id)
+            continue
+        text = expression.get('exp')
+        if not isinstance(text, str) or not text.strip():
+            fault(
+                'expression-empty',
+                f', expression {exp_id} is empty; remove it or write '
+                'its text.',
+                exp_id,
+            )
+            continue
+        spoken[exp_id] = expression
+    return VideoEntry(frames=ordered, expressions=spoken)

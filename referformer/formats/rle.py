@@ -12,6 +12,9 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as mask_utils
 
+#: Numbers of a polygon of three points.
+_SHORTEST_POLYGON = 6
+
 
 def finite_number(value: Any) -> float | None:
     """A finite number, or None if ``value`` is none."""
@@ -55,19 +58,15 @@ def to_rle(segmentation: Any, height: int, width: int) -> dict:
         width (int): Width of the frame.
 
     Returns:
-        dict: Compressed run-length encoding.
+        dict: Compressed run-length encoding. Polygons of less than three
+        points enclose nothing and are left out, as in published loaders.
 
     Raises:
         ValueError: If it is none of these or does not fit the frame; the
             text says why, without a full stop.
     """
     if isinstance(segmentation, list):
-        if not segmentation:
-            raise ValueError('has no polygon')
-        for polygon in segmentation:
-            _check_polygon(polygon, height, width)
-        parts = mask_utils.frPyObjects(segmentation, height, width)
-        return mask_utils.merge(parts)
+        return _draw_polygons(segmentation, height, width)
     if not isinstance(segmentation, dict):
         raise ValueError('is neither run-length encoded nor polygons')
     size, counts = segmentation.get('size'), segmentation.get('counts')
@@ -95,15 +94,23 @@ def to_rle(segmentation: Any, height: int, width: int) -> dict:
     )
 
 
-def _check_polygon(polygon: Any, height: int, width: int) -> None:
-    """Raise unless a polygon is x, y, x, y, ... about the frame."""
-    if (
-        not isinstance(polygon, list)
-        or len(polygon) < 6
-        or len(polygon) % 2
-        or any(finite_number(value) is None for value in polygon)
-    ):
-        raise ValueError('has a polygon that is not x, y of three points')
-    for values, side in ((polygon[::2], width), (polygon[1::2], height)):
-        if min(values) < -side or max(values) > 2 * side:
-            raise ValueError('has a polygon far outside the image')
+def _draw_polygons(polygons: list, height: int, width: int) -> dict:
+    """Encode the union of polygons."""
+    if not polygons:
+        raise ValueError('has no polygon')
+    drawn = []
+    for polygon in polygons:
+        if not isinstance(polygon, list):
+            raise ValueError('has a polygon that is no list of numbers')
+        # Four numbers would be taken for a box.
+        if len(polygon) < _SHORTEST_POLYGON:
+            continue
+        if len(polygon) % 2 or any(finite_number(v) is None for v in polygon):
+            raise ValueError('has a polygon that is not x, y, x, y, ...')
+        for values, side in ((polygon[::2], width), (polygon[1::2], height)):
+            if min(values) < -side or max(values) > 2 * side:
+                raise ValueError('has a polygon far outside the image')
+        drawn.append(polygon)
+    if not drawn:
+        return mask_utils.encode(np.zeros((height, width), np.uint8, 'F'))
+    return mask_utils.merge(mask_utils.frPyObjects(drawn, height, width))

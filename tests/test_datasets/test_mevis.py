@@ -167,7 +167,7 @@ def edit(path, change):
         (lambda v: v['frames'].append(9), 'expression 9, which is no name'),
         (
             lambda v: v['expressions'].update({'2': 'the bird'}),
-            'expression 2 is empty',
+            'expression 2 is no table',
         ),
         (
             lambda v: v['expressions']['2'].update(exp=' '),

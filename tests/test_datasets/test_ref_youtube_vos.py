@@ -224,15 +224,15 @@ def test_missing_files_are_named(root):
 @pytest.mark.parametrize(
     ('content', 'message'),
     [
-        ('{"videos": {', 'not valid json'),
+        ('{"videos": {', 'not valid JSON'),
         ('[]', 'no table "videos"'),
         ('{"videos": {"train-00000": {"frames": []}}}', 'needs a list'),
-        ('{"videos": {"train-00000": null}}', 'train-00000 is None and not'),
+        ('{"videos": {"train-00000": null}}', 'train-00000 is no table'),
         (
             '{"videos": {"train-00000": {"frames": {}, "expressions": {}}}}',
             'needs a list',
         ),
-        ('[' * 200_000, 'not valid json'),
+        ('[' * 200_000, 'not valid JSON'),
     ],
 )
 def test_malformed_json_is_named(root, content, message):
@@ -275,7 +275,7 @@ def test_bad_entries_are_named(root):
         ),
         (
             lambda v: v['expressions'].update({'0': 'a dog'}),
-            'expression 0 is empty',
+            'expression 0 is no table',
         ),
     ],
 )

@@ -157,9 +157,14 @@ def test_excluded_videos(tmp_path):
 
 def test_bad_ann_file(tmp_path):
     out = str(tmp_path / 'out')
-    with pytest.raises(FileNotFoundError, match=r'none\.json does not exist'):
+    with pytest.raises(FileNotFoundError, match=r'none\.json .*not exist'):
         ReferSubmission(str(tmp_path / 'none.json'), out)
-    for content in ('{"videos": {"a": {}}}', '{', '[]', '{"videos": 3}'):
+    for content, fault in (
+        ('{"videos": {"a": {}}}', 'needs a list "frames"'),
+        ('{', 'is not valid JSON'),
+        ('[]', 'has no table "videos"'),
+        ('{"videos": 3}', 'has no table "videos"'),
+    ):
         (tmp_path / 'bad.json').write_text(content)
-        with pytest.raises(ValueError, match='is not a meta_expressions'):
+        with pytest.raises(ValueError, match=fault):
             ReferSubmission(str(tmp_path / 'bad.json'), out)

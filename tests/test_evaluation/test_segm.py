@@ -257,7 +257,7 @@ def changed(**kwargs):
 
 BOX = {'image_id': 7, 'score': 1.0}
 FAULTS = {
-    'gt no json': ({'images': '{"images": '}, 'cannot be read as JSON'),
+    'gt no json': ({'images': '{"images": '}, 'is not valid JSON'),
     'gt a list': ({'images': '[]'}, 'no tables'),
     'gt empty': ({'images': []}, 'has no images'),
     'gt no id': ({'images': [{'height': 1, 'width': 1}]}, 'id None'),
@@ -275,8 +275,12 @@ FAULTS = {
         'has no polygon',
     ),
     'gt polygon': (
-        {'annotations': [{**ANNOTATION, 'segmentation': [[1, 2, 3, 4, 5]]}]},
-        'three points',
+        {
+            'annotations': [
+                {**ANNOTATION, 'segmentation': [[1, 2, 3, 4, 5, 6, 7]]}
+            ]
+        },
+        'x, y, x, y',
     ),
     'gt polygon far': (
         {
@@ -286,7 +290,7 @@ FAULTS = {
         },
         'far outside',
     ),
-    'no json': ({'preds': '[{'}, 'cannot be read as JSON'),
+    'no json': ({'preds': '[{'}, 'is not valid JSON'),
     'no list': ({'preds': {'a': 1}}, 'is no list'),
     'no dict': ({'preds': [1]}, 'prediction 0 has no image_id'),
     'unknown image': ({'preds': changed(image_id=8)}, 'no such image'),

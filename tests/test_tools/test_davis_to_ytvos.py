@@ -189,7 +189,7 @@ LAST = f'davis_text_annotations/{TEXT_FILES[3]}'
         ),
         (
             lambda raw: (raw / FIRST).write_bytes(b'bear 1 "\xe9"\n'),
-            r'annot1\.txt is not utf-8',
+            r'annot1\.txt is not text in UTF-8',
         ),
         (
             lambda raw: edit(
@@ -217,7 +217,7 @@ LAST = f'davis_text_annotations/{TEXT_FILES[3]}'
         ),
         (
             lambda raw: edit(raw / 'DAVIS/davis_semantics.json', '{', '['),
-            r'davis_semantics\.json is not valid json',
+            r'davis_semantics\.json is not valid JSON',
         ),
         (
             lambda raw: edit(

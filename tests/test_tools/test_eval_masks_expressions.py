@@ -447,15 +447,15 @@ def test_broken_expression_files(ytvos, capsys):
     good = json.loads(path.read_text())
     video = next(iter(ytvos.truths))[0]
 
-    for text in (
-        '{',
-        '[]',
-        '{"videos": 3}',
-        '{"videos": {"a": {}}}',
-        '[' * 99999,
+    for text, fault in (
+        ('{', 'is not valid JSON'),
+        ('[]', 'has no table "videos"'),
+        ('{"videos": 3}', 'has no table "videos"'),
+        ('{"videos": {"a": {}}}', 'video a needs a list "frames"'),
+        ('[' * 99999, 'nested too deeply'),
     ):
         path.write_text(text)
-        assert 'is not a meta_expressions.json' in ytvos.error(capsys)
+        assert fault in ytvos.error(capsys)
 
     def changed(change):
         content = json.loads(json.dumps(good))
@@ -464,11 +464,11 @@ def test_broken_expression_files(ytvos, capsys):
         return ytvos.error(capsys)
 
     line = changed(lambda v: v.update({'../../etc': v.pop(video)}))
-    assert "'../../etc' is no name of a file" in line
+    assert "'../../etc' is no name of a folder" in line
     line = changed(lambda v: v[video]['frames'].append('..'))
-    assert "'..' is no name" in line
+    assert "'..', which is no name" in line
     line = changed(lambda v: v[video]['frames'].append(v[video]['frames'][0]))
-    assert 'or one twice' in line
+    assert 'lists a frame twice' in line
     line = changed(lambda v: v[video]['expressions']['0'].pop('obj_id'))
     assert f'(obj_id) 1 expressions mean: {video}/0; give the file' in line
     for wrong in (0, 255, '1 (copy)', None, [1], '-1', 1.0, True):
@@ -481,7 +481,7 @@ def test_broken_expression_files(ytvos, capsys):
             '"expressions":', '"frames": ["a"], "frames":'
         )
     )
-    assert "the key 'frames' appears twice" in ytvos.error(capsys)
+    assert "the key 'frames' twice" in ytvos.error(capsys)
     path.unlink()
     assert 'does not exist' in ytvos.error(capsys)
 

@@ -148,7 +148,7 @@ def test_contradictions_are_named(raw, change, reason):
         ),
         (
             lambda raw: (raw / 'refcoco/instances.json').write_text('{}'),
-            r"instances\.json is not an annotation file .*'images'",
+            r'instances\.json is not an annotation file .*"images"',
         ),
         (
             lambda raw: (raw / 'refcoco/instances.json').write_text(

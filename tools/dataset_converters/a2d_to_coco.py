@@ -17,117 +17,70 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+
+from tqdm import tqdm
+
+from referformer.errors import DataError, MissingDataError
+from referformer.formats.a2d import (
+    SPLITS,
+    A2DSentence,
+    read_a2d_frame,
+    read_a2d_ids,
+    read_sentences,
+    read_videoset,
+)
+from referformer.formats.coco import coco_entry
+from referformer.formats.files import write_atomic
+from referformer.formats.frames import list_frames
+from referformer.formats.text_files import read_table
 
 VIDEOS = 3782
 SENTENCES = 6655
-#: Split -> its number in the last column of videoset.csv.
-SPLITS = {'train': '0', 'test': '1'}
 MASKS = 'text_annotations/a2d_annotation_with_instances'
 
 
-class Sentence(NamedTuple):
-    """One line of a2d_annotation.txt that is used."""
-
-    video: str
-    instance: int
-    text: str
-
-
-def read_videos(root: Path, expected: int) -> dict[str, list[str]]:
-    """Return the videos of each split, without those without masks.
-
-    Raises:
-        ValueError: If there are not as many as expected.
-    """
-    from referformer.formats.actor_action import read_table
-
-    path = root / 'Release/videoset.csv'
-    rows = read_table(path)
-    if len(rows) != expected:
-        raise ValueError(
-            f'{path} lists {len(rows)} videos, expected {expected}; extract '
-            f'the release again (a part of the set: --videos {len(rows)}).'
-        )
-    for number, row in enumerate(rows, 1):
-        if len(row) < 2 or row[-1] not in SPLITS.values():
-            raise ValueError(
-                f'{path}:{number}: {",".join(row)!r} does not end with 0 '
-                '(training) or 1 (test); extract the release again.'
-            )
+def read_videos(root: Path, expected: int) -> dict[str, set[str]]:
+    """Return the videos of each split, without those without masks."""
+    videos = read_videoset(root / 'Release/videoset.csv', expected)
     missed = {
         row[0]
         for row in read_table(root / 'text_annotations/a2d_missed_videos.txt')
     }
     return {
-        split: [r[0] for r in rows if r[-1] == mark and r[0] not in missed]
-        for split, mark in SPLITS.items()
+        split: {
+            video
+            for video, its_split in videos.items()
+            if its_split == split and video not in missed
+        }
+        for split in SPLITS
     }
 
 
-def read_sentences(root: Path, expected: int) -> list[Sentence]:
-    """Return the sentences, without the annotators' slips.
-
-    Raises:
-        ValueError: If there are not as many as expected, or a line is none.
-    """
-    from referformer.formats.actor_action import is_plain_name, read_table
-
-    path = root / 'text_annotations/a2d_annotation.txt'
-    rows = read_table(path)[1:]  # the first names the columns
-    if len(rows) != expected:
-        raise ValueError(
-            f'{path} has {len(rows)} sentences, expected {expected}; extract '
-            'text_annotations again (a part of the set: '
-            f'--sentences {len(rows)}).'
-        )
-    sentences = []
-    for number, row in enumerate(rows, 2):
-        if len(row) >= 3 and row[1] == '1 (copy)':
-            continue  # in T6bNPuKV-wY: nothing bears this number
-        text = ','.join(row[2:]).lower()
-        if not text or not is_plain_name(row[0]) or not row[1].isdecimal():
-            raise ValueError(
-                f'{path}:{number}: {",".join(row)!r} is not of the form '
-                'video,instance,sentence; extract text_annotations again.'
-            )
-        sentences.append(Sentence(row[0], int(row[1]), text))
-    return sentences
-
-
-def list_frames(root: Path, video: str) -> list[Path]:
-    """Return the files of the annotated frames of a video, in order."""
-    return sorted(
-        path
-        for path in (root / MASKS / video).glob('*.h5')
-        if path.stem.isdecimal()
-    )
-
-
 def find_frames(
-    root: Path, sentences: list[Sentence], split: str
-) -> Iterator[tuple[Sentence, Path]]:
+    root: Path, sentences: list[A2DSentence], split: str
+) -> Iterator[tuple[A2DSentence, Path]]:
     """Yield each sentence with each annotated frame that shows its instance.
 
     Raises:
-        FileNotFoundError: If a video has no annotated frame.
+        MissingDataError: If a video has no annotated frame.
     """
-    from referformer.formats.actor_action import read_a2d_ids
-
-    for sentence in progress(sentences, f'{split} sentences'):
-        paths = list_frames(root, sentence.video)
+    for sentence in tqdm(sentences, desc=f'{split} sentences'):
+        folder = root / MASKS / sentence.video
+        frames = list_frames(folder, ('.h5',))
+        paths = [path for name, path in frames.items() if name.isdecimal()]
         if not paths:
-            raise FileNotFoundError(
-                f'{root / MASKS / sentence.video} has no annotated frame '
-                '(<frame>.h5); extract a2d_annotation_with_instances.zip '
-                'completely.'
+            raise MissingDataError(
+                f'{folder} has no annotated frame (<frame>.h5)',
+                file=folder,
+                remedy='extract a2d_annotation_with_instances.zip completely.',
             )
         for path in paths:
             if sentence.instance in read_a2d_ids(path):
                 yield sentence, path
 
 
-def build_list(root: Path, sentences: list[Sentence], split: str) -> list:
+def build_list(root: Path, sentences: list[A2DSentence], split: str) -> list:
     """Return rows of [sentence, video, frame from 1 on, instance]."""
     return [
         [sentence.text, sentence.video, int(path.stem), sentence.instance]
@@ -135,14 +88,12 @@ def build_list(root: Path, sentences: list[Sentence], split: str) -> list:
     ]
 
 
-def build_coco(root: Path, sentences: list[Sentence], split: str) -> dict:
+def build_coco(root: Path, sentences: list[A2DSentence], split: str) -> dict:
     """Return the ground truth; an image is a frame with one sentence.
 
     Raises:
-        ValueError: If two sentences are about one instance.
+        DataError: If two sentences are about one instance.
     """
-    from referformer.formats.actor_action import coco_entry, read_a2d_frame
-
     images: dict[str, dict] = {}
     annotations = []
     for sentence, path in find_frames(root, sentences, f'{split} masks of'):
@@ -150,7 +101,7 @@ def build_coco(root: Path, sentences: list[Sentence], split: str) -> dict:
         position = frame.ids.index(sentence.instance)
         name = f'v_{sentence.video}_f_{int(path.stem)}_i_{sentence.instance}'
         if name in images:
-            raise ValueError(
+            raise DataError(
                 f'Two sentences are about instance {sentence.instance} of '
                 f'video {sentence.video}; a2d_annotation.txt is not the '
                 'published one, extract text_annotations again.'
@@ -169,19 +120,10 @@ def build_coco(root: Path, sentences: list[Sentence], split: str) -> dict:
     }
 
 
-def progress(items: list, what: str) -> Any:
-    """Show how far an iteration is, and how long it will take."""
-    from tqdm import tqdm
-
-    return tqdm(items, desc=what, file=sys.stderr)
-
-
 def convert(
     root: Path, out: Path, videos: int, sentences: int, overwrite: bool
 ) -> None:
     """Write the files that do not exist yet."""
-    from referformer.formats.files import write_atomic
-
     single = 'a2d_sentences_single_frame_{}_annotations.json'
     outputs: dict[str, tuple[str, Callable[..., Any]]] = {
         single.format('train'): ('train', build_list),
@@ -191,8 +133,10 @@ def convert(
             build_coco,
         ),
     }
-    splits = {k: set(v) for k, v in read_videos(root, videos).items()}
-    every = read_sentences(root, sentences)
+    splits = read_videos(root, videos)
+    every = read_sentences(
+        root / 'text_annotations/a2d_annotation.txt', sentences
+    )
     for name, (split, build) in outputs.items():
         path = out / name
         if path.exists() and not overwrite:

@@ -11,7 +11,6 @@ import argparse
 import hashlib
 import json
 import os
-import re
 import shutil
 import sys
 import tempfile
@@ -21,20 +20,16 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-#: File and encoding of annotator 0 to 3. The first two looked at the first
-#: frame and at the whole video; likewise the others.
-TEXT_FILES = (
-    ('Davis17_annot1.txt', 'utf-8'),
-    ('Davis17_annot1_full_video.txt', 'utf-8'),
-    ('Davis17_annot2.txt', 'latin-1'),
-    ('Davis17_annot2_full_video.txt', 'latin-1'),
+from referformer.errors import ConfigError, DataError, MissingDataError
+from referformer.formats.davis_text import (
+    TEXT_FILES,
+    Descriptions,
+    read_descriptions,
+    read_video_list,
 )
-#: Name in the text files -> name of the video.
-MISSPELT = {
-    'clasic-car': 'classic-car',
-    'dog-scale': 'dogs-scale',
-    'motor-bike': 'motorbike',
-}
+from referformer.formats.frames import is_residue, list_frames, sort_names
+from referformer.formats.text_files import read_json
+
 #: Split -> its list in ``DAVIS/ImageSets/2017``.
 LISTS = {'train': 'train.txt', 'valid': 'val.txt'}
 #: Kind -> folder of DAVIS, file name suffix.
@@ -43,9 +38,6 @@ KINDS = {
     'Annotations': ('Annotations_unsupervised/480p', '.png'),
 }
 MANIFEST = 'ref-davis17.json'
-
-#: Video -> object id -> expression.
-Expressions = dict[str, dict[str, str]]
 
 
 class Plan(NamedTuple):
@@ -60,105 +52,27 @@ class Plan(NamedTuple):
     folders: dict[str, Path]
 
 
-def read_text(path: Path, encoding: str = 'utf-8') -> str:
-    """Return a text file.
-
-    Raises:
-        FileNotFoundError: If it is missing.
-        ValueError: If it has another encoding.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(
-            f'{path} does not exist; docs/datasets/ref-davis17.md tells which '
-            'archives to extract where.'
-        )
-    try:
-        return path.read_bytes().decode(encoding)
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f'{path} is not {encoding} ({error}); extract it again.'
-        ) from error
-
-
-def read_json(path: Path) -> dict:
-    """Return a table of JSON.
-
-    Raises:
-        ValueError: If it is none.
-    """
-    try:
-        table = json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise ValueError(
-            f'{path} is not valid json ({error}); extract it again.'
-        ) from error
-    if not isinstance(table, dict):
-        raise ValueError(f'{path} is no table; extract it again.')
-    return table
-
-
 def read_videos(davis: Path, split: str, expected: int) -> list[str]:
     """Return the names of the videos of a split.
 
     Raises:
-        ValueError: If there are not as many as expected, or a name is none.
+        DataError: If there are not as many as expected, or a name is none.
     """
     path = davis / 'ImageSets/2017' / LISTS[split]
-    names = [line.strip() for line in read_text(path).splitlines()]
-    names = [name for name in names if name]
+    names = read_video_list(path)
     if len(names) != expected:
-        raise ValueError(
-            f'{path} lists {len(names)} videos, expected {expected}; extract '
-            'the archive again (another subset of DAVIS: '
-            f'--{split}-videos {len(names)}).'
+        raise DataError(
+            f'{path} lists {len(names)} videos, expected {expected}',
+            file=path,
+            value=len(names),
+            remedy='extract the archive again (another subset of DAVIS: '
+            f'--{split}-videos {len(names)}).',
         )
-    for name in names:
-        if not re.fullmatch(r'[\w-]+', name) or names.count(name) > 1:
-            raise ValueError(
-                f'{path}: {name!r} is no name of a video, or comes twice; '
-                'extract the archive again.'
-            )
     return names
 
 
-def read_expressions(path: Path, encoding: str) -> tuple[Expressions, list]:
-    """Read the file of one annotator: ``<video> <object> "<expression>"``.
-
-    Returns:
-        The expressions, and what is wrong with them: pairs of video and
-        sentence.
-
-    Raises:
-        FileNotFoundError: If the file is missing.
-        ValueError: If it is no such file.
-    """
-    expressions: Expressions = {}
-    wrong = []
-    lines = read_text(path, encoding).split('\n')
-    for number, line in enumerate(lines, 1):
-        words = line.split()
-        if not words:
-            continue
-        quoted = ' '.join(words[2:])
-        if len(words) < 3 or not words[1].isdecimal() or len(quoted) < 3:
-            raise ValueError(
-                f'{path}:{number}: {line.strip()!r} is not of the form '
-                '<video> <object> "<expression>"; extract the file again.'
-            )
-        video = MISSPELT.get(words[0], words[0])
-        objects = expressions.setdefault(video, {})
-        if words[1] in objects:
-            wrong.append(
-                (video, f'{path.name}:{number}: object {words[1]} again')
-            )
-            continue
-        # Quotes of whatever kind, as the published conversion does.
-        objects[words[1]] = quoted[1:-1]
-    return expressions, wrong
-
-
 def merge(
-    annotators: list[Expressions], videos: list[str]
+    annotators: list[Descriptions], videos: list[str]
 ) -> tuple[dict[str, dict[str, dict]], list]:
     """Number the expressions of a split.
 
@@ -200,26 +114,28 @@ def find_frames(davis: Path, video: str) -> list[str]:
     """Return the names of the frames of a video.
 
     Raises:
-        FileNotFoundError: If a folder or a mask is missing.
+        MissingDataError: If a folder or a mask is missing.
     """
     names = {}
     for kind, (folder, suffix) in KINDS.items():
         path = davis / folder / video
-        names[kind] = {p.stem for p in path.glob(f'*{suffix}')}
+        names[kind] = list_frames(path, (suffix,))
         if not names[kind]:
-            raise FileNotFoundError(
+            raise MissingDataError(
                 f'{path} has no {suffix} files; extract '
                 'DAVIS-2017-Unsupervised-trainval-480p.zip completely (the '
-                'archive of the semi-supervised edition lacks these masks).'
+                'archive of the semi-supervised edition lacks these masks).',
+                file=path,
             )
-    odd = sorted(names['JPEGImages'] ^ names['Annotations'])
-    if odd:
-        raise FileNotFoundError(
-            f'Frame {odd[0]} of {video} has an image or a mask in {davis}, '
-            f'but not both ({len(odd)} such frames); extract the archive '
-            'again.'
+    unpaired = sort_names({*names['JPEGImages']} ^ {*names['Annotations']})
+    if unpaired:
+        raise MissingDataError(
+            f'Frame {unpaired[0]} of {video} has an image or a mask in '
+            f'{davis}, but not both ({len(unpaired)} such frames); extract '
+            'the archive again.',
+            file=davis,
         )
-    return sorted(names['JPEGImages'])
+    return list(names['JPEGImages'])
 
 
 def find_categories(
@@ -231,7 +147,7 @@ def find_categories(
         known = semantics.get(video, {})
         lacking = {e['obj_id'] for e in entries.values()} - {*known}
         if lacking:
-            raise ValueError(
+            raise DataError(
                 f'davis_semantics.json has no category of object '
                 f'{min(lacking)} of {video}; extract '
                 'DAVIS-2017_semantics-480p.zip again.'
@@ -254,15 +170,18 @@ def make_plan(
         incomplete: Leave out what not all annotators describe, and go on.
 
     Raises:
-        FileNotFoundError: If something is missing.
-        ValueError: If something is not as it should be.
+        MissingDataError: If something is missing.
+        DataError: If something is not as it should be.
     """
     splits = {s: read_videos(davis, s, n) for s, n in expected.items()}
-    read = [read_expressions(text / file, code) for file, code in TEXT_FILES]
+    read = [read_descriptions(text / file, code) for file, code in TEXT_FILES]
     wrong = [pair for _, pairs in read for pair in pairs]
     semantics = None
-    if (davis / 'davis_semantics.json').is_file():
-        semantics = read_json(davis / 'davis_semantics.json')
+    path = davis / 'davis_semantics.json'
+    if path.is_file():
+        semantics = read_json(path)
+        if not isinstance(semantics, dict):
+            raise DataError(f'{path} is no table; extract it again.')
     plan = Plan({}, {})
     for split, videos in splits.items():
         expressions, pairs = merge([texts for texts, _ in read], videos)
@@ -290,7 +209,7 @@ def make_plan(
     ours = {video for videos in splits.values() for video in videos}
     problems = [sentence for video, sentence in wrong if video in ours]
     if problems and not incomplete:
-        raise ValueError(
+        raise DataError(
             f'{len(problems)} things are wrong in {text}: '
             f'{"; ".join(problems[:5])}. Extract davis_text_annotations.zip '
             'again, or leave these objects out with --skip-incomplete.'
@@ -337,24 +256,24 @@ def write(plan: Plan, out: Path, copy: bool) -> bool:
         Whether there was anything to do.
 
     Raises:
-        ValueError: If ``out`` holds something else.
+        ConfigError: If ``out`` holds something else.
     """
     files = dict(serialize(plan, out, copy))
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         manifest = out / MANIFEST
         if not manifest.is_file():
-            raise ValueError(
+            raise ConfigError(
                 f'{out} exists and was not made by this command; choose a '
                 'new folder for OUT.'
             )
         if manifest.read_text() != files[MANIFEST]:
-            raise ValueError(
+            raise ConfigError(
                 f'{out} was made of other files, or with other options; '
                 'choose a new folder for OUT, or remove it.'
             )
         lost = [path for path in plan.folders if not (out / path).is_dir()]
         if lost:
-            raise ValueError(
+            raise ConfigError(
                 f'{out} has lost {lost[0]} ({len(lost)} such folders); remove '
                 'it and convert again.'
             )
@@ -374,7 +293,7 @@ def write(plan: Plan, out: Path, copy: bool) -> bool:
             target = temporary / path
             target.parent.mkdir(parents=True, exist_ok=True)
             if copy:
-                shutil.copytree(folder, target)
+                shutil.copytree(folder, target, ignore=_leave_residue)
             else:
                 target.symlink_to(
                     link_target(folder, out, path), target_is_directory=True
@@ -387,6 +306,11 @@ def write(plan: Plan, out: Path, copy: bool) -> bool:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     return True
+
+
+def _leave_residue(folder: str, names: list[str]) -> list[str]:
+    """Return what of a folder is not copied."""
+    return [name for name in names if is_residue(name)]
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

@@ -17,7 +17,19 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import Any
+
+from tqdm import tqdm
+
+from referformer.errors import DataError, MissingDataError
+from referformer.formats.coco import coco_entry
+from referformer.formats.files import write_atomic
+from referformer.formats.frames import list_frames
+from referformer.formats.jhmdb import (
+    read_puppet_mask,
+    read_puppet_masks,
+    read_samples,
+    read_sentences,
+)
 
 SENTENCES = 928
 FRAMES = 3
@@ -25,35 +37,6 @@ METADATA = 'jhmdb_sentences_samples_metadata.json'
 TRUTH = 'jhmdb_sentences_gt_annotations_in_coco_format.json'
 #: Folder of the set in the samples metadata, as other code expects it.
 FOLDER = './jhmdb_sentences'
-
-
-def read_sentences(root: Path, expected: int) -> dict[str, str]:
-    """Return the sentence of each video.
-
-    Raises:
-        ValueError: If there are not as many as expected, or a line is none.
-    """
-    from referformer.formats.actor_action import read_table
-
-    path = root / 'jhmdb_annotation.txt'
-    rows = read_table(path)[1:]  # the first names the columns
-    if len(rows) != expected:
-        raise ValueError(
-            f'{path} has {len(rows)} sentences, expected {expected}; '
-            'download it again (a part of the set: '
-            f'--sentences {len(rows)}).'
-        )
-    sentences: dict[str, str] = {}
-    for number, (video, *words) in enumerate(rows, 2):
-        text = ','.join(words)
-        if not text or video in sentences:
-            raise ValueError(
-                f'{path}:{number}: {",".join([video, *words])!r} is not of '
-                'the form video,sentence, or a second sentence of the video; '
-                'download the file again.'
-            )
-        sentences[video] = text
-    return sentences
 
 
 def find_videos(root: Path, pattern: str) -> dict[str, Path]:
@@ -74,11 +57,9 @@ def build_metadata(root: Path, sentences: dict[str, str]) -> list:
     """Return rows [video, frame, masks, number of frames, sentence].
 
     Raises:
-        FileNotFoundError: If frames or masks of a video are missing.
-        ValueError: If a video has less than three frames with a mask.
+        MissingDataError: If frames or masks of a video are missing.
+        DataError: If a video has less than three frames with a mask.
     """
-    from referformer.formats.actor_action import read_puppet_masks
-
     folders = {
         kind: find_videos(root, f'{kind}/*/*/{name}')
         for kind, name in (
@@ -89,22 +70,22 @@ def build_metadata(root: Path, sentences: dict[str, str]) -> list:
     for kind, present in folders.items():
         missing = sorted(set(sentences) - set(present))
         if missing:
-            raise FileNotFoundError(
+            raise MissingDataError(
                 f'{len(missing)} of {len(sentences)} videos are not in '
                 f'{root / kind}/<action>, first {missing[0]!r}; extract the '
                 'archive completely.'
             )
     rows = []
-    for video, text in progress(sentences.items(), 'videos'):
+    for video, text in tqdm(sentences.items(), desc='videos'):
         images = folders['Rename_Images'][video]
         masks = folders['puppet_mask'][video] / 'puppet_mask.mat'
         pictures = [
-            path for path in images.glob('*.png') if path.stem.isdecimal()
+            name for name in list_frames(images, ('.png',)) if name.isdecimal()
         ]
         # The last frames of some videos have no mask.
         length = min(len(pictures), len(read_puppet_masks(masks)))
         if length < FRAMES:
-            raise ValueError(
+            raise DataError(
                 f'{images} has {length} frames with a mask, which is less '
                 f'than {FRAMES}; extract the archives again.'
             )
@@ -130,24 +111,16 @@ def build_coco(root: Path, metadata: Path) -> dict:
     """Return the masks of the chosen frames.
 
     Raises:
-        ValueError: If the metadata do not fit the masks.
+        DataError: If the metadata do not fit the masks.
     """
-    from referformer.datasets.jhmdb_sentences import JHMDBSentencesDataset
-    from referformer.datasets.transforms import LoadJHMDBAnnotations
-    from referformer.formats.actor_action import coco_entry
-
-    dataset = JHMDBSentencesDataset(
-        str(metadata.resolve()),
-        data_root=str(root),
-        pipeline=[],
-        test_mode=True,
-    )
-    loader = LoadJHMDBAnnotations()
     images, annotations = [], []
-    for position in progress(range(len(dataset)), 'masks'):
-        item = dataset.get_data_info(position)
-        mask = loader.open({**item, 'frame_id': item['mask_frame']})
-        image, annotation = coco_entry(position + 1, item['image_id'], mask)
+    samples = read_samples(metadata)
+    for number, sample in enumerate(tqdm(samples, desc='masks'), 1):
+        image, annotation = coco_entry(
+            number,
+            f'v_{sample.video}_f_{sample.frame}',
+            read_puppet_mask(root / sample.masks, sample.frame - 1),
+        )
         images.append(image)
         annotations.append(annotation)
     return {
@@ -157,28 +130,20 @@ def build_coco(root: Path, metadata: Path) -> dict:
     }
 
 
-def progress(items: Any, what: str) -> Any:
-    """Show how far an iteration is, and how long it will take."""
-    from tqdm import tqdm
-
-    return tqdm(items, desc=what, file=sys.stderr)
-
-
 def convert(root: Path, out: Path, sentences: int, overwrite: bool) -> None:
     """Write the files that do not exist yet."""
-    from referformer.formats.files import write_atomic
-
     kept = ' exists and is kept (--overwrite replaces it)'
     metadata, truth = out / METADATA, out / TRUTH
     if metadata.exists() and not overwrite:
         print(f'{metadata}{kept}')
     elif truth.exists() and not overwrite:
-        raise ValueError(
+        raise DataError(
             f'{truth} exists without the samples metadata it was made from; '
             f'put {METADATA} beside it, or replace it (--overwrite).'
         )
     else:
-        rows = build_metadata(root, read_sentences(root, sentences))
+        texts = read_sentences(root / 'jhmdb_annotation.txt', sentences)
+        rows = build_metadata(root, texts)
         write_atomic(metadata, json.dumps(rows))
         print(f'{metadata}: {len(rows)} frames')
     if truth.exists() and not overwrite:

@@ -10,15 +10,17 @@ The split of RefCOCOg by Google is named refcocog-google.
 
 import argparse
 import json
-import pickle
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
+from referformer.errors import DataError, MissingDataError
+from referformer.formats.coco import read_instances
 from referformer.formats.files import write_atomic
+from referformer.formats.refer import read_refs
 
 
 class Source(NamedTuple):
@@ -55,74 +57,6 @@ SOURCES = {
 }
 
 
-class PlainUnpickler(pickle.Unpickler):
-    """Reads containers, text and numbers; refuses everything else.
-
-    A pickle can name any function to be called while it is read. Those of
-    the REFER sets name none.
-    """
-
-    def find_class(self, module: str, name: str) -> NoReturn:
-        """Refuse to look up a class or function."""
-        raise pickle.UnpicklingError(
-            f'it asks for {module}.{name}, and could run code'
-        )
-
-
-def read_refs(path: Path) -> list[dict]:
-    """Return the referred objects, each with its sentences.
-
-    Raises:
-        FileNotFoundError: If the file is missing.
-        ValueError: If it is no list of them.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(
-            f'{path} does not exist; docs/datasets/refcoco.md tells which '
-            'archive to extract where.'
-        )
-    try:
-        with path.open('rb') as file:
-            # written by Python 2, whose strings are bytes
-            refs = PlainUnpickler(file, encoding='latin1').load()
-    except Exception as error:
-        raise ValueError(
-            f'{path} is not a pickle of plain data ({error}); download it '
-            'again, from a source you trust.'
-        ) from error
-    if not isinstance(refs, list) or not refs:
-        raise ValueError(f'{path} holds no list of referred objects.')
-    return refs
-
-
-def read_instances(path: Path) -> dict:
-    """Return the images and annotations of COCO that a set uses.
-
-    Raises:
-        FileNotFoundError: If the file is missing.
-        ValueError: If it is not a COCO file.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(
-            f'{path} does not exist; docs/datasets/refcoco.md tells which '
-            'archive to extract where.'
-        )
-    try:
-        instances = json.loads(path.read_text(encoding='utf-8'))
-        for key in ('images', 'annotations'):
-            if not isinstance(instances[key], list) or not all(
-                isinstance(entry, dict) and type(entry.get('id')) is int
-                for entry in instances[key]
-            ):
-                raise TypeError(f'"{key}" is no list of tables with "id"')
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise ValueError(
-            f'{path} is not an annotation file of COCO '
-            f'({type(error).__name__}: {error}); extract it again.'
-        ) from error
-    return instances
-
-
 def convert(name: str, refs: list[dict], instances: dict) -> dict[str, dict]:
     """Return the content of the file of each split.
 
@@ -132,7 +66,7 @@ def convert(name: str, refs: list[dict], instances: dict) -> dict[str, dict]:
         instances: Images and annotations.
 
     Raises:
-        ValueError: If something is missing or contradictory.
+        DataError: If something is missing or contradictory.
     """
     images = {image['id']: image for image in instances['images']}
     annotations = {entry['id']: entry for entry in instances['annotations']}
@@ -183,14 +117,14 @@ def convert(name: str, refs: list[dict], instances: dict) -> dict[str, dict]:
         except (KeyError, TypeError) as error:
             which = ref.get('ref_id') if isinstance(ref, dict) else ref
             lack = ' is missing' if isinstance(error, KeyError) else ''
-            raise ValueError(
+            raise DataError(
                 f'{name}: referred object {which} cannot be converted '
                 f'({type(error).__name__}: {error}{lack}); are '
                 f'refs({SOURCES[name].split_by}).p and instances.json of '
                 'one archive?'
             ) from error
         if annotation['image_id'] != ref['image_id']:
-            raise ValueError(
+            raise DataError(
                 f'{name}: annotation {ref["ann_id"]} is of image '
                 f'{annotation["image_id"]}, but referred object '
                 f'{ref["ref_id"]} is in {ref["image_id"]}; the files do not '
@@ -203,7 +137,7 @@ def find_sources(root: Path) -> list[str]:
     """Return the sets whose archives have been extracted.
 
     Raises:
-        FileNotFoundError: If there is none.
+        MissingDataError: If there is none.
     """
     found = [
         name
@@ -211,7 +145,7 @@ def find_sources(root: Path) -> list[str]:
         if (root / source.folder / f'refs({source.split_by}).p').is_file()
     ]
     if not found:
-        raise FileNotFoundError(
+        raise MissingDataError(
             f'{root} has neither refcoco, refcoco+ nor refcocog with '
             'refs(...).p in it; docs/datasets/refcoco.md shows the expected '
             'folders.'

@@ -14,7 +14,8 @@ from referformer.datasets.doctor.frames import (
     read_json,
 )
 from referformer.datasets.doctor.report import Observation, Report
-from referformer.formats.actor_action import read_a2d_frame, read_table
+from referformer.formats.a2d import read_a2d_frame
+from referformer.formats.text_files import read_table
 from referformer.media.reader import VideoReader
 
 TITLE = 'A2D-Sentences'

@@ -13,12 +13,12 @@ from referformer.datasets.doctor.frames import (
     is_plain_name,
 )
 from referformer.datasets.doctor.report import Observation, Report
-from referformer.datasets.jhmdb_sentences import (
+from referformer.formats.jhmdb import (
     FRAME_FOLDER,
     MASK_FOLDER,
     below,
+    read_puppet_masks,
 )
-from referformer.formats.actor_action import read_puppet_masks
 
 TITLE = 'JHMDB-Sentences'
 DATASET = 'JHMDBSentencesDataset'

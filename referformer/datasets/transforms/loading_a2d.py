@@ -7,7 +7,7 @@ import mmcv
 import numpy as np
 
 from referformer.datasets.transforms.loading import LoadReferAnnotations
-from referformer.formats.actor_action import A2DFrame, read_a2d_frame
+from referformer.formats.a2d import A2DFrame, read_a2d_frame
 from referformer.registry import TRANSFORMS
 
 #: Masks and frames were scaled to 320 rows apart; codecs want even sides.

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from referformer.datasets.transforms.loading import LoadReferAnnotations
-from referformer.formats.actor_action import read_puppet_masks
+from referformer.formats.jhmdb import read_puppet_mask
 from referformer.registry import TRANSFORMS
 
 
@@ -24,19 +24,12 @@ class LoadJHMDBAnnotations(LoadReferAnnotations):
         """Return the mask of the frame, ``None`` if it is not annotated.
 
         Raises:
-            ValueError: If the file ends before the frame.
+            DataError: If the file ends before the frame.
         """
         position = results['mask_frame']
         if results['frame_id'] != position:
             return None
-        masks = read_puppet_masks(Path(results['mask_path']))
-        if position >= len(masks):
-            raise ValueError(
-                f'{results["mask_path"]} has masks of {len(masks)} frames, '
-                f'but frame {position + 1} is to be scored; the samples '
-                'metadata belong to another release.'
-            )
-        return masks[position]
+        return read_puppet_mask(Path(results['mask_path']), position)
 
     def select(
         self, source: np.ndarray, results: dict, expression: dict

@@ -71,7 +71,7 @@ def test_slivers_add_nothing(sliver):
         ({'size': [20, 30], 'counts': '1'}, 'no run-length code of its size'),
         ({'counts': [600]}, 'the size None'),
         (None, 'neither run-length encoded nor polygons'),
-        ([3, 4], 'a polygon that is not'),
+        ([3, 4], 'a polygon that is no list of numbers'),
         ([['a'] * 6], 'a polygon that is not'),
     ],
 )

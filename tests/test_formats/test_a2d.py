@@ -1,19 +1,16 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
-"""Masks as MATLAB writes them."""
+"""Masks of A2D- and JHMDB-Sentences, as MATLAB writes them."""
+
+import sys
 
 import h5py
 import numpy as np
 import pytest
 import scipy.io
 
-from referformer.formats import actor_action
-from referformer.formats.actor_action import (
-    is_plain_name,
-    read_a2d_frame,
-    read_a2d_ids,
-    read_puppet_masks,
-    read_table,
-)
+from referformer.errors import DataError, MissingPackageError
+from referformer.formats.a2d import read_a2d_frame, read_a2d_ids
+from referformer.formats.jhmdb import read_puppet_masks
 
 MASKS = np.zeros((2, 4, 6), np.uint8)  # n, H, W
 MASKS[0, 1, 2:5] = 1
@@ -82,7 +79,7 @@ def test_what_is_no_box_is_left_out(tmp_path, boxes):
     ],
 )
 def test_files_that_hold_something_else(tmp_path, content, said):
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(DataError, match=said):
         read_a2d_frame(write(tmp_path / 'a.h5', **content))
 
 
@@ -90,17 +87,19 @@ def test_files_that_cannot_be_read(tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError, match=r'a\.h5 are missing'):
         read_a2d_frame(tmp_path / 'a.h5')
     (tmp_path / 'a.h5').write_text('text')
-    with pytest.raises(OSError, match='damaged'):
+    with pytest.raises(DataError, match='damaged'):
         read_a2d_frame(tmp_path / 'a.h5')
     with pytest.raises(FileNotFoundError, match=r'a\.mat are missing'):
         read_puppet_masks(tmp_path / 'a.mat')
     (tmp_path / 'a.mat').write_text('text')
-    with pytest.raises(OSError, match='damaged'):
+    with pytest.raises(DataError, match='damaged'):
         read_puppet_masks(tmp_path / 'a.mat')
-    with pytest.raises(FileNotFoundError, match='does not exist'):
-        read_table(tmp_path / 'a.txt')
-    with pytest.raises(ImportError, match='pip install gone'):
-        actor_action._import('gone_for_good', 'gone')
+    monkeypatch.setitem(sys.modules, 'h5py', None)
+    with pytest.raises(MissingPackageError, match='pip install h5py'):
+        read_a2d_frame(tmp_path / 'a.h5')
+    monkeypatch.setitem(sys.modules, 'scipy.io', None)
+    with pytest.raises(MissingPackageError, match='pip install scipy'):
+        read_puppet_masks(tmp_path / 'a.mat')
 
 
 def test_puppet_masks(tmp_path):
@@ -109,23 +108,3 @@ def test_puppet_masks(tmp_path):
     np.testing.assert_array_equal(read_puppet_masks(path), MASKS > 0)
     scipy.io.savemat(path, {'part_mask': MASKS[0]})  # a single frame
     np.testing.assert_array_equal(read_puppet_masks(path), MASKS[:1] > 0)
-
-
-def test_tables(tmp_path):
-    path = tmp_path / 'a.txt'
-    path.write_bytes('\ufeffa,b\r\n\r\nc,"d, ""e"""\n'.encode())
-    assert read_table(path) == [['a', 'b'], ['c', 'd, "e"']]
-    path.write_bytes('é, x'.encode('latin-1'))
-    assert read_table(path) == [['é', 'x']]
-
-
-@pytest.mark.parametrize(
-    'name', ['', '.', '..', '../a', 'a/b', '/a', 'a\\b', 'a\0', 3, None]
-)
-def test_names_that_leave_their_folder(name):
-    assert not is_plain_name(name)
-
-
-def test_plain_names():
-    assert is_plain_name('--h5fAKYurM')
-    assert is_plain_name('a.b (1)')

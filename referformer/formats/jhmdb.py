@@ -1,0 +1,231 @@
+# Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
+"""The files of JHMDB-Sentences."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from referformer.errors import (
+    DataError,
+    MissingDataError,
+    MissingPackageError,
+    report_error,
+)
+from referformer.formats.frames import is_plain_name
+from referformer.formats.text_files import read_rows, read_table, show
+
+__all__ = [
+    'JHMDBSample',
+    'below',
+    'read_puppet_mask',
+    'read_puppet_masks',
+    'read_samples',
+    'read_sentences',
+]
+
+PAGE = 'docs/datasets/jhmdb-sentences.md'
+FRAME_FOLDER = 'Rename_Images'
+MASK_FOLDER = 'puppet_mask'
+
+
+class JHMDBSample(NamedTuple):
+    """A row of the samples metadata: a frame to be scored.
+
+    Attributes:
+        video: Name of the video.
+        image: File of the frame, relative to the folder of the set.
+        masks: File of the masks, likewise.
+        frame: Number of the frame, from 1 on.
+        num_frames: Frames of the video that have a mask.
+        text: The sentence.
+    """
+
+    video: str
+    image: Path
+    masks: Path
+    frame: int
+    num_frames: int
+    text: str
+
+
+def read_samples(path: str | Path) -> list[JHMDBSample]:
+    """Read ``jhmdb_sentences_samples_metadata.json``.
+
+    Raises:
+        MissingDataError: If the file is missing.
+        DataError: If a row is not as it should be.
+    """
+    samples = []
+    for position, row in enumerate(read_rows(path, 5, PAGE)):
+        sample = _parse_row(row)
+        if isinstance(sample, JHMDBSample):
+            samples.append(sample)
+            continue
+        report_error(
+            DataError(
+                f'{path}: row {position} is {show(row)}; [video, '
+                '.../Rename_Images/<action>/<video>/<frame from 1 on>.png, '
+                '.../puppet_mask/<action>/<video>/puppet_mask.mat, number of '
+                f'frames, expression] is expected, see {PAGE}.',
+                file=path,
+                value=position,
+                code=sample,
+            )
+        )
+    return samples
+
+
+def _parse_row(row: list) -> JHMDBSample | str:
+    """Return a row as a sample, or the code of what is wrong with it."""
+    video, image_path, mask_path, length, text = row
+    if not isinstance(text, str) or not text.strip():
+        return 'expression-empty'
+    if not is_plain_name(video):
+        return 'name-unsafe'
+    image = below(image_path, FRAME_FOLDER, depth=3)
+    masks = below(mask_path, MASK_FOLDER, depth=3)
+    if image is None or masks is None:
+        return 'path-outside'
+    if not image.stem.isdecimal() or type(length) is not int:
+        return 'row-wrong'
+    frame = int(image.stem)
+    if frame == 0:
+        return 'frames-from-zero'
+    if frame > length:
+        return 'row-wrong'
+    return JHMDBSample(video, image, masks, frame, length, text)
+
+
+def below(path: Any, folder: str, depth: int) -> Path | None:
+    """Return what a path says from ``folder`` on.
+
+    Samples metadata name files relative to the folder *above* the one of the
+    set, under the name this had on the computer of whoever wrote them:
+    ``./jhmdb_sentences/Rename_Images/...``, ``data/...``, ``/home/...``.
+
+    Args:
+        path: The path, with slashes of either kind.
+        folder: Folder of the set.
+        depth: Parts of a path behind ``folder``.
+
+    Returns:
+        Path relative to the folder of the set; ``None`` if it is no such path.
+    """
+    parts = str(path).replace('\\', '/').split('/')
+    if folder not in parts:
+        return None
+    tail = parts[len(parts) - 1 - parts[::-1].index(folder) :]
+    if len(tail) != depth + 1 or not all(map(is_plain_name, tail)):
+        return None
+    return Path(*tail)
+
+
+def read_sentences(path: str | Path, expected: int) -> dict[str, str]:
+    """Read ``jhmdb_annotation.txt``: the sentence of each video.
+
+    Args:
+        path: The file.
+        expected: How many sentences it must have.
+
+    Raises:
+        MissingDataError: If the file is missing.
+        DataError: If a line is wrong, or their number.
+    """
+    rows = read_table(path)[1:]  # the first names the columns
+    if len(rows) != expected:
+        raise DataError(
+            f'{path} has {len(rows)} sentences, expected {expected}',
+            file=path,
+            value=len(rows),
+            remedy='download it again (a part of the set: '
+            f'--sentences {len(rows)}).',
+        )
+    sentences: dict[str, str] = {}
+    for number, (video, *words) in enumerate(rows, 2):
+        text = ','.join(words)
+        if not text or video in sentences:
+            raise DataError(
+                f'{path}:{number}: {show(",".join([video, *words]))} is not '
+                'of the form video,sentence, or a second sentence of the '
+                'video',
+                file=path,
+                value=number,
+                remedy='correct the line.',
+            )
+        sentences[video] = text
+    return sentences
+
+
+def read_puppet_masks(path: Path) -> np.ndarray:
+    """Read a ``puppet_mask.mat``.
+
+    Returns:
+        bool, shape (T, H, W).
+
+    Raises:
+        MissingDataError: If the file is missing.
+        MissingPackageError: If SciPy is not installed.
+        DataError: If it is damaged or does not hold what it should.
+    """
+    try:
+        from scipy.io import loadmat
+    except ImportError as error:
+        raise MissingPackageError(
+            'Reading the masks of JHMDB-Sentences needs scipy: '
+            'pip install scipy'
+        ) from error
+    remedy = 'extract puppet_mask.zip again.'
+    if not path.is_file():
+        raise MissingDataError(
+            f'Masks {path} are missing',
+            file=path,
+            remedy=remedy,
+            code='mask-missing',
+        )
+    try:
+        content = loadmat(path, variable_names=['part_mask'])
+    except Exception as error:
+        raise DataError(
+            f'Masks {path} cannot be read ({error}); the file is damaged',
+            file=path,
+            remedy=remedy,
+            code='mask-broken',
+        ) from None
+    masks = content.get('part_mask')
+    if masks is None or masks.ndim not in (2, 3) or not masks.size:
+        shape = None if masks is None else masks.shape
+        raise DataError(
+            f'{path}: "part_mask" has the shape {shape} where (H, W, T) is '
+            'expected',
+            file=path,
+            value=shape,
+            remedy=remedy,
+            code='mask-broken',
+        )
+    # MATLAB drops the last axis of a single frame.
+    return np.atleast_3d(masks).transpose(2, 0, 1) > 0
+
+
+def read_puppet_mask(path: Path, position: int) -> np.ndarray:
+    """Return the mask of a frame, bool, shape (H, W).
+
+    Args:
+        path: A ``puppet_mask.mat``.
+        position: The frame, from 0 on.
+
+    Raises:
+        DataError: If the file ends before the frame; see also
+            :func:`read_puppet_masks`.
+    """
+    masks = read_puppet_masks(path)
+    if position >= len(masks):
+        raise DataError(
+            f'{path} has masks of {len(masks)} frames, but frame '
+            f'{position + 1} is to be scored; the samples metadata belong to '
+            'another release.',
+            file=path,
+            value=len(masks),
+            code='masks-short',
+        )
+    return masks[position]
