@@ -10,9 +10,15 @@ A reader that can go on after a fault passes its error to :func:`report_error`,
 which raises it; within :func:`collect_errors`, as in the check of a data set,
 it notes it instead, so that all faults of a file are found at once.
 
+The types survive the way from another process: a pool pickles them, and a
+data loader's worker sends text, which ``ReferError`` reads again.
+
 This module imports nothing of the package, so that every other may import it.
 """
 
+import json
+import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -24,6 +30,7 @@ __all__ = [
     'DataError',
     'MediaError',
     'MissingCheckpointError',
+    'MissingConfigError',
     'MissingDataError',
     'MissingMediaError',
     'MissingPackageError',
@@ -31,6 +38,10 @@ __all__ = [
     'collect_errors',
     'report_error',
 ]
+
+# How a data loader's worker sends the fields, of which only the text of the
+# traceback reaches the main process: JSON, which has no such character.
+_FIELDS = re.compile('\x1e([^\x1e]*)\x1e')
 
 
 class ReferError(Exception):
@@ -45,6 +56,10 @@ class ReferError(Exception):
             the message; it is printed after it.
         code (str, optional): Name of this kind of fault in the report of
             ``tools/misc/check_dataset.py``, see ``datasets/doctor``.
+
+    Attributes:
+        worker_traceback (str | None): The traceback in the data loader's
+            worker that raised the error; None for one of this process.
     """
 
     def __init__(
@@ -62,20 +77,38 @@ class ReferError(Exception):
         self.value = value
         self.remedy = remedy
         self.code = code
+        self.worker_traceback: str | None = None
+        sent = _FIELDS.findall(message)
+        if sent and message.startswith('Caught '):
+            # torch makes an error of the worker's type with the traceback as
+            # its argument; the last fields in it are those of this error.
+            self.__dict__.update(json.loads(sent[-1]))
+            self.worker_traceback = _FIELDS.sub('', message)
+        elif sent:  # a worker's error that quotes another one
+            self.message = _FIELDS.sub('', message)
+        self.args = (self.message,)
 
     def __str__(self) -> str:
-        if not self.remedy:
-            return self.message
-        return f'{self.message.rstrip(".;")}; {self.remedy}'
+        text = self.message
+        if self.remedy:
+            text = f'{text.rstrip(".;")}; {self.remedy}'
+        loader = sys.modules.get('torch.utils.data')
+        if loader is None or loader.get_worker_info() is None:
+            return text
+        sent = json.dumps(vars(self), default=repr, skipkeys=True)
+        return f'{text}\x1e{sent}\x1e'
 
     def __reduce__(self) -> tuple:
         # Exception pickles its positional arguments only.
-        state = {k: v for k, v in self.__dict__.items() if k != 'message'}
-        return type(self), (self.message,), state
+        return type(self), (self.message,), self.__dict__
 
 
 class ConfigError(ReferError, ValueError):
     """A setting or an argument that cannot be used."""
+
+
+class MissingConfigError(ConfigError, FileNotFoundError):
+    """A config file is not there."""
 
 
 class DataError(ReferError, ValueError):

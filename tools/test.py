@@ -10,8 +10,7 @@ import os
 
 # mmengine and torch are imported in main(), so that --help and a mistyped
 # option answer at once.
-from cli_errors import run
-from cli_options import add_common_options, parse_overrides
+from referformer.utils.cli import add_common_options, parse_overrides, run
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -74,28 +73,30 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     from mmengine.dist import is_main_process
     from mmengine.runner import Runner
 
-    import referformer  # noqa: F401  (makes the registries known)
+    import referformer.registry  # noqa: F401  (makes the registries known)
+    from referformer.errors import ConfigError, MissingCheckpointError
+    from referformer.formats.files import write_json
     from referformer.utils.launch import (
         allow_tf32,
+        explain_config_errors,
         load_config,
         prepare_processes,
-        write_json,
     )
 
     cfg = load_config(
         args.config, args.cfg_options, args.work_dir, args.launcher
     )
     if cfg.get('test_dataloader') is None:
-        raise SystemExit(
+        raise ConfigError(
             f'{args.config} has no test data; score its model with the config '
             'of a test, as refcoco for refcoco-pretrain.'
         )
     if not Path(args.checkpoint).is_file():
-        raise FileNotFoundError(
+        raise MissingCheckpointError(
             f'{args.checkpoint} is not a file; give a checkpoint (.pth).'
         )
     if args.amp == 'fp16' and not torch.cuda.is_available():
-        raise SystemExit(
+        raise ConfigError(
             '--amp fp16 needs a CUDA device, and none was found; --amp bf16 '
             'does not.'
         )
@@ -105,7 +106,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         cfg.test_cfg.type = 'ResumableTestLoop'
         cfg.test_cfg.update(fresh=args.fresh, amp=args.amp)
     elif args.amp:
-        raise SystemExit(
+        raise ConfigError(
             f'--amp needs test_cfg=dict(type="TestLoop"), and {args.config} '
             'has another loop.'
         )
@@ -122,7 +123,8 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     if args.tf32:
         allow_tf32()
     prepare_processes(cfg)
-    metrics = Runner.from_cfg(cfg).test()
+    with explain_config_errors(args.config, cfg):
+        metrics = Runner.from_cfg(cfg).test()
     if is_main_process():
         print(json.dumps(metrics, indent=2, default=float))
         if args.out is not None:

@@ -12,8 +12,7 @@ import os
 
 # mmengine and torch are imported in main(), so that --help and a mistyped
 # option answer at once.
-from cli_errors import run
-from cli_options import add_common_options, parse_overrides
+from referformer.utils.cli import add_common_options, parse_overrides, run
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -71,9 +70,11 @@ def main(argv: list[str] | None = None) -> None:
     import torch
     from mmengine.runner import Runner
 
-    import referformer  # noqa: F401  (makes the registries known)
+    import referformer.registry  # noqa: F401  (makes the registries known)
+    from referformer.errors import ConfigError
     from referformer.utils.launch import (
         allow_tf32,
+        explain_config_errors,
         load_config,
         prepare_processes,
     )
@@ -82,7 +83,7 @@ def main(argv: list[str] | None = None) -> None:
         args.config, args.cfg_options, args.work_dir, args.launcher
     )
     if cfg.get('train_dataloader') is None or cfg.get('train_cfg') is None:
-        raise SystemExit(
+        raise ConfigError(
             f'{args.config} only scores a trained model: it has no training '
             'data or schedule; run tools/test.py CONFIG CHECKPOINT.'
         )
@@ -90,7 +91,7 @@ def main(argv: list[str] | None = None) -> None:
         cfg.optim_wrapper.type = 'AutocastOptimWrapper'
     elif args.amp == 'fp16':
         if not torch.cuda.is_available():
-            raise SystemExit(
+            raise ConfigError(
                 '--amp fp16 needs a CUDA device, and none was found; '
                 '--amp bf16 does not.'
             )
@@ -98,7 +99,7 @@ def main(argv: list[str] | None = None) -> None:
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
     if args.auto_scale_lr:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
-            raise SystemExit(
+            raise ConfigError(
                 f'--auto-scale-lr needs auto_scale_lr.base_batch_size, which '
                 f'{args.config} does not set.'
             )
@@ -117,7 +118,8 @@ def main(argv: list[str] | None = None) -> None:
     if args.tf32:
         allow_tf32()
     prepare_processes(cfg)
-    Runner.from_cfg(cfg).train()
+    with explain_config_errors(args.config, cfg):
+        Runner.from_cfg(cfg).train()
 
 
 if __name__ == '__main__':

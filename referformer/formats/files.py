@@ -1,11 +1,13 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
 """Output files that are either whole or absent."""
 
+import json
 import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 @contextmanager
@@ -45,3 +47,26 @@ def write_atomic(path: str | Path, content: str | bytes) -> None:
         content = content.encode()
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
+
+
+def write_json(path: str | Path, content: Any) -> None:
+    """Write JSON for people to read, or leave what was there before.
+
+    Args:
+        path (str | Path): The file. Its folder is created.
+        content (Any): What to write; numpy and torch values become plain.
+
+    Raises:
+        TypeError: If something in it has no form in JSON.
+    """
+    text = json.dumps(content, indent=2, default=_plain)
+    write_atomic(path, f'{text}\n')
+
+
+def _plain(value: Any) -> Any:
+    """Return what a numpy or torch value is in JSON."""
+    if hasattr(value, 'tolist'):
+        return value.tolist()
+    raise TypeError(
+        f'{type(value).__name__} cannot be written as JSON: {value!r}'
+    )

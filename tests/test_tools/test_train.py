@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
+from referformer.errors import ConfigError, ReferError
+
 from ..test_engine.test_resume import make_config
 from ..test_engine.toy import RecordLossHook
 
@@ -169,13 +171,15 @@ def test_auto_scale_lr(trained, tmp_path):
 
 def test_a_config_without_training(trained):
     options = ['--cfg-options', 'train_dataloader=None']
-    with pytest.raises(SystemExit, match=r'toy\.py only scores a trained mod'):
+    with pytest.raises(
+        ConfigError, match=r'toy\.py only scores a trained mod'
+    ):
         script('train').main([str(trained / 'toy.py'), *options])
 
 
 def test_a_config_without_test(trained):
     options = ['--cfg-options', 'test_dataloader=None']
-    with pytest.raises(SystemExit, match=r'toy\.py has no test data'):
+    with pytest.raises(ConfigError, match=r'toy\.py has no test data'):
         script('test').main([str(trained / 'toy.py'), 'x.pth', *options])
 
 
@@ -184,15 +188,43 @@ def test_a_config_without_test(trained):
     [
         (['--amp', 'fp16'], '--amp fp16 needs a CUDA device'),
         (['--auto-scale-lr'], r'needs auto_scale_lr\.base_batch_size'),
-        (['--cfg-options', 'model.type=ToyModle'], 'ToyModle is not in the'),
+        (
+            ['--cfg-options', 'model.type=ToyModle'],
+            r'toy\.py \(model\): there is no model of type "ToyModle"; the '
+            'nearest names are ToyModel',
+        ),
+        (
+            ['--cfg-options', 'model.widht=4'],
+            r"toy\.py \(model\): ToyModel.* unexpected .* 'widht'",
+        ),
+        (
+            ['--cfg-options', 'optim_wrapper.optimizer.lrr=4'],
+            r"toy\.py \(optim_wrapper\.optimizer\): AdamW.* 'lrr'",
+        ),
         (['--resume', 'gone.pth'], r'gone\.pth is not a file'),
     ],
 )
 def test_train_refuses(trained, options, reason, monkeypatch):
     monkeypatch.setattr('torch.cuda.is_available', lambda: False)
     arguments = [trained / 'toy.py', '--work-dir', trained / 'refused']
-    with pytest.raises((SystemExit, KeyError, OSError), match=reason):
+    with pytest.raises(ReferError, match=reason):
         script('train').main([*map(str, arguments), *options])
+
+
+def test_a_refusal_as_people_see_it(trained, tmp_path):
+    """One line on the screen, the traceback beside the results."""
+    done = call(
+        sys.executable,
+        'tools/train.py',
+        trained / 'toy.py',
+        *('--work-dir', tmp_path / 'w', '--cfg-options', 'model.type=Nil'),
+    )
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f'train.py: {trained}/toy.py (model): there is no')
+    assert last.endswith(f' (traceback: {tmp_path}/w/errors.log)')
+    assert 'Traceback' not in done.stderr
+    assert 'build_functions.py' in (tmp_path / 'w/errors.log').read_text()
 
 
 @pytest.mark.parametrize(
@@ -235,7 +267,7 @@ def test_test_refuses(trained, arguments, reason):
     torch.save({'state_dict': {'a': torch.ones(1)}}, trained / 'other.pth')
     (trained / 'broken.pth').write_bytes(b'oops')
     paths = [str(trained / name) for name in arguments]
-    with pytest.raises((OSError, RuntimeError), match=reason):
+    with pytest.raises(ReferError, match=reason):
         script('test').main([*paths, '--work-dir', str(trained / 'refused')])
 
 

@@ -1,17 +1,16 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
-"""Configs get the command line's settings; JSON is written whole."""
+"""Configs get the command line's settings; faults are one sentence."""
 
-import json
-
-import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
 
+from referformer.errors import ConfigError, MissingConfigError
+from referformer.registry import DATASETS, HOOKS, MODELS
 from referformer.utils.launch import (
+    explain_config_errors,
     load_config,
     prepare_processes,
-    write_json,
 )
 
 
@@ -27,8 +26,132 @@ def test_load_config(tmp_path):
 
 
 def test_a_missing_config_is_named():
-    with pytest.raises(FileNotFoundError, match=r'nope\.py is not a file'):
+    with pytest.raises(MissingConfigError, match=r'nope\.py is not a file'):
         load_config('nope.py')
+
+
+@pytest.mark.parametrize(
+    ('content', 'options', 'reason'),
+    [
+        ('a = (', {}, r'cannot be read .*SyntaxError: .*line 1'),
+        ("_base_ = './gone.py'", {}, r'cannot be read .*gone\.py'),
+        (
+            'a = 1 / 0',
+            {},
+            r'cannot be read as a config \(ZeroDivisionError: division',
+        ),
+        (
+            "custom_imports = dict(imports=['gone_module'])",
+            {},
+            'cannot be read .*gone_module',
+        ),
+        (
+            'a = [1]',
+            {'a.5': 1},
+            r'cannot take --cfg-options a\.5=1: Index 5 exceeds',
+        ),
+    ],
+)
+def test_a_wrong_config_is_one_sentence(tmp_path, content, options, reason):
+    path = tmp_path / 'x.py'
+    path.write_text(content)
+    with pytest.raises(ConfigError, match=reason) as caught:
+        load_config(str(path), options)
+    message = str(caught.value)
+    assert message.startswith(str(path))
+    assert '\n' not in message
+    assert caught.value.file == str(path)
+
+
+class Buggy:
+    """Looks like a wrong config from outside."""
+
+    def __init__(self):
+        len(5)
+
+
+class Refusing:
+    def __init__(self):
+        raise ConfigError('no such thing')
+
+
+@pytest.mark.parametrize(
+    ('registry', 'part', 'message'),
+    [
+        (
+            MODELS,
+            dict(type='VisionLanguageFusoin'),
+            'x.py (model.fusion): there is no model of type '
+            '"VisionLanguageFusoin"; the nearest names are '
+            'VisionLanguageFusion',
+        ),
+        (
+            MODELS,
+            dict(type='mmdet.ResNeet'),
+            'x.py (model.fusion): there is no model of type "mmdet.ResNeet"; '
+            'the nearest names are mmdet.ResNe',
+        ),
+        (
+            DATASETS,
+            dict(type='Qqq'),
+            'x.py (model.fusion): there is no dataset of type "Qqq"; name '
+            'the module that registers it in custom_imports',
+        ),
+        (
+            MODELS,
+            dict(type='ConditionalQueries', queries=5),
+            'x.py (model.fusion): ConditionalQueries.__init__() got an '
+            "unexpected keyword argument 'queries'",
+        ),
+        (HOOKS, dict(a=1), 'x.py: `cfg` or `default_args` must contain'),
+    ],
+)
+def test_what_cannot_be_built_is_one_sentence(registry, part, message):
+    import mmdet.models  # noqa: F401  (registers)
+
+    cfg = Config(dict(model=dict(type='X', fusion=part)))
+    with (
+        pytest.raises(ConfigError) as caught,
+        explain_config_errors('x.py', cfg),
+    ):
+        registry.build(part)
+    assert str(caught.value).startswith(message)
+    assert '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ('action', 'kind'),
+    [
+        (lambda: MODELS.build(dict(type=Buggy)), TypeError),
+        (lambda: MODELS.build(dict(type=Refusing)), ConfigError),
+        (lambda: Config(dict(a=1))['b'], KeyError),
+        (lambda: torch.ones(2) @ torch.ones(3), RuntimeError),
+    ],
+)
+def test_other_errors_stay(action, kind):
+    with (
+        pytest.raises(kind) as caught,
+        explain_config_errors('x.py', Config({})),
+    ):
+        action()
+    assert 'x.py' not in str(caught.value)
+
+
+def test_a_runner_says_what_its_config_lacks(tmp_path):
+    from mmengine.runner import Runner
+
+    cfg = Config(
+        dict(
+            model=dict(type='ConditionalQueries'),
+            work_dir=str(tmp_path),
+            train_cfg=dict(by_epoch=True, max_epochs=1),
+        )
+    )
+    with (
+        pytest.raises(ConfigError, match=r'^x\.py: train_dataloader, train'),
+        explain_config_errors('x.py', cfg),
+    ):
+        Runner.from_cfg(cfg)
 
 
 def test_one_process_changes_nothing():
@@ -39,16 +162,5 @@ def test_one_process_changes_nothing():
 
 def test_slurm_without_cuda_is_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
-    with pytest.raises(ValueError, match='"slurm" needs CUDA'):
+    with pytest.raises(ConfigError, match='"slurm" needs CUDA'):
         prepare_processes(Config(dict(launcher='slurm')))
-
-
-def test_write_json(tmp_path):
-    path = tmp_path / 'new' / 'out.json'
-    write_json(path, {'a': np.float32(0.5), 'b': torch.tensor(2)})
-    assert json.loads(path.read_text()) == {'a': 0.5, 'b': 2}
-    with pytest.raises(TypeError, match='cannot be written as JSON'):
-        write_json(path, {'a': object()})
-    # The old file is whole, and nothing lies beside it.
-    assert json.loads(path.read_text())['b'] == 2
-    assert [item.name for item in path.parent.iterdir()] == ['out.json']

@@ -711,7 +711,7 @@ def main(argv: list[str] | None = None) -> dict:
     if getattr(args, 'plot', None):
         plot_sweep(report, args.sweep.split('=', 1)[0], args.plot)
     if args.out:
-        from referformer.utils.launch import write_json
+        from referformer.formats.files import write_json
 
         write_json(args.out, report)
     return report

@@ -1,0 +1,217 @@
+# Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
+"""What every command-line tool does alike: options and errors.
+
+An error that the user can mend (:class:`referformer.errors.ReferError`) is
+printed as one sentence, anything else as a traceback, for it is a bug. The
+whole traceback of either is kept in a file beside the results.
+"""
+
+import argparse
+import errno
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from referformer.errors import ReferError
+
+__all__ = [
+    'add_common_options',
+    'keep_errors_in',
+    'parse_overrides',
+    'run',
+    'sentence_of',
+]
+
+LOG_NAME = 'errors.log'
+_log_folder: Path | None = None
+
+
+def keep_errors_in(folder: str | os.PathLike[str]) -> None:
+    """Tell where the results of this process are, hence the log of errors.
+
+    Args:
+        folder (str | PathLike): The folder; it is made when an error comes.
+    """
+    global _log_folder
+    _log_folder = Path(folder)
+
+
+def run(main: Callable[[], Any]) -> None:
+    """Run a tool; an error of the user's becomes one sentence.
+
+    The traceback of every error goes to ``errors.log`` in the folder that
+    :func:`keep_errors_in` named, or else in ``~/.cache/referformer``.
+    ``--traceback`` on the command line prints it too.
+
+    Args:
+        main (Callable): Takes no argument. If it returns a whole number,
+            that is the exit status.
+
+    Raises:
+        SystemExit: With the status of ``main`` unless it is 0, with 130
+            after an interruption, or with the sentence, hence status 1.
+    """
+    name = Path(sys.argv[0]).name
+    rank = os.environ.get('RANK', '0')
+    if rank != '0':
+        name += f' (process {rank})'
+    try:
+        status = main()
+    except KeyboardInterrupt:
+        print(f'\n{name}: interrupted', file=sys.stderr)
+        raise SystemExit(130) from None
+    except Exception as error:
+        log = _write_log(error)
+        sentence = sentence_of(error)
+        if sentence is None:
+            raise
+        if '--traceback' in sys.argv:
+            print(_traceback_of(error), file=sys.stderr)
+        where = f' (traceback: {log})' if log else ''
+        raise SystemExit(f'{name}: {sentence}{where}') from None
+    _leave_process_group()
+    if isinstance(status, int) and status:
+        raise SystemExit(status)
+
+
+def sentence_of(error: BaseException) -> str | None:
+    """Say what the user has to mend.
+
+    Args:
+        error (BaseException): As caught.
+
+    Returns:
+        str | None: One sentence, or None for a bug.
+    """
+    if isinstance(error, ReferError):
+        return str(error)
+    if isinstance(error, OSError):
+        if error.filename is not None:
+            return f'{error.filename}: {error.strerror}.'
+        if error.errno == errno.ENOSPC:
+            return 'the disk is full.'
+    return None
+
+
+def _traceback_of(error: BaseException) -> str:
+    text = ''.join(traceback.format_exception(error))
+    worker = getattr(error, 'worker_traceback', None)
+    return f'{worker}\n\n{text}' if worker else text
+
+
+def _write_log(error: BaseException) -> Path | None:
+    """Append a traceback to the log; return its path, None on failure."""
+    cache = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
+    folder = _log_folder or Path(cache, 'referformer')
+    when = time.strftime('%Y-%m-%d %H:%M:%S')
+    text = f'--- {when} {" ".join(sys.argv)}\n{_traceback_of(error)}\n'
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / LOG_NAME).open('a', encoding='utf-8') as file:
+            file.write(text)
+    except OSError:  # a full disk must not hide the error
+        return None
+    return folder / LOG_NAME
+
+
+def _leave_process_group() -> None:
+    """Stop the threads of a distributed run before the interpreter ends.
+
+    Those of gloo now and then abort a process that is ending.
+    """
+    distributed = sys.modules.get('torch.distributed')
+    if (
+        distributed is not None
+        and distributed.is_available()
+        and distributed.is_initialized()
+    ):
+        distributed.destroy_process_group()
+
+
+def add_common_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of every script that makes a runner.
+
+    Args:
+        parser (argparse.ArgumentParser): The script's parser.
+    """
+    parser.add_argument(
+        '--work-dir',
+        help='folder for logs and checkpoints '
+        '(default: work_dirs/<name of the config>)',
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action='extend',
+        default=[],
+        metavar='KEY=VALUE',
+        help='override settings of the config, for example '
+        'optim_wrapper.optimizer.lr=2e-5 "model.backbone.out_indices=(1,2,3)"',
+    )
+    parser.add_argument(
+        '--launcher',
+        choices=('none', 'pytorch', 'slurm', 'mpi'),
+        default='none',
+        help='who started the processes of a distributed run',
+    )
+    parser.add_argument(
+        '--tf32',
+        action='store_true',
+        help='let matrix products and convolutions of a GPU round their '
+        'inputs to TF32: faster, about three decimal digits',
+    )
+    parser.add_argument(
+        '--traceback',
+        action='store_true',
+        help='print the whole traceback of every error',
+    )
+    # torch.distributed.launch of old passes the one, torchrun the variable.
+    parser.add_argument(
+        '--local_rank',
+        '--local-rank',
+        type=int,
+        default=0,
+        help='set by the launcher',
+    )
+
+
+def parse_overrides(
+    parser: argparse.ArgumentParser, pairs: list[str]
+) -> dict[str, Any]:
+    """Turn ``KEY=VALUE`` arguments into settings.
+
+    Values are read by mmengine's own rules, so that lists, tuples, numbers
+    and ``None`` mean here what they mean in its other tools. Those rules drop
+    spaces and split at commas, so a path may be put in quotes of its own:
+    ``"data_root='/my data/'"`` is taken as it is.
+
+    Args:
+        parser (argparse.ArgumentParser): Reports a malformed pair.
+        pairs (list[str]): The arguments.
+
+    Returns:
+        dict[str, Any]: Dotted key -> value.
+    """
+    for pair in pairs:
+        if '=' not in pair or pair.startswith('='):
+            parser.error(f'--cfg-options {pair}: KEY=VALUE is expected')
+    if not pairs:
+        return {}
+    from mmengine.config import DictAction
+
+    helper = argparse.ArgumentParser(add_help=False)
+    helper.add_argument('--set', nargs='+', action=DictAction)
+    overrides = helper.parse_args(['--set', *pairs]).set
+    for pair in pairs:
+        key, value = pair.split('=', 1)
+        quote = value[:1]
+        if quote in ('"', "'") and value.endswith(quote) and len(value) > 1:
+            text = value[1:-1]
+            # quoted lists are common on other shells
+            if not text.startswith(('[', '(')):
+                overrides[key] = text
+    return overrides

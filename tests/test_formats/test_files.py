@@ -1,0 +1,37 @@
+# Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
+"""Output files are whole or absent."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from referformer.formats.files import atomic_path, write_json
+
+
+def test_a_failure_leaves_the_old_file(tmp_path):
+    path = tmp_path / 'new' / 'a.txt'
+    with atomic_path(path) as temporary:
+        temporary.write_text('old')
+
+    def fail():
+        with atomic_path(path) as temporary:
+            temporary.write_text('half')
+            raise OSError('full')
+
+    with pytest.raises(OSError, match='full'):
+        fail()
+    assert path.read_text() == 'old'
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_write_json(tmp_path):
+    path = tmp_path / 'new' / 'out.json'
+    write_json(path, {'a': np.float32(0.5), 'b': torch.tensor(2)})
+    assert json.loads(path.read_text()) == {'a': 0.5, 'b': 2}
+    with pytest.raises(TypeError, match='cannot be written as JSON'):
+        write_json(path, {'a': object()})
+    # The old file is whole, and nothing lies beside it.
+    assert json.loads(path.read_text())['b'] == 2
+    assert [item.name for item in path.parent.iterdir()] == ['out.json']
