@@ -30,11 +30,7 @@ from referformer.apis.outputs import (
     VideoResult,
     staged_folder,
 )
-from referformer.checkpoints.io import (
-    load_checkpoint_safely,
-    require_matching_weights,
-    state_dict_of,
-)
+from referformer.checkpoints.io import load_weights
 from referformer.datasets.transforms.text import normalize_text
 from referformer.media.sources import FrameSource, open_source
 from referformer.models import ReferFormer
@@ -133,9 +129,7 @@ def init_model(
         ) from error
     with DefaultScope.overwrite_default_scope('referformer'):
         model = MODELS.build(cfg.model)
-    weights = load_checkpoint_safely(checkpoint)
-    require_matching_weights(model, weights, source=str(checkpoint))
-    model.load_state_dict(state_dict_of(weights))
+    load_weights(model, checkpoint)
     model.cfg = cfg
     return model.to(device).eval()
 

@@ -7,13 +7,13 @@ another architecture then trains without a word, from noise.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
-import torch
 from torch import nn
 
+from referformer.checkpoints.matching import compare_weights
 from referformer.errors import CheckpointError
 
 __all__ = ['skip_initial_weights', 'watch_initial_weights']
@@ -31,23 +31,20 @@ _OPTIONAL = re.compile(
 )
 
 
-def _pretrained(module: nn.Module) -> list[Mapping[str, Any]]:
-    """The ``init_cfg`` entries of a module that load a file."""
-    entries = getattr(module, 'init_cfg', None) or []
-    if isinstance(entries, Mapping):
-        entries = [entries]
-    return [
-        entry
-        for entry in entries
-        if 'checkpoint' in entry
-        and 'Pretrained' in getattr(entry['type'], '__name__', entry['type'])
-    ]
-
-
-def _modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+def _parts_with_files(
+    model: nn.Module,
+) -> Iterator[tuple[str, nn.Module, str]]:
+    """Yield name, module and file of the parts that begin with a file."""
     for name, module in model.named_modules():
-        if _pretrained(module):
-            yield re.sub(r'^module\.', '', name), module
+        entries = getattr(module, 'init_cfg', None) or []
+        if isinstance(entries, Mapping):
+            entries = [entries]
+        for entry in entries:
+            kind = getattr(entry['type'], '__name__', entry['type'])
+            if 'Pretrained' in kind and 'checkpoint' in entry:
+                part = name.removeprefix('module.') or 'model'
+                yield part, module, str(entry['checkpoint'])
+                break
 
 
 def skip_initial_weights(model: nn.Module) -> list[str]:
@@ -59,11 +56,10 @@ def skip_initial_weights(model: nn.Module) -> list[str]:
     Returns:
         list[str]: Names of the parts.
     """
-    names = []
-    for name, module in list(_modules(model)):
+    parts = list(_parts_with_files(model))
+    for _, module, _ in parts:
         module.init_cfg = None
-        names.append(name)
-    return names
+    return [name for name, _, _ in parts]
 
 
 def watch_initial_weights(model: nn.Module) -> None:
@@ -75,19 +71,17 @@ def watch_initial_weights(model: nn.Module) -> None:
     Args:
         model (nn.Module): Not yet initialised.
     """
-    for name, module in _modules(model):
-        source = str(_pretrained(module)[-1]['checkpoint'])
-        module.init_weights = partial(
-            _checked_init, module, name or 'model', source
-        )
+    for name, module, source in _parts_with_files(model):
+        # mmengine calls the method of each part on its own, at once
+        module.init_weights = partial(_init_with_check, module, name, source)
 
 
-def _checked_init(module: nn.Module, part: str, source: str) -> None:
-    """Stand in for a module's ``init_weights``, once."""
-    del module.init_weights
-    # public, under the name without underscore, from torch 2.5 on only
-    handle = module._register_load_state_dict_pre_hook(
-        partial(_compare, module, part, source)
+def _init_with_check(module: nn.Module, part: str, source: str) -> None:
+    """Call a part's own ``init_weights`` and check what it loads."""
+    del module.init_weights  # this function; below it is the class's again
+    refuse = partial(_refusal, module, part, source)
+    handle = module.register_load_state_dict_pre_hook(
+        partial(_check_before_loading, refuse)
     )
     try:
         module.init_weights()
@@ -98,77 +92,37 @@ def _checked_init(module: nn.Module, part: str, source: str) -> None:
         reason = f'reading it as one fails ({type(error).__name__}: {error})'
         if isinstance(error, KeyError):
             reason = f'only one of the two has {error}'
-        raise CheckpointError(
-            f'{source} is not a file of {_kind(module, part)}: {reason}; '
-            f'{_advice(part)}.'
-        ) from error
+        raise refuse(reason) from error
     finally:
         handle.remove()
 
 
-def _kind(module: nn.Module, part: str) -> str:
-    return f'the {type(module).__name__} of model.{part}'
-
-
-def _advice(part: str) -> str:
-    return f'give a file of this network in model.{part}.init_cfg'
-
-
-def _compare(
+def _check_before_loading(
+    refuse: Callable[[str], CheckpointError],
     module: nn.Module,
-    part: str,
-    source: str,
-    state_dict: Mapping[str, Any],
+    weights: Mapping[str, Any],
     prefix: str,
-    *args: Any,
+    *_: Any,
 ) -> None:
-    """Raise ``CheckpointError`` unless the weights are this module's."""
+    """Raise unless the weights about to be loaded are this module's."""
     if prefix:  # loaded as a part of something larger
         return
     own = module.state_dict()
-    missing = [
-        key
-        for key in own
-        if key not in state_dict and not _OPTIONAL.search(key)
-    ]
-    foreign = [
-        key for key in state_dict if key not in own and not _EXTRA.search(key)
-    ]
-    misshaped = [
-        key
-        for key in own
-        if key in state_dict and _shape(state_dict[key]) != own[key].shape
-    ]
-    if not (missing or foreign or misshaped):
-        return
-    kind, advice = _kind(module, part), _advice(part)
-    if not own.keys() & state_dict.keys():
-        first = next(iter(state_dict), 'nothing')
-        raise CheckpointError(
-            f'{source} has no weight of {kind}, but others (such as '
-            f'{first}); {advice}.'
-        )
-    reasons = []
-    if missing:
-        reasons.append(f'{len(missing)} are missing (such as {missing[0]})')
-    if misshaped:
-        key = misshaped[0]
-        reasons.append(
-            f'{len(misshaped)} have another shape (such as {key}: '
-            f'{_show(state_dict[key])} instead of {_show(own[key])})'
-        )
-    if foreign:
-        reasons.append(f'{len(foreign)} are unknown (such as {foreign[0]})')
-    raise CheckpointError(
-        f'{source} is not a file of {kind}: of the {len(own)} weights '
-        f'{", ".join(reasons)}; {advice}.'
+    if not own.keys() & weights.keys():
+        first = next(iter(weights), 'nothing')
+        raise refuse(f'it has no weight of it, but others (such as {first})')
+    found = compare_weights(module, weights, _OPTIONAL, _EXTRA)
+    if found:
+        raise refuse(f'of the {len(own)} weights {found}')
+
+
+def _refusal(
+    module: nn.Module, part: str, source: str, reason: str
+) -> CheckpointError:
+    """Make the error that says why a part cannot begin with a file."""
+    return CheckpointError(
+        f'{source} is not a file of the {type(module).__name__} of '
+        f'model.{part}: {reason}',
+        file=source,
+        remedy=f'give a file of this network in model.{part}.init_cfg.',
     )
-
-
-def _shape(value: Any) -> torch.Size | None:
-    return getattr(value, 'shape', None)
-
-
-def _show(value: Any) -> str:
-    shape = _shape(value)
-    return type(value).__name__ if shape is None else str(tuple(shape))

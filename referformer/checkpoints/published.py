@@ -13,6 +13,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from referformer.errors import CheckpointError
+
+__all__ = [
+    'backbone_kind',
+    'from_published',
+    'split_joint_projections',
+    'to_published',
+]
+
 # buffers that are pure functions of the architecture
 _DERIVED = re.compile(
     r'(relative_position_index|num_batches_tracked'
@@ -153,12 +162,12 @@ def backbone_kind(names: Mapping[str, Tensor]) -> str:
         str: ``'resnet'``, ``'swin'`` or ``'video-swin'``.
 
     Raises:
-        ValueError: If no backbone is recognised.
+        CheckpointError: If no backbone is recognised.
     """
     for kind, pattern in _KINDS.items():
         if any(pattern.match(name) for name in names):
             return kind
-    raise ValueError(
+    raise CheckpointError(
         'no ResNet, Swin or Video Swin backbone found among the parameter '
         'names: is this a ReferFormer checkpoint?'
     )
@@ -233,8 +242,8 @@ def from_published(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
         dict[str, Tensor]: Loads strictly into the model of the same backbone.
 
     Raises:
-        KeyError: Naming every parameter that has no place here.
-        ValueError: If the backbone is not recognised.
+        CheckpointError: If the backbone is not recognised, or naming every
+            parameter that has no place here.
     """
     kind = backbone_kind(state_dict)
     rules = _compile(kind, inverse=False)
@@ -250,7 +259,7 @@ def from_published(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
             value = _swap_merge_order(name, value)
         out[target] = value
     if unplaced:
-        raise KeyError(
+        raise CheckpointError(
             f'{len(unplaced)} parameters have no place in this model: '
             + ', '.join(sorted(unplaced))
         )
@@ -290,8 +299,8 @@ def to_published(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
         heads twice and the window index buffers.
 
     Raises:
-        KeyError: Naming every parameter that has no place there.
-        ValueError: If the backbone is not recognised.
+        CheckpointError: If the backbone is not recognised, or naming every
+            parameter that has no place there.
     """
     kind = backbone_kind(state_dict)
     rules = _compile(kind, inverse=True)
@@ -314,7 +323,7 @@ def to_published(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
             index = target.replace('bias_table', 'index')
             out[index] = _relative_position_index(value)
     if unplaced:
-        raise KeyError(
+        raise CheckpointError(
             f"{len(unplaced)} parameters have no place in the authors' "
             'model: ' + ', '.join(sorted(unplaced))
         )

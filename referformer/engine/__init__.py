@@ -1,7 +1,7 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
 """What drives a training besides the model: hooks, loops, samplers, optim."""
 
-from referformer.checkpoints.io import use_safe_loading
+from referformer.checkpoints.mmengine_loader import use_safe_loading
 from referformer.engine.hooks import (
     CheckWeightsHook,
     DropWeightsHook,

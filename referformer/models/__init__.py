@@ -1,7 +1,7 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
 """Registered parts of the model."""
 
-from referformer.checkpoints.io import use_safe_loading
+from referformer.checkpoints.mmengine_loader import use_safe_loading
 from referformer.models.backbones import *  # noqa: F403
 from referformer.models.data_preprocessors import *  # noqa: F403
 from referformer.models.fusion import *  # noqa: F403

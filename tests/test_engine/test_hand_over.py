@@ -2,7 +2,6 @@
 """From the authors' pre-trained file to the first step of fine-tuning."""
 
 import argparse
-import importlib.util
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,6 +10,7 @@ import torch
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 
+from referformer.checkpoints.convert import convert_file
 from referformer.checkpoints.io import (
     load_checkpoint_safely,
 )
@@ -20,11 +20,6 @@ from referformer.registry import HOOKS, MODELS
 from referformer.testing import shrink_model_cfg
 
 ROOT = Path(__file__).parents[2]
-SPEC = importlib.util.spec_from_file_location(
-    'referformer_to_mm', ROOT / 'tools/model_converters/referformer_to_mm.py'
-)
-converter = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(converter)
 
 
 def build(stem):
@@ -72,7 +67,7 @@ def test_from_the_authors_file(backbone, recipe, tmp_path):
         'epoch': 11,
     }
     torch.save(published, tmp_path / 'pretrained.pth')
-    converter.convert(tmp_path / 'pretrained.pth', tmp_path / 'pre.pth')
+    convert_file(tmp_path / 'pretrained.pth', tmp_path / 'pre.pth')
 
     fresh, loaded = hand_over(
         f'referformer_{backbone}_{recipe}',

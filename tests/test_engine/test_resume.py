@@ -209,8 +209,6 @@ def test_resume_refuses_another_model(tmp_path):
 
 def test_the_checkpoint_holds_no_foreign_class(tmp_path):
     """What mmengine writes is exactly what the allow-list names."""
-    if not hasattr(torch.serialization, 'get_unsafe_globals_in_checkpoint'):
-        pytest.skip('needs torch 2.6')
     from referformer.checkpoints.io import safe_globals
 
     cfg = make_config(tmp_path / 'a', by_epoch=True, num_workers=0)

@@ -94,11 +94,7 @@ def main(argv: list[str] | None = None) -> None:
     from mmengine.dataset import pseudo_collate
     from mmengine.registry import init_default_scope
 
-    from referformer.checkpoints.io import (
-        load_checkpoint_safely,
-        require_matching_weights,
-        state_dict_of,
-    )
+    from referformer.checkpoints.io import load_weights
     from referformer.media.writer import write_image, write_video
     from referformer.registry import DATASETS, MODELS, VISUALIZERS
     from referformer.utils.launch import load_config
@@ -106,9 +102,7 @@ def main(argv: list[str] | None = None) -> None:
     cfg = load_config(args.config, args.cfg_options, args.work_dir, 'none')
     init_default_scope(cfg.default_scope)
     model = MODELS.build(cfg.model).eval()
-    checkpoint = load_checkpoint_safely(args.checkpoint)
-    require_matching_weights(model, checkpoint, source=args.checkpoint)
-    model.load_state_dict(state_dict_of(checkpoint))
+    load_weights(model, args.checkpoint)
     dataset = DATASETS.build(cfg.test_dataloader.dataset)
     visualizer = VISUALIZERS.build(dict(cfg.visualizer, vis_backends=None))
     items = [dataset.get_data_info(i) for i in range(len(dataset))]

@@ -4,15 +4,16 @@
 from typing import Any
 
 from mmengine.hooks import Hook
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
 
 from referformer.checkpoints.initial import (
     skip_initial_weights,
     watch_initial_weights,
 )
-from referformer.checkpoints.io import (
-    require_matching_weights,
-)
+from referformer.checkpoints.io import state_dict_of
+from referformer.checkpoints.matching import require_matching_weights
+from referformer.engine.runner_state import checkpoint_to_load, is_training
 from referformer.errors import CheckpointError
 from referformer.registry import HOOKS
 
@@ -42,10 +43,9 @@ class CheckWeightsHook(Hook):
         Args:
             runner (Runner): The runner.
         """
-        # tests, whose train loop is still a config, initialise nothing
-        if isinstance(runner._train_loop, dict | None):
+        if not is_training(runner):  # nothing is initialised
             return
-        if self.strict and _checkpoint_of(runner) is not None:
+        if self.strict and checkpoint_to_load(runner) is not None:
             skip_initial_weights(runner.model)
         else:
             watch_initial_weights(runner.model)
@@ -62,24 +62,18 @@ class CheckWeightsHook(Hook):
         Raises:
             CheckpointError: If the weights do not fit.
         """
+        model = runner.model
         try:
             require_matching_weights(
-                runner.model,
-                checkpoint,
-                source=str(_checkpoint_of(runner)),
+                model.module if is_model_wrapper(model) else model,
+                state_dict_of(checkpoint),
+                source=str(checkpoint_to_load(runner)),
                 strict=self.strict,
             )
         except CheckpointError as error:
-            if runner._resume or isinstance(runner._train_loop, dict | None):
-                raise
-            raise CheckpointError(
-                f'{error} To begin with the weights that do fit: '
-                '--cfg-options default_hooks.check_weights.strict=False'
-            ) from None
-
-
-def _checkpoint_of(runner: Runner) -> str | None:
-    """The checkpoint that a runner is going to load."""
-    if runner._load_from is None and runner._resume:
-        return find_latest_checkpoint(runner.work_dir)
-    return runner._load_from
+            if is_training(runner) and not runner._resume:
+                error.remedy += (
+                    ' To begin with the weights that do fit: --cfg-options '
+                    'default_hooks.check_weights.strict=False'
+                )
+            raise

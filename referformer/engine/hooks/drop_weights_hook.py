@@ -9,6 +9,8 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from referformer.checkpoints.io import state_dict_of
+from referformer.engine.runner_state import is_training
+from referformer.errors import ConfigError
 from referformer.registry import HOOKS
 
 
@@ -24,7 +26,7 @@ class DropWeightsHook(Hook):
         prefixes (Sequence[str]): Beginnings of parameter names.
 
     Raises:
-        ValueError: If there is none.
+        ConfigError: If there is none.
     """
 
     # before the weights are compared with the model
@@ -32,7 +34,7 @@ class DropWeightsHook(Hook):
 
     def __init__(self, prefixes: Sequence[str]) -> None:
         if isinstance(prefixes, str) or not prefixes:
-            raise ValueError(
+            raise ConfigError(
                 'prefixes must be a list of beginnings of parameter names, '
                 f'got {prefixes!r}'
             )
@@ -48,11 +50,9 @@ class DropWeightsHook(Hook):
             checkpoint (dict): Content of the file.
 
         Raises:
-            ValueError: If the model has no weight of such a name.
+            ConfigError: If the model has no weight of such a name.
         """
-        # the loop is still a config while testing
-        training = not isinstance(runner._train_loop, dict | None)
-        if runner._resume or not training:
+        if runner._resume or not is_training(runner):
             return
         model = runner.model
         model = model.module if is_model_wrapper(model) else model
@@ -65,7 +65,7 @@ class DropWeightsHook(Hook):
             if name.startswith(self.prefixes)
         }
         if not fresh:
-            raise ValueError(
+            raise ConfigError(
                 'DropWeightsHook: no weight of the model begins with '
                 f'{" or ".join(self.prefixes)}.'
             )

@@ -13,6 +13,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmengine.visualization import LocalVisBackend
 
+from referformer.errors import ConfigError
 from referformer.media.reader import VideoReader
 from referformer.media.writer import write_image, write_video
 from referformer.registry import HOOKS
@@ -48,7 +49,7 @@ class ReferVisualizationHook(Hook):
         fps: float | None = None,
     ) -> None:
         if interval < 1:
-            raise ValueError(f'interval must be at least 1, not {interval}.')
+            raise ConfigError(f'interval must be at least 1, not {interval}.')
         self.draw = draw
         self.interval = interval
         self.show_dir = show_dir

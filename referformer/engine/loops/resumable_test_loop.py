@@ -14,6 +14,7 @@ from mmengine.evaluator import Evaluator
 from mmengine.runner import Runner, TestLoop
 from torch.utils.data import DataLoader
 
+from referformer.errors import ConfigError
 from referformer.registry import DATASETS, LOOPS
 from referformer.version import __version__
 
@@ -147,7 +148,7 @@ class ResumableTestLoop(TestLoop):
         amp: str | None = None,
     ) -> None:
         if amp not in (None, *AMP_DTYPES):
-            raise ValueError(
+            raise ConfigError(
                 f'amp is {amp!r}; use one of {tuple(AMP_DTYPES)} or None.'
             )
         self.dtype = AMP_DTYPES.get(amp)

@@ -10,6 +10,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.dist import get_dist_info, sync_random_seed
 from torch.utils.data import Sampler
 
+from referformer.errors import ConfigError
 from referformer.registry import DATA_SAMPLERS
 from referformer.utils.seeding import derive_seed
 
@@ -34,7 +35,7 @@ class ObjectGroupSampler(Sampler):
             hands over the run's.
 
     Raises:
-        ValueError: If ``group_size`` is not positive.
+        ConfigError: If ``group_size`` is not positive.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class ObjectGroupSampler(Sampler):
         seed: int | None = None,
     ) -> None:
         if group_size < 1:
-            raise ValueError(f'group_size must be positive, got {group_size}')
+            raise ConfigError(f'group_size must be positive, got {group_size}')
         self.rank, self.world_size = get_dist_info()
         self.group_size = group_size
         self.shuffle = shuffle
