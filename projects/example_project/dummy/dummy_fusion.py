@@ -1,5 +1,5 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
-"""A fusion to start from: the sentence opens and closes channels."""
+"""A fusion to copy: a gate from the sentence scales the channels."""
 
 from mmengine.model import BaseModule
 from torch import Tensor, nn
