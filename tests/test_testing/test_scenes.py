@@ -4,6 +4,7 @@ import filecmp
 import hashlib
 import json
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 
@@ -335,3 +336,14 @@ def test_choices_out_of_range_are_refused(wrong):
     name = next(iter(wrong))
     with pytest.raises(ConfigError, match=f'{name} is {wrong[name]}; it must'):
         SyntheticParams(**wrong)
+
+
+def test_drawing_needs_no_torch():
+    """The quickstart draws at once; torch takes seconds to import."""
+    code = """
+import sys
+sys.modules['torch'] = None  # an import of it fails
+from referformer.testing.scenes import SyntheticParams, render_video
+render_video(SyntheticParams(frames=1, height=32, width=32), 'train', 0)
+"""
+    subprocess.run([sys.executable, '-c', code], check=True, cwd=REPOSITORY)

@@ -12,14 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from referformer.testing import quickstart as steps_of
+
 from .test_train import ENV, ROOT, script
 
 SCORES = {'self': 60.0, 'other_object': 5.0}
-TRAIN_LINE = (
-    '11/21 05:36:02 - mmengine - INFO - Epoch(train) [1][ 50/210]  '
-    'lr: 1.1989e-04  eta: {}  time: 0.5602  data_time: 0.0351  '
-    'grad_norm: 25.6080  loss: 12.3456  d0.loss_cls: 1.0000'
-)
 
 
 @pytest.fixture(scope='module')
@@ -28,19 +25,19 @@ def quickstart():
 
 
 @pytest.fixture(scope='module')
-def stages(quickstart):
+def stages():
     """Names of the trainings, in order."""
-    return [stage.name for stage in quickstart.STAGES]
+    return [stage.name for stage in steps_of.STAGES]
 
 
 @pytest.fixture(scope='module')
-def num_steps(quickstart):
+def num_steps():
     """Data sets, trainings, two scores and the picture."""
-    return len(quickstart.DATA_SETS) + len(quickstart.STAGES) + 3
+    return len(steps_of.DATA_SETS) + len(steps_of.STAGES) + 3
 
 
 @pytest.fixture
-def calls(quickstart, monkeypatch):
+def calls(monkeypatch):
     """Commands that were called; each leaves the files it would."""
     made = []
 
@@ -74,7 +71,7 @@ def calls(quickstart, monkeypatch):
                 Path(options['out']).touch()
         return 0
 
-    monkeypatch.setattr(quickstart.Steps, '_call', call)
+    monkeypatch.setattr(steps_of.Steps, '_call', call)
     return made
 
 
@@ -159,9 +156,9 @@ def test_other_options_are_not_mixed_with_an_earlier_run(
     assert len(calls) == num_steps
 
 
-def test_fresh_deletes_nothing_else(quickstart, calls, run, tmp_path):
+def test_fresh_deletes_nothing_else(calls, run, tmp_path):
     run()
-    ours, others = quickstart.DATA_SETS
+    ours, others = steps_of.DATA_SETS
     folder = tmp_path / 'my run'
     mine = [folder / 'notes.txt', tmp_path / 'data' / 'mine' / 'a.jpg']
     for path in mine:
@@ -169,7 +166,7 @@ def test_fresh_deletes_nothing_else(quickstart, calls, run, tmp_path):
         path.touch()
     (tmp_path / 'data' / ours / 'synthetic.json').unlink()
     (tmp_path / 'data' / ours / 'photo.jpg').touch()
-    quickstart.forget(folder, tmp_path / 'data')
+    steps_of.forget(folder, tmp_path / 'data')
     assert [path.name for path in folder.iterdir()] == ['notes.txt']
     assert all(path.exists() for path in mine)
     assert sorted(p.name for p in (tmp_path / 'data').iterdir()) == [
@@ -186,27 +183,6 @@ def test_there_must_be_something_to_do(run, stages, name, capsys):
     assert 'invalid positive value' in capsys.readouterr().err
 
 
-# -- a step -------------------------------------------------------------------
-
-
-def test_a_failed_step_names_its_log(quickstart, tmp_path, capsys):
-    command = ['-c', 'import sys; print("the reason"); sys.exit(3)']
-    steps = quickstart.Steps(tmp_path, total=2)
-    with pytest.raises(SystemExit) as stopped:
-        steps.run('bad', 'Do something', command, tmp_path)
-    message = str(stopped.value)
-    assert 'the reason' in message
-    assert 'Do something failed with status 3' in message
-    assert str(tmp_path / 'bad.log') in message
-    # tried again next time, and its time is not forgotten
-    steps = quickstart.Steps(tmp_path, total=2)
-    assert steps.seconds['bad'] >= 0
-    with pytest.raises(SystemExit, match='failed with status 3'):
-        steps.run('bad', 'Do something', command, tmp_path)
-    assert (tmp_path / 'bad.log').read_text() == 'the reason\n' * 2
-    assert '[1/2] Do something' in capsys.readouterr().out
-
-
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_step_is_stopped(tmp_path, number):
     """A signal to the quickstart alone ends the command that it runs."""
@@ -215,13 +191,18 @@ import signal, sys
 sys.path.insert(0, {str(ROOT / 'tools')!r})
 from pathlib import Path
 import quickstart
+from referformer.testing.quickstart import Steps
 # a shell's background job inherits SIGINT ignored
 for number in (signal.SIGINT, signal.SIGTERM):
     signal.signal(number, signal.default_int_handler)
 folder = Path({str(tmp_path)!r})
 wait = 'import os, time; print(os.getpid(), flush=True); time.sleep(60)'
-steps = quickstart.Steps(folder, total=1)
-steps.run('wait', 'Wait', ['-c', wait], folder)
+
+def run_quickstart(root, **options):
+    Steps(root, folder, total=1).run('wait', 'Wait', ['-c', wait], folder)
+
+quickstart.run_quickstart = run_quickstart
+quickstart.main([])
 """
     process = subprocess.Popen(
         [sys.executable, '-c', code],
@@ -245,31 +226,6 @@ steps.run('wait', 'Wait', ['-c', wait], folder)
     record = json.loads((tmp_path / 'steps.json').read_text())
     assert record['wait']['done'] is False
     assert record['wait']['seconds'] > 0
-
-
-@pytest.mark.parametrize(
-    'eta', ['0:01:02', '1 day, 2:03:04', '3 days, 0:00:00']
-)
-def test_progress_of_training(quickstart, eta):
-    assert quickstart.progress_of(TRAIN_LINE.format(eta)) == (
-        f'epoch 1  step 50/210  loss 12.3456  time left {eta}'
-    )
-
-
-def test_progress_of_other_lines(quickstart):
-    line = (
-        '11/21 05:36:02 - mmengine - INFO - Epoch(test) [ 50/150]    '
-        'eta: 0:00:12  time: 0.0284  data_time: 0.0033  \n'
-    )
-    assert quickstart.progress_of(line) == 'clip 50/150  time left 0:00:12'
-    line = TRAIN_LINE.replace('12.3456', 'nan').format('0:00:00')
-    assert 'loss nan' in quickstart.progress_of(line)
-    assert quickstart.progress_of('Saving checkpoint at 1 epochs') is None
-
-
-def test_a_training_without_checkpoint_is_told(quickstart, tmp_path):
-    with pytest.raises(SystemExit, match='holds no checkpoint'):
-        quickstart.last_checkpoint(tmp_path)
 
 
 # -- all of it ----------------------------------------------------------------

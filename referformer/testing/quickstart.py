@@ -1,0 +1,416 @@
+# Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
+"""The steps of the quickstart, each a command of this repository.
+
+Draw videos, train a small model on them, score it on unseen ones, draw its
+predictions. A finished step is not repeated, and an interrupted training goes
+on where it stopped.
+"""
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from referformer.errors import CheckpointError, ConfigError, ReferError
+from referformer.formats.files import write_atomic
+from referformer.testing.scenes.writing import MANIFEST
+
+CONFIGS = 'configs/referformer_tiny_synthetic'
+CONFIG = f'{CONFIGS}.py'
+
+
+class Stage(NamedTuple):
+    """A training; each begins with the weights of the one before.
+
+    Attributes:
+        name: Name of the step and of its folder.
+        title: What the user reads.
+        config: Config file.
+        data: Set of drawn videos it learns from, one of :data:`DATA_SETS`.
+    """
+
+    name: str
+    title: str
+    config: str
+    data: str
+
+
+# Easy scenes first: one word decides between two objects, so the words for
+# colours, shapes and sizes are learnt within minutes. Among four objects that
+# share them, learning starts many times slower.
+STAGES = (
+    Stage(
+        'pairs',
+        'Train on frames of two objects',
+        f'{CONFIGS}-pairs.py',
+        'pairs',
+    ),
+    Stage(
+        'frames',
+        'Train on frames of up to four',
+        f'{CONFIGS}-frames.py',
+        'scenes',
+    ),
+    Stage('clips', 'Train on clips', CONFIG, 'scenes'),
+)
+#: Sets of drawn videos.
+DATA_SETS = ('pairs', 'scenes')
+#: Whose expression an object is scored with, and the title of that step.
+SCORES = {
+    'self': 'Score unseen videos',
+    'other_object': "Score them with another object's expression",
+}
+NUM_STEPS = len(DATA_SETS) + len(STAGES) + len(SCORES) + 1
+# What mmengine logs: ``Epoch(train) [1][ 50/100]``, ``Epoch(test) [50/150]``.
+_ITER = re.compile(
+    r'Epoch\((train|test)\)\s*(?:\[\s*(\d+)\])?\[\s*(\d+)/\s*(\d+)\]'
+)
+_ETA = re.compile(r'eta: ([\d:, days]+?)\s{2}')
+_LOSS = re.compile(r'\sloss: (\S+)')
+# All files that a run leaves in its folder.
+_OWN_FILES = (
+    '*.log',
+    'steps.json',
+    'scores_*.json',
+    'report.json',
+    'overlay.*',
+)
+
+
+class Steps:
+    """Runs the steps, shows their progress and remembers them.
+
+    Args:
+        root: Top of the repository, where the commands run.
+        work_dir: Where logs and the record of the steps go.
+        total: Number of steps.
+    """
+
+    def __init__(self, root: Path, work_dir: Path, total: int) -> None:
+        self.root = root
+        self.work_dir = work_dir
+        self.total = total
+        self.number = 0
+        self.path = work_dir / 'steps.json'
+        self.record: dict[str, dict[str, Any]] = {}
+        if self.path.exists():
+            self.record = json.loads(self.path.read_text())
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Time of each step, interrupted attempts included."""
+        return {
+            name: round(step['seconds'], 1)
+            for name, step in self.record.items()
+        }
+
+    def run(
+        self, name: str, title: str, command: Sequence[str], output: Path
+    ) -> None:
+        """Run a command unless it already succeeded.
+
+        Args:
+            name: Key of the step.
+            title: What the user reads.
+            command: Arguments for this Python.
+            output: What the command makes; were it deleted, the step runs
+                again.
+
+        Raises:
+            ConfigError: If an earlier run had other options.
+            ReferError: If the command fails; the message names its log.
+        """
+        self.number += 1
+        head = f'[{self.number}/{self.total}] {title}'
+        command = list(command)
+        step = self.record.setdefault(
+            name, {'command': command, 'seconds': 0.0, 'done': False}
+        )
+        if step['command'] != command:
+            raise ConfigError(
+                f'{self.work_dir} holds a run with other options, in which '
+                f'this step was\n  {shlex.join(step["command"])}\n'
+                'Start over with --fresh, or choose another --work-dir and '
+                '--data-root.'
+            )
+        if step['done'] and output.exists():
+            print(f'{head}: done before', flush=True)
+            return
+        print(f'{head}\n      python {shlex.join(command)}', flush=True)
+        step['done'] = False
+        self._save()
+        log = self.work_dir / f'{name}.log'
+        start = time.time()
+        try:
+            status = self._call(command, log)
+        finally:
+            step['seconds'] += time.time() - start
+            self._save()
+        if status:
+            tail = ''.join(log.read_text().splitlines(keepends=True)[-15:])
+            raise ReferError(
+                f'{tail}\n{title} failed with status {status}; the whole log '
+                f'is {log}',
+                file=log,
+            )
+        step['done'] = True
+        self._save()
+        print(f'      {step["seconds"]:.0f} s', flush=True)
+
+    def _save(self) -> None:
+        write_atomic(self.path, json.dumps(self.record, indent=2) + '\n')
+
+    def _call(self, command: list[str], log: Path) -> int:
+        """Run a command to its end; it does not outlive this process."""
+        with (
+            log.open('a', encoding='utf-8') as file,
+            subprocess.Popen(
+                [sys.executable, *command],
+                cwd=self.root,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                encoding='utf-8',
+                errors='replace',
+            ) as process,
+        ):
+            try:
+                for line in process.stdout:
+                    file.write(line)
+                    file.flush()
+                    progress = progress_of(line)
+                    if progress:
+                        print(f'      {progress}', flush=True)
+            except BaseException:
+                process.terminate()
+                raise
+        return process.returncode
+
+
+def progress_of(line: str) -> str | None:
+    """Shorten a line of mmengine's log.
+
+    Args:
+        line: The line.
+
+    Returns:
+        How far the step is; None for any other line.
+    """
+    match = _ITER.search(line)
+    if match is None:
+        return None
+    mode, epoch, step, steps = match.groups()
+    eta, loss = _ETA.search(line), _LOSS.search(line)
+    text = f'clip {step}/{steps}'
+    if mode == 'train':
+        text = f'epoch {epoch}  step {step}/{steps}'
+    if loss:
+        text += f'  loss {loss.group(1)}'
+    if eta:
+        text += f'  time left {eta.group(1).strip()}'
+    return text
+
+
+def last_checkpoint(folder: Path) -> Path:
+    """Return the checkpoint a training ended with.
+
+    Args:
+        folder: Work directory of the training.
+
+    Raises:
+        CheckpointError: If there is none.
+    """
+    pointer = folder / 'last_checkpoint'
+    if not pointer.exists():
+        raise CheckpointError(
+            f'{folder} holds no checkpoint; run again with --fresh',
+            file=folder,
+        )
+    return folder / Path(pointer.read_text().strip()).name
+
+
+def forget(work_dir: Path, data_root: Path) -> None:
+    """Delete an earlier run, and nothing else that lies there.
+
+    Args:
+        work_dir: Where it wrote.
+        data_root: Where it drew its videos; folders without the manifest of
+            a drawn set stay.
+    """
+    for name in (*(stage.name for stage in STAGES), 'test'):
+        shutil.rmtree(work_dir / name, ignore_errors=True)
+    for pattern in _OWN_FILES:
+        for path in work_dir.glob(pattern):
+            path.unlink()
+    for name in DATA_SETS:
+        if (data_root / name / MANIFEST).is_file():
+            shutil.rmtree(data_root / name)
+
+
+def _setting(key: str, value: Path | str) -> str:
+    """Write a ``--cfg-options`` pair.
+
+    Paths are quoted where spaces or commas would be read otherwise.
+    """
+    text = str(value)
+    quote = "'" if re.search(r'[^\w./-]', text) else ''
+    return f'{key}={quote}{text}{quote}'
+
+
+def _draw_videos(
+    steps: Steps, data_root: Path, train_videos: int, valid_videos: int
+) -> None:
+    """Draw the sets; the easy one has no videos to score."""
+    own_options = {
+        'pairs': ['--valid-videos=0', '--objects=2'],
+        'scenes': [f'--valid-videos={valid_videos}'],
+    }
+    for name in DATA_SETS:
+        steps.run(
+            f'data_{name}',
+            f'Draw synthetic referring videos: {name}',
+            [
+                'tools/dataset_converters/make_synthetic_rvos.py',
+                str(data_root / name),
+                f'--train-videos={train_videos}',
+                *own_options[name],
+                '--frames=8',
+                '--height=72',
+                '--width=112',
+                '--colours=6',
+                '--shapes=3',
+            ],
+            output=data_root / name,
+        )
+
+
+def _train(
+    steps: Steps, data_root: Path, epochs: Sequence[int] | None
+) -> Path:
+    """Run the trainings; return the last checkpoint."""
+    previous = None
+    for k, stage in enumerate(STAGES):
+        folder = steps.work_dir / stage.name
+        data = f'{data_root / stage.data}/'
+        options = [_setting('train_dataloader.dataset.data_root', data)]
+        if epochs:
+            options.append(f'train_cfg.max_epochs={epochs[k]}')
+        if previous is not None:
+            options.append(_setting('load_from', previous))
+        steps.run(
+            stage.name,
+            stage.title,
+            [
+                'tools/train.py',
+                stage.config,
+                f'--work-dir={folder}',
+                '--resume',
+                '--cfg-options',
+                *options,
+            ],
+            output=folder / 'last_checkpoint',
+        )
+        previous = last_checkpoint(folder)
+    return previous
+
+
+def _score(steps: Steps, checkpoint: Path, data: str) -> dict[str, dict]:
+    """Score unseen videos; return the scores by source of expressions."""
+    scores = {}
+    for source, title in SCORES.items():
+        out = steps.work_dir / f'scores_{source}.json'
+        steps.run(
+            f'score_{source}',
+            title,
+            [
+                'tools/test.py',
+                CONFIG,
+                str(checkpoint),
+                f'--work-dir={steps.work_dir / "test"}',
+                f'--out={out}',
+                '--cfg-options',
+                data,
+                f'test_dataloader.dataset.expression_from={source}',
+            ],
+            output=out,
+        )
+        scores[source] = json.loads(out.read_text())
+    return scores
+
+
+def run_quickstart(
+    root: Path,
+    work_dir: Path,
+    data_root: Path,
+    train_videos: int = 1200,
+    valid_videos: int = 50,
+    epochs: Sequence[int] | None = None,
+    fresh: bool = False,
+) -> dict[str, Any]:
+    """Run all steps and write ``report.json`` and ``overlay.mp4``.
+
+    Args:
+        root: Top of the repository.
+        work_dir: Where logs, weights and results go.
+        data_root: Where the drawn videos go.
+        train_videos: Videos to learn from.
+        valid_videos: Unseen videos to score.
+        epochs: Epochs of each training, as configured when omitted.
+        fresh: Forget an earlier run and draw its videos again.
+
+    Returns:
+        What ``report.json`` holds: scores, seconds, paths.
+
+    Raises:
+        ReferError: If a step fails or cannot begin.
+    """
+    work_dir, data_root = work_dir.resolve(), data_root.resolve()
+    if fresh:
+        forget(work_dir, data_root)
+    work_dir.mkdir(parents=True, exist_ok=True)
+    steps = Steps(root, work_dir, total=NUM_STEPS)
+    _draw_videos(steps, data_root, train_videos, valid_videos)
+    checkpoint = _train(steps, data_root, epochs)
+    data = _setting(
+        'test_dataloader.dataset.data_root', f'{data_root / "scenes"}/'
+    )
+    scores = _score(steps, checkpoint, data)
+    overlay = work_dir / 'overlay.mp4'
+    steps.run(
+        'overlay',
+        'Draw the result',
+        [
+            'tools/analysis_tools/draw_overlays.py',
+            CONFIG,
+            str(checkpoint),
+            f'--out={overlay}',
+            '--cfg-options',
+            data,
+        ],
+        output=overlay,
+    )
+    report = {
+        'J&F': scores['self']['refer/J&F'],
+        'J': scores['self']['refer/J'],
+        'F': scores['self']['refer/F'],
+        'J&F_wrong_expression': scores['other_object']['refer/J&F'],
+        'seconds': round(sum(steps.seconds.values()), 1),
+        'seconds_by_step': steps.seconds,
+        'checkpoint': str(checkpoint),
+        'overlay': str(overlay),
+    }
+    path = work_dir / 'report.json'
+    write_atomic(path, json.dumps(report, indent=2) + '\n')
+    print(
+        f'\nJ&F {report["J&F"]:.1f} on {valid_videos} unseen videos '
+        f'(J {report["J"]:.1f}, F {report["F"]:.1f}); '
+        f'{report["J&F_wrong_expression"]:.1f} when it is told about another '
+        f'object\n{path}\n{overlay}\n{overlay.with_suffix(".png")}'
+    )
+    return report
