@@ -317,3 +317,13 @@ def test_windows_of_36_frames(monkeypatch):
     for stem, window in (('davis', 36), ('ytvos', None), ('joint', None)):
         cfg = load(ROOT / f'configs/referformer_r50_{stem}.py')
         assert cfg.model.get('window') == window
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=[p.stem for p in CONFIGS])
+def test_the_model_has_the_settings_of_the_protocol(path, monkeypatch):
+    """A config that forgets ``model = _base_.protocol`` is noticed."""
+    monkeypatch.chdir(ROOT)
+    cfg = load(path)
+    model = copy.deepcopy(cfg.model)
+    cfg.merge_from_dict({'model': cfg.get('protocol', {})})
+    assert cfg.model == model
