@@ -17,10 +17,6 @@ MODULES = sorted(PACKAGE.rglob('*.py'))
 # what may not be needed to read files and to score predictions
 HEAVY = ('torch', 'torchvision', 'mmcv', 'mmdet', 'mmengine', 'transformers')
 WITHOUT_HEAVY = ('formats', 'evaluation/functional')
-#: Arrows (file, room) that the code still has and should not have.
-ALLOWED: set[tuple[str, str]] = {
-    ('checkpoints/published.py', 'models'),
-}
 
 
 class Import(NamedTuple):
@@ -124,18 +120,8 @@ def test_imports_go_down(room):
         for path in MODULES
         if room_of(name := relative(path)) == room
         for line, target in arrows_up(name, path.read_text())
-        if (name, target) not in ALLOWED
     }
     assert not found
-
-
-def test_allowed_arrows_still_exist():
-    there = {
-        (name, target)
-        for name in {name for name, _ in ALLOWED}
-        for _, target in arrows_up(name, (PACKAGE / name).read_text())
-    }
-    assert there == ALLOWED
 
 
 @pytest.mark.parametrize(

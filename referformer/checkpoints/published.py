@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from referformer.errors import CheckpointError
+from referformer.utils.attention_windows import relative_position_index
 
 __all__ = [
     'backbone_kind',
@@ -279,13 +280,11 @@ def from_published(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _relative_position_index(table: Tensor) -> Tensor:
     """The index buffer the authors store beside a bias table."""
-    from referformer.models.backbones.video_swin import WindowAttention3D
-
     rows = table.shape[0]
     if rows == 15 * 13 * 13:
-        return WindowAttention3D.relative_index((8, 7, 7))
+        return relative_position_index((8, 7, 7))
     side = (int(rows**0.5) + 1) // 2
-    return WindowAttention3D.relative_index((1, side, side))
+    return relative_position_index((1, side, side))
 
 
 def to_published(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from referformer.errors import CheckpointError, ConfigError, ReferError
-from referformer.formats.files import write_atomic
+from referformer.formats.files import write_json
 from referformer.testing.scenes.writing import MANIFEST
 
 CONFIGS = 'configs/referformer_tiny_synthetic'
@@ -164,7 +164,7 @@ class Steps:
         print(f'      {step["seconds"]:.0f} s', flush=True)
 
     def _save(self) -> None:
-        write_atomic(self.path, json.dumps(self.record, indent=2) + '\n')
+        write_json(self.path, self.record)
 
     def _call(self, command: list[str], log: Path) -> int:
         """Run a command to its end; it does not outlive this process."""
@@ -406,7 +406,7 @@ def run_quickstart(
         'overlay': str(overlay),
     }
     path = work_dir / 'report.json'
-    write_atomic(path, json.dumps(report, indent=2) + '\n')
+    write_json(path, report)
     print(
         f'\nJ&F {report["J&F"]:.1f} on {valid_videos} unseen videos '
         f'(J {report["J"]:.1f}, F {report["F"]:.1f}); '

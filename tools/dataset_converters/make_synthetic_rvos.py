@@ -2,9 +2,9 @@
 """Write a set of synthetic referring videos in the Ref-YouTube-VOS layout."""
 
 import argparse
-import sys
 
 from referformer.testing.scenes import SyntheticParams, make_synthetic_rvos
+from referformer.utils.cli import run
 
 
 def parse_args() -> argparse.Namespace:
@@ -52,11 +52,8 @@ def main() -> None:
     """Make the set."""
     args = vars(parse_args())
     out = args.pop('out')
-    try:
-        make_synthetic_rvos(out, SyntheticParams(**args))
-    except (ValueError, OSError) as error:
-        sys.exit(f'make_synthetic_rvos: {error}')
+    make_synthetic_rvos(out, SyntheticParams(**args))
 
 
 if __name__ == '__main__':
-    main()
+    run(main)

@@ -3,7 +3,6 @@
 
 import re
 from collections.abc import Sequence
-from itertools import product
 from typing import Any, ClassVar
 
 import torch
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from referformer.registry import MODELS
+from referformer.utils.attention_windows import relative_position_index
 
 Size3D = tuple[int, int, int]
 
@@ -117,26 +117,9 @@ class WindowAttention3D(BaseModule):
         )
         self.register_buffer(
             'relative_position_index',
-            self.relative_index(window_size),
+            relative_position_index(window_size),
             persistent=False,
         )
-
-    @staticmethod
-    def relative_index(window: Size3D) -> Tensor:
-        """Row of the bias table for each pair of tokens of a window.
-
-        Args:
-            window (tuple[int, int, int]): Window of P = t*h*w tokens.
-
-        Returns:
-            Tensor: int64, shape (P, P).
-        """
-        coords = torch.tensor(list(product(*map(range, window))))
-        offset = coords[:, None] - coords[None]  # [P, P, 3]
-        offset = offset + torch.tensor([side - 1 for side in window])
-        stride_w = 2 * window[2] - 1
-        stride_h = stride_w * (2 * window[1] - 1)
-        return offset @ torch.tensor([stride_h, stride_w, 1])
 
     def init_weights(self) -> None:
         """Truncated normal bias table."""
