@@ -14,7 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from referformer.errors import ReferError
-from referformer.evaluation.functional.commands import load_commands
+from referformer.evaluation.functional.commands import COMMANDS
 from referformer.formats.files import write_atomic
 
 
@@ -23,15 +23,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description='Score predicted masks of any method.'
     )
-    commands = parser.add_subparsers(
-        dest='command', metavar='COMMAND', required=True
-    )
-    for module in load_commands():
-        command = commands.add_parser(
-            module.NAME, help=module.HELP, description=module.DESCRIPTION
+    commands = parser.add_subparsers(metavar='COMMAND', required=True)
+    for command in COMMANDS:
+        subparser = commands.add_parser(
+            command.name, help=command.help, description=command.description
         )
-        module.add_arguments(command)
-        command.set_defaults(module=module)
+        command.add_arguments(subparser)
+        subparser.set_defaults(command=command)
     return parser.parse_args(argv)
 
 
@@ -44,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
     """
     args = parse_args(argv)
     try:
-        scores = args.module.run(args)
+        scores = args.command.run(args)
         text = json.dumps(scores, indent=2, ensure_ascii=False)
         write_atomic(args.out, text + '\n')
     except KeyboardInterrupt:
@@ -53,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
     except (OSError, ImportError, ReferError) as error:
         print(f'eval_masks.py: error: {error}', file=sys.stderr)
         return 1
-    print(args.module.table(scores))
+    print(args.command.table(scores))
     print(f'written to {args.out}')
     return 0
 

@@ -2,7 +2,7 @@
 """Ground truth and predictions in COCO's JSON form, read with suspicion."""
 
 import json
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,10 +11,11 @@ import numpy as np
 from pycocotools import mask as mask_utils
 
 from referformer.errors import DataError, report_error
+from referformer.formats.files import write_atomic
 from referformer.formats.frames import is_plain_name
-from referformer.formats.label_maps import shorten
 from referformer.formats.rle import finite_number, to_rle
 from referformer.formats.text_files import read_json, show
+from referformer.utils.console import shorten
 
 # Sides beyond this are no frames, and would exhaust the memory.
 _MAX_SIDE = 1 << 15
@@ -471,7 +472,7 @@ def coco_entry(
         The entries in ``images`` and in ``annotations``.
     """
     height, width = mask.shape
-    rle = mask_utils.encode(np.asfortranarray(mask, dtype=np.uint8))
+    (rle,) = encode_masks(mask[None])
     if box is None:
         bbox = mask_utils.toBbox(rle).tolist()
     else:
@@ -482,12 +483,50 @@ def coco_entry(
         'id': number,
         'image_id': image_id,
         'category_id': 1,
-        'segmentation': {
-            'size': [height, width],
-            'counts': rle['counts'].decode('ascii'),
-        },
+        'segmentation': rle,
         'area': float(mask_utils.area(rle)),
         'bbox': bbox,
         'iscrowd': 0,
     }
     return image, annotation
+
+
+def encode_masks(masks: np.ndarray) -> list[dict]:
+    """Run-length encode masks in a form that JSON can hold.
+
+    Args:
+        masks (np.ndarray): bool, shape (n, H, W).
+
+    Returns:
+        list[dict]: ``size`` and ``counts``, a text.
+    """
+    columns = np.asfortranarray(masks.transpose(1, 2, 0), np.uint8)
+    return [
+        {'size': [*map(int, rle['size'])], 'counts': rle['counts'].decode()}
+        for rle in mask_utils.encode(columns)
+    ]
+
+
+def write_candidates(
+    path: str | Path, found: Mapping[Hashable, Sequence[Candidate]]
+) -> None:
+    """Write predictions as COCO results, which :func:`read_candidates` reads.
+
+    Args:
+        path (str | Path): The file. Its folder is created.
+        found (Mapping): Predictions by the id of the image entry, their codes
+            as :func:`encode_masks` gives them.
+    """
+    entries = []
+    for name, candidates in found.items():
+        for candidate in candidates:
+            entry = {
+                'image_id': name,
+                'category_id': 1,
+                'segmentation': candidate.rle,
+                'score': candidate.score,
+            }
+            if candidate.box is not None:
+                entry['bbox'] = candidate.box
+            entries.append(entry)
+    write_atomic(path, json.dumps(entries) + '\n')

@@ -1,7 +1,10 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
-"""Folders of indexed PNGs, ``<root>/<video>/<frame>.png``."""
+"""Masks as PNGs whose pixel values are object ids: label maps.
 
-from collections.abc import Iterable
+Predictions of one object are a special case: 0 and one other value. Folders
+hold ``<root>/<video>/<frame>.png``.
+"""
+
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -10,12 +13,14 @@ import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from referformer.errors import DataError
+from referformer.errors import DataError, MissingDataError
 from referformer.formats.files import write_atomic
+from referformer.formats.frames import find_file, is_residue, sort_names
+from referformer.formats.frames import list_frames as list_files
 
 # Modes whose pixel values are the stored numbers: palette, 8-bit grey, 1-bit.
 _INDEXED_MODES = ('P', 'L', '1')
-_NAMES_SHOWN = 5
+_SUFFIXES = ('.png',)
 
 
 def read_label_map(
@@ -37,8 +42,8 @@ def read_label_map(
         np.ndarray: Ids, uint8, shape (H, W).
 
     Raises:
-        DataError: If the file is missing or broken, has no indices, or
-            is of another size.
+        MissingDataError: If the file does not exist.
+        DataError: If it is broken, has no indices, or is of another size.
     """
     try:
         with Image.open(path if data is None else BytesIO(data)) as image:
@@ -48,17 +53,19 @@ def read_label_map(
                 raise DataError(
                     f'{path} is {width} x {height} pixels but the ground '
                     f'truth is {shape[1]} x {shape[0]}; write predictions at '
-                    'the size of the ground truth.'
+                    'the size of the ground truth.',
+                    file=path,
                 )
             if mode in _INDEXED_MODES:
                 return np.array(image, dtype=np.uint8)
     except FileNotFoundError:
-        raise DataError(f'{path} does not exist.') from None
+        raise MissingDataError(f'{path} does not exist.', file=path) from None
     except DataError:
         raise
     except UnidentifiedImageError:
         raise DataError(
-            f'{path} is not an image; write it again as an indexed PNG.'
+            f'{path} is not an image; write it again as an indexed PNG.',
+            file=path,
         ) from None
     except (
         OSError,
@@ -68,11 +75,12 @@ def read_label_map(
     ) as error:
         # Pillow reports a damaged PNG with any of these.
         raise DataError(
-            f'{path} cannot be read ({error}); write it again.'
+            f'{path} cannot be read ({error}); write it again.', file=path
         ) from None
     raise DataError(
         f'{path} is a {kind} of mode {mode}, not an indexed PNG; save masks '
-        'with one channel of 8 bits whose values are the object ids.'
+        'with one channel of 8 bits whose values are the object ids.',
+        file=path,
     )
 
 
@@ -97,7 +105,8 @@ def read_binary_mask(
         raise DataError(
             f'{path} has several values besides 0 (up to {highest}), so it '
             'is no mask of one object; write 255 (or 1) where the object is '
-            'and 0 elsewhere.'
+            'and 0 elsewhere.',
+            file=path,
         )
     return mask
 
@@ -116,6 +125,22 @@ def write_label_map(path: str | Path, labels: np.ndarray) -> None:
     write_atomic(path, content.getvalue())
 
 
+def write_binary_mask(path: str | Path, mask: np.ndarray) -> None:
+    """Write the mask of one object as a grey PNG of 0 and 255.
+
+    Args:
+        path (str | Path): The file. Its folder is created.
+        mask (np.ndarray): bool, shape (H, W).
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    done, png = cv2.imencode('.png', mask.astype(np.uint8) * 255)
+    if not done:
+        raise OSError(f'{path} could not be encoded as PNG.')
+    write_atomic(path, png.tobytes())
+
+
 @cache
 def _palette() -> bytes:
     """RGB of each id; neighbouring ids differ in their highest bits."""
@@ -129,105 +154,57 @@ def _palette() -> bytes:
     return colours.tobytes()
 
 
+def find_label_map(path: str | Path) -> Path | None:
+    """A label map, or the same with its suffix in capitals.
+
+    Args:
+        path (str | Path): Where it should be, with the suffix ``.png``.
+
+    Returns:
+        Path | None: None if there is neither.
+    """
+    return find_file(path, _SUFFIXES)
+
+
 def list_videos(root: str | Path) -> list[str]:
-    """Names of the video folders in a folder of masks, sorted.
+    """Names of the video folders in a folder of masks, in natural order.
 
     Raises:
-        DataError: If ``root`` is no folder or holds no video folder.
+        MissingDataError: If ``root`` is no folder.
+        DataError: If it holds no video folder.
     """
     root = Path(root)
     if not root.is_dir():
-        raise DataError(f'{root} is not a folder.')
-    videos = sorted(
+        raise MissingDataError(f'{root} is not a folder.', file=root)
+    videos = sort_names(
         entry.name
         for entry in root.iterdir()
-        if entry.is_dir() and not entry.name.startswith('.')
+        if entry.is_dir() and not is_residue(entry.name)
     )
     if not videos:
         hint = (
             ' (it holds PNGs itself: give its parent folder)'
-            if next(root.glob('*.png'), None)
+            if list_files(root, _SUFFIXES)
             else ''
         )
         raise DataError(
             f'{root} holds no video folder; expected '
-            f'<video>/<frame>.png in it{hint}.'
+            f'<video>/<frame>.png in it{hint}.',
+            file=root,
         )
     return videos
 
 
 def list_frames(folder: str | Path) -> list[str]:
-    """Names of the frames of a video without ``.png``, in order of time.
-
-    Names made of digits are sorted as numbers, so ``10`` comes after ``9``.
+    """Names of the frames of a video without ``.png``, in natural order.
 
     Raises:
         DataError: If there is no PNG in the folder.
     """
     folder = Path(folder)
-    names = [
-        path.stem
-        for path in folder.glob('*.png')
-        if not path.name.startswith('.')
-    ]
+    names = list(list_files(folder, _SUFFIXES))
     if not names:
-        nested = [entry for entry in folder.iterdir() if entry.is_dir()]
+        nested = any(entry.is_dir() for entry in folder.iterdir())
         hint = f' (did you mean {folder} itself?)' if nested else ''
-        raise DataError(f'{folder} holds no PNG{hint}.')
-    if all(name.isdecimal() for name in names):
-        return sorted(names, key=lambda name: (int(name), name))
-    return sorted(names)
-
-
-def shorten(names: Iterable[str]) -> str:
-    """A list of names for an error message, cut after a few."""
-    names = list(names)
-    text = ', '.join(names[:_NAMES_SHOWN])
-    more = len(names) - _NAMES_SHOWN
-    return f'{text} and {more} more' if more > 0 else text
-
-
-def match_frames(
-    gt_root: str | Path, pred_root: str | Path
-) -> dict[str, list[str]]:
-    """Frames to score: those of the ground truth, all of them predicted.
-
-    Further videos and frames of the prediction are nobody's business here.
-
-    Args:
-        gt_root (str | Path): Folder with the true masks.
-        pred_root (str | Path): Folder with the predicted masks.
-
-    Returns:
-        dict[str, list[str]]: Names of the frames by the video's name.
-
-    Raises:
-        DataError: If a folder is missing or empty, or the prediction
-            lacks a video or a frame. A missing one is never scored as zero:
-            that would pass a broken run off as a bad one.
-    """
-    gt_root, pred_root = Path(gt_root), Path(pred_root)
-    frames = {
-        name: list_frames(gt_root / name) for name in list_videos(gt_root)
-    }
-    if not pred_root.is_dir():
-        raise DataError(f'{pred_root} is not a folder.')
-    lost = [name for name in frames if not (pred_root / name).is_dir()]
-    if lost:
-        raise DataError(
-            f'{pred_root} lacks {len(lost)} of {len(frames)} videos: '
-            f'{shorten(lost)}; write their masks (all zeros where nothing '
-            'was found) or take them out of the ground truth folder.'
-        )
-    missing = []
-    for video, names in frames.items():
-        present = {path.stem for path in (pred_root / video).glob('*.png')}
-        missing += [f'{video}/{n}.png' for n in names if n not in present]
-    if missing:
-        total = sum(len(names) for names in frames.values())
-        raise DataError(
-            f'{pred_root} lacks {len(missing)} of {total} frames: '
-            f'{shorten(missing)}; write an all-zero mask where nothing was '
-            'found.'
-        )
-    return frames
+        raise DataError(f'{folder} holds no PNG{hint}.', file=folder)
+    return names

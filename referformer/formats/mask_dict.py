@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from pycocotools import mask as mask_utils
 
-from referformer.errors import DataError
+from referformer.errors import DataError, MissingDataError
 from referformer.formats.rle import to_rle
 
 #: The name of an annotation, where its list begins. RLE has no quotes in it,
@@ -38,16 +38,17 @@ class MaskTable:
         path (str | Path): The ``mask_dict.json``.
 
     Raises:
-        FileNotFoundError: If the file does not exist.
+        MissingDataError: If the file does not exist.
         DataError: If it is no such table.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         if not self.path.is_file():
-            raise FileNotFoundError(
+            raise MissingDataError(
                 f'{path} does not exist; it holds the masks of MeViS and lies '
-                'beside meta_expressions.json (there is none for "valid").'
+                'beside meta_expressions.json (there is none for "valid").',
+                file=path,
             )
         if not self.path.stat().st_size:
             raise DataError(f'{path} is empty; download it again.')

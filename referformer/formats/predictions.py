@@ -9,33 +9,37 @@ the disk, so its names cannot lead anywhere.
 import os
 import zipfile
 import zlib
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
 
-from referformer.errors import DataError
-from referformer.formats.label_maps import read_binary_mask, shorten
+from referformer.errors import DataError, MissingDataError
+from referformer.formats.files import atomic_path
+from referformer.formats.frames import is_residue, list_frames
+from referformer.formats.label_maps import find_label_map, read_binary_mask
+from referformer.utils.console import shorten
 
 _PREFIX = 'Annotations/'
 # No PNG of a mask is larger; what claims to be is not unpacked.
 _MAX_BYTES = 1 << 26
+# Equal predictions shall give equal bytes, so entries carry no real time.
+_ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 
 
-class MaskTree(NamedTuple):
-    """Where masks are, light enough to be sent to other processes.
+class MaskFolder(NamedTuple):
+    """Masks in a folder, light enough to be sent to other processes.
 
     Attributes:
-        path (Path): The folder or zip file.
+        path (Path): The folder.
         prefix (str): Goes before ``<video>/<expression>/<frame>.png``; empty
             or ends in ``/``.
-        zipped (bool): Whether ``path`` is a zip file.
     """
 
     path: Path
     prefix: str
-    zipped: bool
 
     def read(
         self, name: str, shape: tuple[int, int] | None = None
@@ -50,11 +54,44 @@ class MaskTree(NamedTuple):
             np.ndarray: bool, shape (H, W).
 
         Raises:
-            DataError: If it is missing, unusable, or of another size.
+            MissingDataError: If it does not exist.
+            DataError: If it is unusable or of another size.
         """
         path = self.path / (self.prefix + name)
-        if not self.zipped:
-            return read_binary_mask(path, shape)
+        return read_binary_mask(find_label_map(path) or path, shape)
+
+    def list_names(self, folders: Iterable[str]) -> set[str]:
+        """Names of all masks, ``<video>/<expression>/<frame>.png``.
+
+        Args:
+            folders (Iterable[str]): ``<video>/<expression>`` to look into.
+        """
+        return {
+            f'{folder}/{frame}.png'
+            for folder in folders
+            for frame in list_frames(
+                self.path / (self.prefix + folder), ('.png',)
+            )
+        }
+
+
+class MaskZip(NamedTuple):
+    """Masks in a zip file, with the interface of :class:`MaskFolder`.
+
+    Attributes:
+        path (Path): The zip file.
+        prefix (str): Goes before ``<video>/<expression>/<frame>.png``; empty
+            or ends in ``/``.
+    """
+
+    path: Path
+    prefix: str
+
+    def read(
+        self, name: str, shape: tuple[int, int] | None = None
+    ) -> np.ndarray:
+        """Read one mask, see :meth:`MaskFolder.read`."""
+        path = self.path / (self.prefix + name)
         try:
             archive = _open_archive(
                 self.path, self.path.stat().st_mtime_ns, os.getpid()
@@ -63,11 +100,14 @@ class MaskTree(NamedTuple):
             if entry.file_size > _MAX_BYTES:
                 raise DataError(
                     f'{path} claims to unpack to {entry.file_size} bytes; no '
-                    'mask is that large.'
+                    'mask is that large.',
+                    file=path,
                 )
             data = archive.read(entry)
         except KeyError:
-            raise DataError(f'{path} does not exist.') from None
+            raise MissingDataError(
+                f'{path} does not exist.', file=path
+            ) from None
         except (
             OSError,
             RuntimeError,  # encrypted
@@ -77,49 +117,49 @@ class MaskTree(NamedTuple):
             zlib.error,
         ) as error:
             raise DataError(
-                f'{path} cannot be unpacked ({error}); pack the masks again.'
+                f'{path} cannot be unpacked ({error}); pack the masks again.',
+                file=path,
             ) from None
         return read_binary_mask(path, shape, data)
 
-    def list_names(self, folders: list[str]) -> set[str]:
+    def list_names(self, folders: Iterable[str]) -> set[str]:
         """Names of all masks, ``<video>/<expression>/<frame>.png``.
-
-        Args:
-            folders (list[str]): ``<video>/<expression>`` to look into.
 
         Raises:
             DataError: If the zip file is damaged or malicious.
         """
-        if self.zipped:
-            names = _archive_names(self.path)
-            return {name.removeprefix(self.prefix) for name in names}
-        names = []
-        for folder in folders:
-            files = (self.path / (self.prefix + folder)).glob('*.png')
-            names += [f'{folder}/{file.name}' for file in files]
-        return set(names)
+        del folders
+        names = _archive_names(self.path)
+        return {name.removeprefix(self.prefix) for name in names}
 
 
-def open_mask_tree(path: str | Path) -> MaskTree:
+PredictedMasks = MaskFolder | MaskZip
+"""Predictions that can be listed and read."""
+
+
+def open_predictions(path: str | Path) -> PredictedMasks:
     """Find out how masks are stored.
 
     Args:
         path (str | Path): Folder or zip file.
 
     Returns:
-        MaskTree: How to read them.
+        PredictedMasks: How to list and read them.
 
     Raises:
-        DataError: If it is neither, or the zip file is damaged.
+        MissingDataError: If there is neither.
+        DataError: If the zip file is damaged.
     """
     path = Path(path)
     if path.is_dir():
         nested = (path / _PREFIX).is_dir()
-        return MaskTree(path, _PREFIX if nested else '', False)
+        return MaskFolder(path, _PREFIX if nested else '')
     if not path.is_file():
-        raise DataError(f'{path} is neither a folder nor a file.')
+        raise MissingDataError(
+            f'{path} is neither a folder nor a file.', file=path
+        )
     nested = any(name.startswith(_PREFIX) for name in _archive_names(path))
-    return MaskTree(path, _PREFIX if nested else '', True)
+    return MaskZip(path, _PREFIX if nested else '')
 
 
 # The process is part of the key: one forked later shares the file position,
@@ -144,7 +184,8 @@ def _archive_names(path: Path) -> list[str]:
     except (OSError, zipfile.BadZipFile, NotImplementedError) as error:
         raise DataError(
             f'{path} is no readable zip file ({error}); give it, or the '
-            'folder of the masks.'
+            'folder of the masks.',
+            file=path,
         ) from None
     for name in entries:
         parts = PurePosixPath(name.replace('\\', '/'))
@@ -152,18 +193,41 @@ def _archive_names(path: Path) -> list[str]:
             raise DataError(
                 f'{path} holds {name!r}, which leads out of it or has '
                 'backslashes; pack it again, with names like '
-                '<video>/<expression>/<frame>.png.'
+                '<video>/<expression>/<frame>.png.',
+                file=path,
+                value=name,
             )
     names = [
         name
         for name in entries
-        if name.endswith('.png') and not name.startswith('__MACOSX/')
+        if name.endswith('.png') and not is_residue(name)
     ]
     if len(set(names)) < len(names):
         seen: set[str] = set()
         twice = [n for n in names if n in seen or seen.add(n)]
         raise DataError(
             f'{path} holds {len(twice)} masks more than once: '
-            f'{shorten(twice)}; pack each once.'
+            f'{shorten(twice)}; pack each once.',
+            file=path,
         )
     return names
+
+
+def pack_masks(path: str | Path, root: Path, files: Iterable[Path]) -> None:
+    """Pack files into a zip file, whole or not at all.
+
+    Args:
+        path (str | Path): The zip file.
+        root (Path): Folder that names in the zip file are relative to.
+        files (Iterable[Path]): What to pack.
+    """
+    with (
+        atomic_path(path) as temporary,
+        # PNGs are compressed already.
+        zipfile.ZipFile(temporary, 'w', zipfile.ZIP_STORED) as archive,
+    ):
+        for file in sorted(files):
+            name = file.relative_to(root).as_posix()
+            entry = zipfile.ZipInfo(name, _ZIP_TIME)
+            entry.external_attr = 0o644 << 16
+            archive.writestr(entry, file.read_bytes())

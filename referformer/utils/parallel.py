@@ -110,3 +110,33 @@ def run_tasks(
         finally:
             # After an error the rest is pointless; do not sit through it.
             pool.shutdown(cancel_futures=True)
+
+
+def map_tasks(
+    function: Callable[[Task], Result],
+    tasks: Sequence[Task],
+    jobs: int,
+    sizes: Sequence[int],
+    unit: str,
+) -> list[Result]:
+    """Do the tasks as :func:`run_tasks` does, and show a progress bar.
+
+    Args:
+        function (Callable): Does one task.
+        tasks (Sequence): The work.
+        jobs (int): Processes; 1 = this one alone.
+        sizes (Sequence[int]): Units of work in each task.
+        unit (str): What they are, in the plural.
+
+    Returns:
+        list: The results, in the order of the tasks.
+
+    Raises:
+        DataError: If a process was killed.
+    """
+    progress = ProgressBar(sum(sizes), unit)
+    results: dict[int, Result] = {}
+    for position, result in run_tasks(function, tasks, jobs):
+        results[position] = result
+        progress.update(sizes[position])
+    return [results[position] for position in range(len(tasks))]

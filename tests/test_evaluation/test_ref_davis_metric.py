@@ -11,6 +11,7 @@ from mmengine.structures import InstanceData
 from PIL import Image
 from pycocotools import mask as mask_utils
 
+from referformer.errors import ConfigError, DataError, MissingDataError
 from referformer.evaluation.functional import merge_objects
 from referformer.evaluation.metrics import RefDAVISMetric
 from referformer.registry import METRICS
@@ -221,27 +222,27 @@ def test_nothing_found(videos):
 
 
 def test_errors(videos):
-    with pytest.raises(ValueError, match="protocol='expression' is unknown"):
+    with pytest.raises(ConfigError, match="protocol='expression' is unknown"):
         RefDAVISMetric('expression')
-    with pytest.raises(ValueError, match='add a ReferSubmission'):
+    with pytest.raises(ConfigError, match='add a ReferSubmission'):
         RefDAVISMetric('per-expression', out_dir='out')
     metric = RefDAVISMetric('published')
     samples = videos.samples('video1')
-    with pytest.raises(ValueError, match='set group_by_video=True'):
+    with pytest.raises(ConfigError, match='set group_by_video=True'):
         metric.process(None, samples[:1])
-    with pytest.raises(ValueError, match='set group_by_video=True'):
+    with pytest.raises(ConfigError, match='set group_by_video=True'):
         metric.process(None, samples[1:5])
     frame = samples[0]['video_data_samples'][1]
     frame.set_metainfo({'mask_path': None})
-    with pytest.raises(ValueError, match=r'1 of video1/0 has no .mask_path'):
+    with pytest.raises(ConfigError, match=r'1 of video1/0 has no .mask_path'):
         metric.process(None, samples)
     frame.set_metainfo({'mask_path': str(videos.root / 'gone.png')})
-    with pytest.raises(ValueError, match=r'gone\.png does not exist'):
+    with pytest.raises(MissingDataError, match=r'gone\.png does not exist'):
         metric.process(None, samples)
-    with pytest.raises(ValueError, match='got no samples'):
+    with pytest.raises(DataError, match='got no samples'):
         RefDAVISMetric('published').compute_metrics([])
     masks = np.zeros((1, *SHAPE), bool)
     frame = videos.samples('video0')[0]
     frame['video_data_samples'][0].pred_track_instances.masks = masks
-    with pytest.raises(TypeError, match='group_by_video=True'):
+    with pytest.raises(ConfigError, match='group_by_video=True'):
         metric.process(None, [frame, *videos.samples('video0')[1:]])

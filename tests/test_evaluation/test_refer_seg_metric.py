@@ -14,6 +14,7 @@ from mmengine.evaluator import Evaluator
 from mmengine.structures import InstanceData
 from pycocotools import mask as mask_utils
 
+from referformer.errors import ConfigError, DataError
 from referformer.evaluation.functional.segm import (
     expression_scores,
     sentence_scores,
@@ -188,10 +189,10 @@ def test_only_the_annotated_frame_counts():
     sample['video_data_samples'][0].pred_track_instances = blank
     assert run(ReferSegMetric('a2d'), [sample]) == expected
     sample['annotated_frame'] = 0
-    with pytest.raises(ValueError, match='no ground truth masks'):
+    with pytest.raises(ConfigError, match='no ground truth masks'):
         run(ReferSegMetric('a2d'), [sample])
     del sample['annotated_frame']
-    with pytest.raises(KeyError, match="3 frames but no 'annotated_frame'"):
+    with pytest.raises(ConfigError, match="3 frames but no 'annotated_frame'"):
         run(ReferSegMetric('a2d'), [sample])
 
 
@@ -223,6 +224,38 @@ def test_nothing_found_counts_as_empty():
     assert scores['refer/mean_iou'] == pytest.approx(
         alone['refer/mean_iou'] / 2, abs=1e-3
     )
+
+
+def best_only(sample):
+    """The sample of a model that keeps its best prediction."""
+    for frame in sample['video_data_samples']:
+        found = frame.get('pred_track_instances')
+        if found is not None:
+            frame.pred_track_instances = found[:1]
+    return sample
+
+
+@pytest.mark.parametrize('kind', ['a2d', 'jhmdb'])
+def test_one_prediction_is_not_all_of_them(kind):
+    clips = Sentences()
+    samples = [best_only(clips.sample(i)) for i in range(NUM)]
+    with pytest.raises(ConfigError, match=r"selector\.topk=5.*queries='best'"):
+        run(ReferSegMetric(kind), samples)
+    # The other protocol wants no more; nor does RefCOCO, which has no AP.
+    run(ReferSegMetric(kind, queries='best'), samples)
+    samples = [best_only(clips.sample(i, boxes=True)) for i in range(NUM)]
+    run(ReferSegMetric('refcoco'), samples)
+    # One sentence with two is enough: it is not the model that keeps one.
+    run(ReferSegMetric(kind), [*samples[1:], clips.sample(0)])
+
+
+def test_a_long_test_with_one_prediction_stops_early():
+    sample = best_only(Sentences(1).sample(0))
+    metric = ReferSegMetric('a2d')
+    for index in range(49):
+        metric.process(None, [{**sample, 'exp_id': str(index)}])
+    with pytest.raises(ConfigError, match="queries='all'"):
+        metric.process(None, [{**sample, 'exp_id': 'last'}])
 
 
 def test_subsets_are_scored_apart(tmp_path):
@@ -257,20 +290,20 @@ def test_wrong_input_is_named():
         ({'kind': 'coco'}, 'kind'),
         ({'kind': 'a2d', 'queries': 'some'}, 'queries'),
     ):
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises(ConfigError, match=message):
             ReferSegMetric(**kwargs)
-    with pytest.raises(ValueError, match='no samples'):
+    with pytest.raises(DataError, match='no samples'):
         ReferSegMetric('a2d').compute_metrics([])
     sample = clips.sample(0)
     frame = sample['video_data_samples'][1]
     frame.pred_track_instances.scores[1] = float('nan')
-    with pytest.raises(ValueError, match=r'nan.*diverged'):
+    with pytest.raises(DataError, match=r'nan.*diverged'):
         run(ReferSegMetric('a2d'), [sample])
     samples = [clips.sample(0), clips.sample(1)]
     samples[1]['image_id'] = samples[0]['image_id']
-    with pytest.raises(ValueError, match='image_id'):
+    with pytest.raises(DataError, match='image_id'):
         run(ReferSegMetric('a2d'), samples)
-    with pytest.raises(ValueError, match='0 true boxes'):
+    with pytest.raises(ConfigError, match='0 true boxes'):
         run(ReferSegMetric('refcoco'), [clips.sample(0)])
 
 

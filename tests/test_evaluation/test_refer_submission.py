@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from referformer.errors import DataError
 from referformer.evaluation.functional import sequence_scores
 from referformer.evaluation.metrics import ReferSubmission, ReferVOSMetric
 from referformer.registry import METRICS
@@ -91,7 +92,7 @@ def test_files_of_an_earlier_run_do_not_fill_gaps(tmp_path):
     process(metric, clips)
     metric.evaluate(3)
     process(metric, clips, [0, 2])
-    with pytest.raises(ValueError, match='were not predicted: video0/1;'):
+    with pytest.raises(DataError, match='were not predicted: video0/1;'):
         metric.evaluate(2)
 
 
@@ -111,10 +112,10 @@ def test_expressions_and_frames_nobody_asked_for(tmp_path):
     clips = ClipSet(2)
     metric = build(tmp_path, clips)
     preds = clips.preds[0]
-    with pytest.raises(ValueError, match='not list the expression video0/9'):
+    with pytest.raises(DataError, match='not list the expression video0/9'):
         metric.process(None, [make_sample('video0', '9', preds).to_dict()])
     longer = np.concatenate([preds, preds])
-    with pytest.raises(ValueError, match='frames 00010, 00015 of video0/1'):
+    with pytest.raises(DataError, match='frames 00010, 00015 of video0/1'):
         metric.process(None, [make_sample('video0', '1', longer).to_dict()])
     assert not (tmp_path / 'out').exists()
 
@@ -126,7 +127,7 @@ def test_stale_files(tmp_path):
     stale = tmp_path / 'out' / 'Annotations' / 'old' / '0' / '00000.png'
     stale.parent.mkdir(parents=True)
     stale.touch()
-    with pytest.raises(ValueError, match=r'1 files in .* do not belong to'):
+    with pytest.raises(DataError, match=r'1 files in .* do not belong to'):
         metric.evaluate(2)
     assert not metric.zip_file.exists()
 
@@ -136,7 +137,7 @@ def test_lost_files(tmp_path):
     metric = build(tmp_path, clips)
     process(metric, clips)
     (tmp_path / 'out/Annotations/video0/1/00005.png').unlink()
-    with pytest.raises(ValueError, match='must share the folder'):
+    with pytest.raises(DataError, match='must share the folder'):
         metric.evaluate(2)
 
 
@@ -166,5 +167,5 @@ def test_bad_ann_file(tmp_path):
         ('{"videos": 3}', 'has no table "videos"'),
     ):
         (tmp_path / 'bad.json').write_text(content)
-        with pytest.raises(ValueError, match=fault):
+        with pytest.raises(DataError, match=fault):
             ReferSubmission(str(tmp_path / 'bad.json'), out)

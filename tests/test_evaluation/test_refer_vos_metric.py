@@ -6,10 +6,13 @@ import pytest
 import torch
 from mmengine.evaluator import Evaluator
 from mmengine.structures import InstanceData
+from pycocotools import mask as mask_utils
 
+from referformer.errors import ConfigError, DataError
 from referformer.evaluation.functional import sequence_scores
 from referformer.evaluation.metrics import ReferVOSMetric
 from referformer.registry import METRICS
+from referformer.structures.masks import RLEMasks
 
 from .helpers import SHAPE, ClipSet, make_sample, random_masks
 
@@ -115,6 +118,42 @@ def test_masks_are_not_kept():
     assert all(isinstance(value, str | int | float) for value in score)
 
 
+def encoded(sample):
+    """The sample with run-length encoded truth, as test sets have it."""
+    for frame in sample['video_data_samples']:
+        masks = frame.gt_instances.masks
+        rles = [
+            mask_utils.encode(np.asfortranarray(mask))
+            for mask in masks.to_ndarray()
+        ]
+        frame.gt_instances = InstanceData(masks=RLEMasks(rles, SHAPE))
+    return sample
+
+
+def test_expressions_of_one_object_share_its_outlines(monkeypatch):
+    rng = np.random.default_rng(3)
+    gts = [random_masks(rng, 4), random_masks(rng, 4)]
+    samples = [
+        encoded(
+            make_sample(
+                'v', str(e), random_masks(rng, 4), gts[e % 2]
+            ).to_dict()
+        )
+        for e in range(6)
+    ]
+    alone = run(ReferVOSMetric(), samples)
+    decoded = []
+    decode = mask_utils.decode
+    monkeypatch.setattr(
+        mask_utils, 'decode', lambda rles: decoded.append(1) or decode(rles)
+    )
+    metric = ReferVOSMetric()
+    metric.process(None, samples)
+    # Two objects in four frames at most; absent ones are not decoded.
+    assert len(decoded) <= 2 * 4
+    assert metric.evaluate(6) == alone
+
+
 def test_samples_repeated_by_the_sampler_are_dropped():
     clips = ClipSet(3)
     samples = [clips.sample(index) for index in (0, 1, 2, 0)]
@@ -147,12 +186,12 @@ def test_no_ground_truth():
     clip = ClipSet(1)
     sample = make_sample('v', '7', clip.preds[0])
     message = r'of v/7 .*obj_id.* use ReferSubmission'
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ConfigError, match=message):
         ReferVOSMetric().process(None, [sample.to_dict()])
     # mmdet packs an instance container even without annotations.
     for frame in sample.video_data_samples:
         frame.gt_instances = InstanceData()
-    with pytest.raises(ValueError, match='use ReferSubmission'):
+    with pytest.raises(ConfigError, match='use ReferSubmission'):
         ReferVOSMetric().process(None, [sample.to_dict()])
 
 
@@ -170,25 +209,29 @@ def test_bad_samples():
     sample.video_data_samples[0].pred_track_instances = InstanceData(
         masks=torch.ones(1, 8, 9, dtype=torch.bool)
     )
-    with pytest.raises(ValueError, match=r'is 9 x 8 .* frame is 60 x 40'):
+    with pytest.raises(DataError, match=r'is 9 x 8 .* frame is 60 x 40'):
         ReferVOSMetric().process(None, [sample.to_dict()])
 
     sample = make_sample('v', '0', preds, gts)
-    sample.video_data_samples[1].set_metainfo({'ori_shape': (80, 120)})
-    with pytest.raises(ValueError, match='true mask of frame 1 of v/0'):
+    frame = sample.video_data_samples[1]
+    frame.set_metainfo({'ori_shape': (80, 120)})
+    frame.pred_track_instances = InstanceData(
+        masks=torch.ones(1, 80, 120, dtype=torch.bool)
+    )
+    with pytest.raises(DataError, match='true mask of frame 1 of v/0'):
         ReferVOSMetric().process(None, [sample.to_dict()])
 
     sample = make_sample('v', '0', preds, gts)
     del sample.video_data_samples[0].pred_track_instances
-    with pytest.raises(KeyError, match='pred_track_instances'):
+    with pytest.raises(ConfigError, match='pred_track_instances'):
         ReferVOSMetric().process(None, [sample.to_dict()])
 
     sample = make_sample('v', '0', preds, gts).to_dict()
     del sample['exp_id']
-    with pytest.raises(KeyError, match='exp_id'):
+    with pytest.raises(ConfigError, match='exp_id'):
         ReferVOSMetric().process(None, [sample])
 
 
 def test_no_samples():
-    with pytest.raises(ValueError, match='no samples'):
+    with pytest.raises(DataError, match='no samples'):
         ReferVOSMetric().evaluate(0)

@@ -2,12 +2,13 @@
 """Output files are whole or absent."""
 
 import json
+import os
 
 import numpy as np
 import pytest
 import torch
 
-from referformer.formats.files import atomic_path, write_json
+from referformer.formats.files import atomic_path, write_atomic, write_json
 
 
 def test_a_failure_leaves_the_old_file(tmp_path):
@@ -35,3 +36,12 @@ def test_write_json(tmp_path):
     # The old file is whole, and nothing lies beside it.
     assert json.loads(path.read_text())['b'] == 2
     assert [item.name for item in path.parent.iterdir()] == ['out.json']
+
+
+def test_write_atomic(tmp_path):
+    path = tmp_path / 'new' / 'file.txt'
+    write_atomic(path, 'früher')
+    assert path.read_bytes() == 'früher'.encode()
+    umask = os.umask(0)
+    os.umask(umask)
+    assert path.stat().st_mode & 0o777 == 0o666 & ~umask

@@ -1,17 +1,16 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
-import os
-
 import numpy as np
 import pytest
 from PIL import Image
 
-from referformer.evaluation.functional import (
-    DataError,
+from referformer.errors import DataError, MissingDataError
+from referformer.formats.label_maps import (
     list_frames,
     list_videos,
-    match_frames,
+    read_binary_mask,
     read_label_map,
-    write_atomic,
+    write_binary_mask,
+    write_label_map,
 )
 
 LABELS = np.array([[0, 1, 2], [255, 1, 0]], np.uint8)
@@ -70,7 +69,7 @@ def test_broken_files_are_refused(tmp_path):
     (tmp_path / 'c.png').touch()
     with pytest.raises(DataError, match=r'c\.png'):
         read_label_map(tmp_path / 'c.png')
-    with pytest.raises(DataError, match=r'd\.png does not exist'):
+    with pytest.raises(MissingDataError, match=r'd\.png does not exist'):
         read_label_map(tmp_path / 'd.png')
 
 
@@ -81,7 +80,7 @@ def test_frames_are_in_order_of_time(tmp_path):
     (tmp_path / 'v' / 'readme.txt').touch()
     assert list_frames(tmp_path / 'v') == ['9', '10', '100']
     save(tmp_path / 'v' / 'extra.png')
-    assert list_frames(tmp_path / 'v') == ['10', '100', '9', 'extra']
+    assert list_frames(tmp_path / 'v') == ['9', '10', '100', 'extra']
 
 
 def test_wrong_level_of_folder(tmp_path):
@@ -92,51 +91,18 @@ def test_wrong_level_of_folder(tmp_path):
         list_frames(tmp_path / 'root' / '480p')
     with pytest.raises(DataError, match='give its parent'):
         list_videos(tmp_path / 'root' / '480p' / 'v')
-    with pytest.raises(DataError, match='nowhere is not a folder'):
+    with pytest.raises(MissingDataError, match='nowhere is not a folder'):
         list_videos(tmp_path / 'nowhere')
 
 
-def test_the_ground_truth_says_what_is_scored(tmp_path):
-    gt, pred = tmp_path / 'gt', tmp_path / 'pred'
-    for name in ('a/0', 'a/4', 'b/0'):
-        save(gt / f'{name}.png')
-        save(pred / f'{name}.png')
-    save(pred / 'a' / '2.png')
-    save(pred / 'c' / '0.png')
-    assert match_frames(gt, pred) == {'a': ['0', '4'], 'b': ['0']}
-    (pred / 'a' / '4.png').unlink()
-    with pytest.raises(DataError, match=r'lacks 1 of 3 frames: a/4\.png'):
-        match_frames(gt, pred)
-    (pred / 'b').rename(pred / 'x')
-    with pytest.raises(DataError, match='lacks 1 of 2 videos: b;'):
-        match_frames(gt, pred)
-    with pytest.raises(DataError, match='nowhere is not a folder'):
-        match_frames(gt, tmp_path / 'nowhere')
-
-
-def test_long_lists_are_cut(tmp_path):
-    for index in range(9):
-        save(tmp_path / 'gt' / f'v{index}' / '0.png')
-    (tmp_path / 'pred').mkdir()
-    with pytest.raises(DataError, match='v3, v4 and 4 more;'):
-        match_frames(tmp_path / 'gt', tmp_path / 'pred')
-
-
-def test_atomic_writing(tmp_path, monkeypatch):
-    path = tmp_path / 'new' / 'file.txt'
-    write_atomic(path, 'früher')
-    assert path.read_bytes() == 'früher'.encode()
-    umask = os.umask(0)
-    os.umask(umask)
-    assert path.stat().st_mode & 0o777 == 0o666 & ~umask
-
-    def full_disk(self, data):
-        self.touch()
-        raise OSError('no space left')
-
-    monkeypatch.setattr('pathlib.Path.write_bytes', full_disk)
-    with pytest.raises(OSError, match='no space'):
-        write_atomic(path, 'später')
-    # The old content is whole and nothing else is left.
-    assert path.read_bytes() == 'früher'.encode()
-    assert list(path.parent.iterdir()) == [path]
+def test_what_is_written_is_read(tmp_path):
+    write_label_map(tmp_path / 'new/labels.png', LABELS)
+    assert np.array_equal(read_label_map(tmp_path / 'new/labels.png'), LABELS)
+    write_binary_mask(tmp_path / 'new/mask.png', LABELS == 1)
+    mask = read_binary_mask(tmp_path / 'new/mask.png')
+    assert mask.dtype == bool
+    assert np.array_equal(mask, LABELS == 1)
+    assert set(np.unique(read_label_map(tmp_path / 'new/mask.png'))) == {
+        0,
+        255,
+    }

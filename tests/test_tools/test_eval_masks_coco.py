@@ -14,7 +14,7 @@ GOLDEN = ROOT / 'tests' / 'data' / 'golden' / 'a2d_metric.json'
 
 
 def run(command, folder, *options):
-    # Neither PyTorch nor the package is imported to score files.
+    # Scoring files needs no PyTorch.
     guard = (
         'import runpy, sys; sys.modules["torch"] = None; '
         'sys.modules["mmengine"] = None; '
@@ -108,6 +108,16 @@ def test_masks_are_not_asked_of_refcoco_but_of_a2d(files):
     scores = json.loads((files / 'scores.json').read_text())
     del scores['protocol']
     assert list(scores) == ['REC P@0.5', 'REC P@0.5 GIoU']
+
+
+def test_one_prediction_a_sentence_is_remarked(files):
+    predictions = json.loads((files / 'pred.json').read_text())
+    best = {}
+    for prediction in sorted(predictions, key=lambda p: p['score']):
+        best[prediction['image_id']] = prediction
+    (files / 'pred.json').write_text(json.dumps(list(best.values())))
+    assert 'rank all queries' in run('a2d', files).stderr
+    assert not run('a2d', files, '--queries', 'best').stderr
 
 
 def test_a_fault_is_one_line(files):

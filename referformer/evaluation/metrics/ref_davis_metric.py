@@ -1,9 +1,7 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
 """J, F and J&F of Ref-DAVIS17."""
 
-import json
 from collections.abc import Sequence
-from itertools import chain, groupby
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -11,33 +9,27 @@ import numpy as np
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 
+from referformer.errors import ConfigError
 from referformer.evaluation.functional import (
-    FrameScores,
+    PROTOCOLS,
     SequenceScores,
     TrueLabels,
     VideoScores,
-    combine_unsupervised,
     merge_objects,
-    read_label_map,
-    score_frame_pairs,
-    sequence_scores,
-    shorten,
-    split_annotators,
     summarize_annotators,
     summarize_expressions,
-    write_atomic,
-    write_label_map,
 )
-from referformer.evaluation.functional.ref_davis import NUM_ANNOTATORS
-from referformer.evaluation.metrics.clip_reader import (
-    Clip,
-    frame_name,
-    predicted_mask,
-    predicted_probabilities,
-    read_clip,
-    true_mask,
+from referformer.evaluation.functional.protocols import split_annotators
+from referformer.evaluation.metrics.predicted_clip import (
+    PredictedClip,
+    read_videos,
+    score_frames,
 )
+from referformer.evaluation.metrics.results import gather_records, write_table
+from referformer.formats.davis_text import NUM_ANNOTATORS
+from referformer.formats.label_maps import read_label_map, write_label_map
 from referformer.registry import METRICS
+from referformer.utils.console import shorten
 
 DavisProtocol = Literal['published', 'per-expression']
 """How Ref-DAVIS17 is scored, see :class:`RefDAVISMetric`."""
@@ -77,14 +69,11 @@ class RefDAVISMetric(BaseMetric):
         out_dir (str, optional): Folder for the label maps of the published
             protocol, ``anno_<0..3>/<video>/<frame>.png``; what
             ``tools/eval_masks.py ref-davis`` scores. Defaults to None.
-        collect_device (str): 'cpu' or 'gpu', how results are gathered.
-        prefix (str, optional): Put before the names of the scores. Defaults
-            to None, which means 'refer'.
-        collect_dir (str, optional): Folder shared by the processes, to
-            gather results on the CPU.
+        **kwargs: Arguments of mmengine's ``BaseMetric``; ``prefix`` is
+            'refer' by default.
 
     Raises:
-        ValueError: If the protocol is unknown, or is not the one that has
+        ConfigError: If the protocol is unknown, or is not the one that has
             label maps for ``out_dir``.
     """
 
@@ -95,22 +84,17 @@ class RefDAVISMetric(BaseMetric):
         protocol: DavisProtocol,
         outfile: str | None = None,
         out_dir: str | None = None,
-        collect_device: str = 'cpu',
-        prefix: str | None = None,
-        collect_dir: str | None = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(
-            collect_device=collect_device,
-            prefix=prefix,
-            collect_dir=collect_dir,
-        )
+        super().__init__(**kwargs)
         if protocol not in get_args(DavisProtocol):
-            raise ValueError(
+            raise ConfigError(
                 f'protocol={protocol!r} is unknown; choose one of '
-                f'{get_args(DavisProtocol)}.'
+                f'{get_args(DavisProtocol)}.',
+                value=protocol,
             )
         if out_dir is not None and protocol != 'published':
-            raise ValueError(
+            raise ConfigError(
                 'out_dir is for the label maps of the published protocol; '
                 "with protocol='per-expression' add a ReferSubmission to "
                 'write masks.'
@@ -128,56 +112,39 @@ class RefDAVISMetric(BaseMetric):
                 each expression, those of a video one after the other.
 
         Raises:
-            ValueError: If a video lacks expressions or ground truth, or
-                sizes differ.
-            KeyError: If a frame has no prediction or a meta key is missing.
+            DataError: If a file of the ground truth is unusable or sizes
+                differ.
+            ConfigError: If a video lacks expressions or ground truth, or a
+                frame a prediction or a meta key.
         """
-        score = (
-            self._score_published
-            if self.protocol == 'published'
-            else self._score_expressions
-        )
-        clips = map(read_clip, data_samples)
+        published = self.protocol == 'published'
+        score = self._score_annotators if published else _score_expressions
         self.results.append(
             [
-                VideoResult(video, score(list(group)))
-                for video, group in groupby(clips, lambda c: c.video_id)
+                VideoResult(clips[0].video_id, score(clips))
+                for clips in read_videos(data_samples)
             ]
         )
 
-    def _score_published(self, clips: list[Clip]) -> list[VideoScores]:
+    def _score_annotators(
+        self, clips: list[PredictedClip]
+    ) -> list[VideoScores]:
         """Score a video once for each annotator."""
+        score_frame, combine = PROTOCOLS['unsupervised']
         annotators = _split_clips(clips)
-        frames: list[list[FrameScores]] = [[] for _ in annotators]
+        frames: list[list] = [[] for _ in annotators]
         for t in range(len(clips[0].frames)):
             truth = TrueLabels(_read_truth(clips[0], t))
             for index, objects in enumerate(annotators):
                 labels = merge_objects(
-                    [predicted_probabilities(clip, t) for clip in objects]
+                    [clip.probabilities(t) for clip in objects]
                 )
-                frames[index].append(score_frame_pairs(labels, truth))
+                frames[index].append(score_frame(labels, truth))
                 if self.out_dir is not None:
-                    name = f'{frame_name(clips[0], t)}.png'
-                    folder = self.out_dir / f'anno_{index}'
-                    write_label_map(folder / clips[0].video_id / name, labels)
-        return [combine_unsupervised(scores) for scores in frames]
-
-    def _score_expressions(
-        self, clips: list[Clip]
-    ) -> dict[str, SequenceScores]:
-        """Score the expressions of a video."""
-        scores = {}
-        for clip in clips:
-            indices = range(len(clip.frames))
-            truths = [true_mask(clip, t) for t in indices]
-            if any(truth is None for truth in truths):
-                raise ValueError(
-                    f'{clip.name} has frames without ground truth masks; load '
-                    'annotations in the test pipeline.'
-                )
-            preds = (predicted_mask(clip, t) for t in indices)
-            scores[clip.exp_id] = sequence_scores(preds, truths)
-        return scores
+                    folder = self.out_dir / f'anno_{index}' / clips[0].video_id
+                    path = folder / f'{clips[0].frame_name(t)}.png'
+                    write_label_map(path, labels)
+        return [combine(scores) for scores in frames]
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Average over objects and annotators, or over expressions.
@@ -190,81 +157,74 @@ class RefDAVISMetric(BaseMetric):
             of each annotator, ``anno_<0..3>/J&F`` and so on.
 
         Raises:
-            ValueError: If there are no results.
+            DataError: If there are no results.
         """
-        logger = MMLogger.get_current_instance()
-        if not results:
-            raise ValueError(
-                'RefDAVISMetric got no samples; is the data set empty?'
-            )
-        unique: dict[str, Any] = {}
-        repeated = set()
-        for video, scores in chain.from_iterable(results):
-            if video in unique:
-                repeated.add(video)
-            # The first stays: a repeat adds nothing to the mean.
-            unique.setdefault(video, scores)
-        if repeated:
-            logger.warning(
-                'RefDAVISMetric got %d videos more than once and counts each '
-                'once: %s.',
-                len(repeated),
-                shorten(sorted(repeated)),
-            )
-        # mmengine turns named tuples into plain ones on the way here.
+        videos = gather_records(
+            results,
+            VideoResult._make,
+            lambda video: (video.video_id,),
+            type(self).__name__,
+        )
+        # Their parts became plain tuples on the way here, too.
         if self.protocol == 'published':
             summary = summarize_annotators(
                 [
                     {
-                        video: VideoScores._make(scores[index])
-                        for video, scores in unique.items()
+                        v.video_id: VideoScores._make(v.scores[a])
+                        for v in videos
                     }
-                    for index in range(NUM_ANNOTATORS)
+                    for a in range(NUM_ANNOTATORS)
                 ]
             )
         else:
             summary = summarize_expressions(
                 {
-                    (video, expression): SequenceScores._make(score)
-                    for video, scores in unique.items()
-                    for expression, score in scores.items()
+                    (video.video_id, expression): SequenceScores._make(score)
+                    for video in videos
+                    for expression, score in video.scores.items()
                 }
             )
             summary['per_annotator'] = split_annotators(
                 summary['per_expression']
             )
-        logger.info(
-            'Ref-DAVIS17, protocol %s, %d videos.', self.protocol, len(unique)
+        MMLogger.get_current_instance().info(
+            'Ref-DAVIS17, protocol %s, %d videos.', self.protocol, len(videos)
         )
         if self.outfile is not None:
-            table = {'protocol': self.protocol, **summary}
-            write_atomic(self.outfile, json.dumps(table, indent=2) + '\n')
-            logger.info('Scores in detail are in %s.', self.outfile)
+            write_table(self.outfile, {'protocol': self.protocol, **summary})
+        rows = {'': summary}
+        for name, entry in summary['per_annotator'].items():
+            rows[f'{name}/'] = entry
         return {
-            f'{prefix}{key}': 100 * entry[key]
-            for prefix, entry in [
-                ('', summary),
-                *(
-                    (f'{name}/', entry)
-                    for name, entry in summary['per_annotator'].items()
-                ),
-            ]
+            f'{start}{key}': 100 * entry[key]
+            for start, entry in rows.items()
             for key in ('J&F', 'J', 'F')
         }
 
 
-def _split_clips(clips: Sequence[Clip]) -> list[list[Clip]]:
+def _score_expressions(
+    clips: list[PredictedClip],
+) -> dict[str, SequenceScores]:
+    """Score the expressions of a video."""
+    j, f = np.stack(list(score_frames(clips)), axis=2)
+    return {
+        clip.exp_id: SequenceScores(*scores)
+        for clip, *scores in zip(clips, j, f, strict=True)
+    }
+
+
+def _split_clips(clips: Sequence[PredictedClip]) -> list[list[PredictedClip]]:
     """Clips of each annotator, objects in the order of their numbers.
 
     Raises:
-        ValueError: If the expressions are not 0 to 4 * k - 1.
+        ConfigError: If the expressions are not 0 to 4 * k - 1.
     """
     numbered = {
         int(clip.exp_id): clip for clip in clips if clip.exp_id.isdecimal()
     }
     whole = range(len(clips))
     if len(clips) % NUM_ANNOTATORS or sorted(numbered) != list(whole):
-        raise ValueError(
+        raise ConfigError(
             f'The video {clips[0].video_id} came with the expressions '
             f'{shorten(clip.exp_id for clip in clips)}, but all of its four '
             'annotators are needed at once, numbered from 0 on; set '
@@ -277,13 +237,13 @@ def _split_clips(clips: Sequence[Clip]) -> list[list[Clip]]:
     ]
 
 
-def _read_truth(clip: Clip, index: int) -> np.ndarray:
+def _read_truth(clip: PredictedClip, index: int) -> np.ndarray:
     """True label map of a frame, void included."""
     path = clip.frames[index].get('mask_path')
     if path is None:
-        raise ValueError(
+        raise ConfigError(
             f"Frame {index} of {clip.name} has no 'mask_path'; the published "
             'protocol reads the true label maps itself, so the dataset must '
             'know their folder (data_prefix.mask).'
         )
-    return read_label_map(path, clip.frames[index].get('ori_shape'))
+    return read_label_map(path, clip.shape(index))

@@ -1,31 +1,36 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
 """Scores of one frame a sentence: A2D-, JHMDB-Sentences, RefCOCO/+/g."""
 
-import json
 import math
-from collections.abc import Sequence
-from itertools import chain
+from collections.abc import Iterable, Sequence
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import numpy as np
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
-from pycocotools import mask as mask_utils
 
-from referformer.evaluation.functional import shorten, write_atomic
+from referformer.errors import ConfigError, DataError
 from referformer.evaluation.functional.segm import (
     expression_scores,
     sentence_scores,
 )
-from referformer.evaluation.metrics.clip_reader import (
-    Clip,
-    predicted_masks,
+from referformer.evaluation.metrics.predicted_clip import (
+    PredictedClip,
     read_clip,
-    true_mask,
 )
-from referformer.formats.coco import Box, Candidate, TrueObject
+from referformer.evaluation.metrics.results import gather_records
+from referformer.formats.coco import (
+    Box,
+    Candidate,
+    TrueObject,
+    encode_masks,
+    write_candidates,
+)
 from referformer.registry import METRICS
+
+# Batches after which it is sure how many predictions a sentence brings.
+_CHECK_AFTER = 50
 
 Kind = Literal['a2d', 'jhmdb', 'refcoco']
 TITLES: dict[str, str] = {
@@ -56,15 +61,6 @@ class SentenceResult(NamedTuple):
     candidates: list[Candidate]
 
 
-def _encode(masks: np.ndarray) -> list[dict]:
-    """Run-length encode masks, (n, H, W), as JSON can hold it."""
-    columns = np.asfortranarray(masks.transpose(1, 2, 0), np.uint8)
-    return [
-        {'size': [*map(int, rle['size'])], 'counts': rle['counts'].decode()}
-        for rle in mask_utils.encode(columns)
-    ]
-
-
 @METRICS.register_module()
 class ReferSegMetric(BaseMetric):
     """AP, P@K and IoU of single frames, in percent.
@@ -87,14 +83,11 @@ class ReferSegMetric(BaseMetric):
             results; ``tools/eval_masks.py`` scores it to the same numbers.
             With several subsets, their names go before the extension.
             Defaults to None, no file.
-        collect_device (str): 'cpu' or 'gpu', how results are gathered.
-        prefix (str, optional): Put before the names of the scores. Defaults
-            to None, which means 'refer'.
-        collect_dir (str, optional): Folder shared by the processes, to
-            gather results on the CPU.
+        **kwargs: Arguments of mmengine's ``BaseMetric``; ``prefix`` is
+            'refer' by default.
 
     Raises:
-        ValueError: If ``kind`` or ``queries`` is unknown.
+        ConfigError: If ``kind`` or ``queries`` is unknown.
     """
 
     default_prefix = 'refer'
@@ -104,19 +97,13 @@ class ReferSegMetric(BaseMetric):
         kind: Kind,
         queries: Literal['all', 'best'] = 'all',
         outfile: str | None = None,
-        collect_device: str = 'cpu',
-        prefix: str | None = None,
-        collect_dir: str | None = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(
-            collect_device=collect_device,
-            prefix=prefix,
-            collect_dir=collect_dir,
-        )
+        super().__init__(**kwargs)
         if kind not in TITLES:
-            raise ValueError(f'kind is {kind!r}; use one of {list(TITLES)}.')
+            raise ConfigError(f'kind is {kind!r}; use one of {list(TITLES)}.')
         if queries not in ('all', 'best'):
-            raise ValueError(f"queries is {queries!r}; use 'all' or 'best'.")
+            raise ConfigError(f"queries is {queries!r}; use 'all' or 'best'.")
         self.kind = kind
         self.queries = queries
         self.outfile = outfile
@@ -131,64 +118,65 @@ class ReferSegMetric(BaseMetric):
                 in the frame that is scored.
 
         Raises:
-            ValueError: If there is no ground truth, or sizes differ, or a
-                score is not finite.
-            KeyError: If a prediction or a meta key is missing.
+            DataError: If sizes differ or a score is not finite.
+            ConfigError: If there is no ground truth or prediction, a meta
+                key is missing, or ``queries='all'`` makes no sense.
         """
         self.results.append([self._read_sample(s) for s in data_samples])
+        if len(self.results) == _CHECK_AFTER:
+            self._check_queries(chain.from_iterable(self.results))
+
+    def _check_queries(self, sentences: Iterable[SentenceResult]) -> None:
+        """Raise if the scores would carry the name of another protocol.
+
+        Raises:
+            ConfigError: If AP is to rank all predictions of a sentence, but
+                no sentence brings more than one.
+        """
+        if self.kind == 'refcoco' or self.queries == 'best':
+            return
+        if all(len(sentence.candidates) < 2 for sentence in sentences):
+            raise ConfigError(
+                "queries='all' ranks all predictions of a sentence, as "
+                'published, but the model gives one at most, which lowers the '
+                'mAP by some three points; let it keep more (in the config '
+                'model.head.selector.topk=5) or say '
+                "queries='best' in the evaluator.",
+                value=self.queries,
+            )
 
     def _read_sample(self, data_sample: dict) -> SentenceResult:
         """One sentence."""
         clip = read_clip(data_sample)
-        index = data_sample.get('annotated_frame')
+        index = clip.annotated_frame
         if index is None:
             if len(clip.frames) > 1:
-                raise KeyError(
+                raise ConfigError(
                     f'{clip.name} has {len(clip.frames)} frames but no '
                     "'annotated_frame' that says which one is scored."
                 )
             index = 0
-        mask = true_mask(clip, index)
-        if mask is None:
-            raise ValueError(
-                f'Frame {index} of {clip.name} has no ground truth masks; '
-                'load annotations in the test pipeline.'
-            )
-        box = None
-        if self.kind == 'refcoco':
-            box = self._true_box(clip, index, data_sample)
-        (rle,) = _encode(mask[None])
+        mask = clip.true_mask(index)
+        (rle,) = encode_masks(mask[None])
+        box = _true_box(clip, index) if self.kind == 'refcoco' else None
         return SentenceResult(
-            str(data_sample.get('subset', '')),
+            clip.subset,
             clip.video_id,
             clip.exp_id,
-            data_sample.get('image_id', clip.name),
+            clip.image_id,
             TrueObject(rle, box, float(mask.sum())),
             self._read_candidates(clip, index),
         )
 
-    @staticmethod
-    def _true_box(clip: Clip, index: int, data_sample: dict) -> Box:
-        """The annotated box, which need not be that of the mask."""
-        box = data_sample.get('ori_bbox')
-        if box is None:
-            instances = clip.frames[index].get('gt_instances')
-            boxes = instances.get('bboxes', ())
-            if len(boxes) != 1:
-                raise ValueError(
-                    f'{clip.name} has {len(boxes)} true boxes, not one; '
-                    "give the annotated box as 'ori_bbox'."
-                )
-            box = boxes[0].tolist()
-        return tuple(float(number) for number in box)
-
-    def _read_candidates(self, clip: Clip, index: int) -> list[Candidate]:
+    def _read_candidates(
+        self, clip: PredictedClip, index: int
+    ) -> list[Candidate]:
         """All predictions for the frame."""
-        masks = predicted_masks(clip, index)
+        masks = clip.masks(index)
         instances = clip.frames[index].pred_track_instances
         scores = [float(score) for score in instances.scores]
         if not all(map(math.isfinite, scores)):
-            raise ValueError(
+            raise DataError(
                 f'The predictions for {clip.name} have the scores {scores}; '
                 'has the training diverged?'
             )
@@ -197,12 +185,11 @@ class ReferSegMetric(BaseMetric):
         boxes: list[Box | None] = [None] * len(scores)
         if self.kind == 'refcoco':
             boxes = [tuple(box) for box in instances.bboxes.tolist()]
-        areas = masks.sum(axis=(1, 2)).tolist()
+        areas = map(float, masks.sum(axis=(1, 2)))
+        rles = encode_masks(masks)
         return [
-            Candidate(score, rle, box, float(area))
-            for score, rle, box, area in zip(
-                scores, _encode(masks), boxes, areas, strict=True
-            )
+            Candidate(*facts)
+            for facts in zip(scores, rles, boxes, areas, strict=True)
         ]
 
     def compute_metrics(self, results: list) -> dict[str, float]:
@@ -215,93 +202,80 @@ class ReferSegMetric(BaseMetric):
             dict[str, float]: The scores in percent.
 
         Raises:
-            ValueError: If there are no results or ids repeat.
+            DataError: If there are no results or ids repeat.
+            ConfigError: If ``queries='all'`` makes no sense.
         """
-        subsets = self._gather(results)
+        records = gather_records(
+            results,
+            _restore,
+            lambda sentence: sentence[:3],
+            type(self).__name__,
+        )
+        self._check_queries(records)
+        subsets = {
+            subset: list(sentences)
+            for subset, sentences in groupby(records, lambda s: s.subset)
+        }
         metrics = {}
         for subset, sentences in subsets.items():
-            truths = {s.image_id: s.truth for s in sentences}
-            if len(truths) < len(sentences):
-                raise ValueError(
-                    f'{len(sentences)} sentences {subset} have only '
-                    f'{len(truths)} different image_id; the data set must '
-                    'give each its own.'
-                )
-            found = {s.image_id: s.candidates for s in sentences}
-            if self.kind == 'refcoco':
-                said, scores = '', expression_scores(truths, found)
-            else:
-                said = f', queries = {self.queries}'
-                scores = sentence_scores(truths, found, self.queries)
-            MMLogger.get_current_instance().info(
-                '%s%s: %d sentences, %d predictions',
-                f'{TITLES[self.kind]} {subset}'.strip(),
-                said,
-                len(truths),
-                sum(map(len, found.values())),
-            )
-            start = f'{subset}/' if len(subsets) > 1 else ''
-            metrics.update(
-                {
-                    f'{start}{name}': 100 * value
-                    for name, value in scores.items()
-                    if value >= 0
-                }
-            )
-            if self.outfile is not None:
-                self._write(sentences, subset if start else '')
+            # With several subsets their names tell the scores apart.
+            name = subset if len(subsets) > 1 else ''
+            for key, value in self._score(subset, name, sentences).items():
+                if value >= 0:
+                    metrics[f'{name}/{key}' if name else key] = 100 * value
         return metrics
 
-    @staticmethod
-    def _gather(results: list) -> dict[str, list[SentenceResult]]:
-        """Sentences of each subset, in an order that is always the same."""
-        unique: dict[tuple[str, ...], SentenceResult] = {}
-        repeated = []
-        for item in chain.from_iterable(results):
-            # Gathering makes plain tuples of them, taking notes lists.
-            sentence = SentenceResult._make(item)
-            key = sentence[:3]
-            if key in unique:
-                repeated.append('/'.join(filter(None, key)))
-            unique.setdefault(
-                key,
-                sentence._replace(
-                    truth=TrueObject._make(sentence.truth),
-                    candidates=[*map(Candidate._make, sentence.candidates)],
-                ),
+    def _score(
+        self, subset: str, name: str, sentences: list[SentenceResult]
+    ) -> dict[str, float]:
+        """Score one subset, and write its predictions."""
+        logger = MMLogger.get_current_instance()
+        truths = {s.image_id: s.truth for s in sentences}
+        found = {s.image_id: s.candidates for s in sentences}
+        if len(truths) < len(sentences):
+            raise DataError(
+                f'{len(sentences)} sentences {subset} have only '
+                f'{len(truths)} different image_id; the data set must give '
+                'each its own.'
             )
-        if not unique:
-            raise ValueError(
-                'ReferSegMetric got no samples; is the data set empty?'
-            )
-        if repeated:
-            MMLogger.get_current_instance().warning(
-                'ReferSegMetric got %d sentences more than once and counts '
-                'each once: %s.',
-                len(repeated),
-                shorten(sorted(set(repeated))),
-            )
-        subsets: dict[str, list[SentenceResult]] = {}
-        for key in sorted(unique):
-            subsets.setdefault(key[0], []).append(unique[key])
-        return subsets
+        if self.kind == 'refcoco':
+            said, scores = '', expression_scores(truths, found)
+        else:
+            said = f', queries = {self.queries}'
+            scores = sentence_scores(truths, found, self.queries)
+        logger.info(
+            '%s%s: %d sentences, %d predictions',
+            f'{TITLES[self.kind]} {subset}'.strip(),
+            said,
+            len(truths),
+            sum(map(len, found.values())),
+        )
+        if self.outfile is not None:
+            path = Path(self.outfile)
+            if name:
+                path = path.with_suffix(f'.{name}{path.suffix}')
+            write_candidates(path, found)
+            logger.info('Predictions are in %s.', path)
+        return scores
 
-    def _write(self, sentences: list[SentenceResult], subset: str) -> None:
-        """Write the predictions as COCO results."""
-        path = Path(self.outfile)
-        if subset:
-            path = path.with_suffix(f'.{subset}{path.suffix}')
-        entries = []
-        for sentence in sentences:
-            for candidate in sentence.candidates:
-                entry = {
-                    'image_id': sentence.image_id,
-                    'category_id': 1,
-                    'segmentation': candidate.rle,
-                    'score': candidate.score,
-                }
-                if candidate.box is not None:
-                    entry['bbox'] = candidate.box
-                entries.append(entry)
-        write_atomic(path, json.dumps(entries) + '\n')
-        MMLogger.get_current_instance().info('Predictions are in %s.', path)
+
+def _true_box(clip: PredictedClip, index: int) -> Box:
+    """The annotated box, which need not be that of the mask."""
+    if clip.box is not None:
+        return clip.box
+    boxes = clip.frames[index].get('gt_instances').get('bboxes', ())
+    if len(boxes) != 1:
+        raise ConfigError(
+            f'{clip.name} has {len(boxes)} true boxes, not one; give the '
+            "annotated box as 'ori_bbox'."
+        )
+    return tuple(map(float, boxes[0].tolist()))
+
+
+def _restore(record: Sequence[Any]) -> SentenceResult:
+    """A sentence of the plain tuples, or lists in notes, it has become."""
+    sentence = SentenceResult._make(record)
+    return sentence._replace(
+        truth=TrueObject._make(sentence.truth),
+        candidates=[*map(Candidate._make, sentence.candidates)],
+    )

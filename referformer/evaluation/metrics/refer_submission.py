@@ -1,33 +1,21 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
 """Predictions in the form the servers of the data sets take."""
 
-import zipfile
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import cv2
-import numpy as np
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 
-from referformer.evaluation.functional import (
-    atomic_path,
-    read_expressions,
-    shorten,
-    write_atomic,
-)
-from referformer.evaluation.metrics.clip_reader import (
-    frame_name,
-    predicted_mask,
-    read_clip,
-)
+from referformer.errors import ConfigError, DataError
+from referformer.evaluation.metrics.predicted_clip import read_clip
+from referformer.formats.expressions import read_expressions
+from referformer.formats.label_maps import write_binary_mask
+from referformer.formats.predictions import pack_masks
 from referformer.registry import METRICS
-
-# Equal predictions shall give equal bytes, so entries carry no real time.
-_ZIP_TIME = (1980, 1, 1, 0, 0, 0)
-
+from referformer.utils.console import shorten
 
 SubmissionLayout = Literal['ref-ytvos', 'mevis']
 """What the zip file begins with: ``Annotations/`` or the videos."""
@@ -55,16 +43,12 @@ class ReferSubmission(BaseMetric):
         layout (str): Names in the zip file: ``'ref-ytvos'``, ``Annotations/
             <video>/<expression>/<frame>.png``, or ``'mevis'``, the same
             without ``Annotations/``.
-        collect_device (str): 'cpu' or 'gpu', how results are gathered.
-        prefix (str, optional): Part of mmengine's interface; there are no
-            scores to put it before.
-        collect_dir (str, optional): Folder shared by the processes, to
-            gather results on the CPU.
+        **kwargs: Arguments of mmengine's ``BaseMetric``.
 
     Raises:
-        FileNotFoundError: If an expressions file does not exist.
-        ValueError: If it is not a ``meta_expressions.json``, or the layout
-            is unknown.
+        DataError: If an expressions file does not exist or is not a
+            ``meta_expressions.json``.
+        ConfigError: If the layout is unknown.
     """
 
     default_prefix = 'refer'
@@ -75,19 +59,14 @@ class ReferSubmission(BaseMetric):
         out_dir: str,
         exclude_ann_file: str | None = None,
         layout: SubmissionLayout = 'ref-ytvos',
-        collect_device: str = 'cpu',
-        prefix: str | None = None,
-        collect_dir: str | None = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(
-            collect_device=collect_device,
-            prefix=prefix,
-            collect_dir=collect_dir,
-        )
+        super().__init__(**kwargs)
         if layout not in get_args(SubmissionLayout):
-            raise ValueError(
+            raise ConfigError(
                 f'layout={layout!r} is unknown; choose one of '
-                f'{get_args(SubmissionLayout)}.'
+                f'{get_args(SubmissionLayout)}.',
+                value=layout,
             )
         self.layout = layout
         self.ann_file = Path(ann_file)
@@ -124,36 +103,31 @@ class ReferSubmission(BaseMetric):
                 each clip, with ``pred_track_instances`` in its frames.
 
         Raises:
-            ValueError: If the expressions file does not ask for a clip or
+            DataError: If the expressions file does not ask for a clip or
                 for one of its frames.
-            KeyError: If a frame has no prediction or a meta key is missing.
+            ConfigError: If a frame has no prediction or a meta key is
+                missing.
         """
         written = []
         for data_sample in data_samples:
             clip = read_clip(data_sample)
-            names = [
-                frame_name(clip, index) for index in range(len(clip.frames))
-            ]
+            names = [clip.frame_name(t) for t in range(len(clip.frames))]
             expected = self._expected.get((clip.video_id, clip.exp_id))
             if expected is None:
-                raise ValueError(
+                raise DataError(
                     f'{self.ann_file} does not list the expression '
                     f'{clip.name}; test on the data set it belongs to.'
                 )
             unknown = [name for name in names if name not in expected]
             if unknown:
-                raise ValueError(
+                raise DataError(
                     f'{self.ann_file} does not list the frames '
                     f'{shorten(unknown)} of {clip.name}; test on the data set '
                     'it belongs to.'
                 )
             for index, name in enumerate(names):
                 path = self._mask_file(clip.video_id, clip.exp_id, name)
-                pixels = predicted_mask(clip, index).astype(np.uint8) * 255
-                done, png = cv2.imencode('.png', pixels)
-                if not done:
-                    raise OSError(f'{path} could not be encoded as PNG.')
-                write_atomic(path, png.tobytes())
+                write_binary_mask(path, clip.mask(index))
             written.append((clip.video_id, clip.exp_id, names))
         self.results.append(written)
 
@@ -168,7 +142,7 @@ class ReferSubmission(BaseMetric):
             dict[str, float]: Empty: the ground truth is not here.
 
         Raises:
-            ValueError: If something is missing or superfluous.
+            DataError: If something is missing or superfluous.
         """
         written: dict[tuple[str, str], set[str]] = {}
         for video, expression, names in chain.from_iterable(results):
@@ -182,17 +156,7 @@ class ReferSubmission(BaseMetric):
         self._check_folder(files)
 
         top = self.out_dir if self.layout == 'ref-ytvos' else self._root
-        with (
-            atomic_path(self.zip_file) as temporary,
-            # PNGs are compressed already.
-            zipfile.ZipFile(temporary, 'w', zipfile.ZIP_STORED) as archive,
-        ):
-            for path in sorted(files):
-                entry = zipfile.ZipInfo(
-                    path.relative_to(top).as_posix(), _ZIP_TIME
-                )
-                entry.external_attr = 0o644 << 16
-                archive.writestr(entry, path.read_bytes())
+        pack_masks(self.zip_file, top, files)
         MMLogger.get_current_instance().info(
             'Submission of %d expressions, %d masks: %s',
             len(self._expected),
@@ -206,7 +170,7 @@ class ReferSubmission(BaseMetric):
         lost = sorted(self._expected.keys() - written.keys())
         if lost:
             names = [f'{video}/{expression}' for video, expression in lost]
-            raise ValueError(
+            raise DataError(
                 f'{len(lost)} of {len(self._expected)} expressions of '
                 f'{self.ann_file} were not predicted: '
                 f'{shorten(names)}; no zip file was written. Test on the '
@@ -219,7 +183,7 @@ class ReferSubmission(BaseMetric):
             for name in sorted(names - written[video, expression])
         ]
         if short:
-            raise ValueError(
+            raise DataError(
                 f'{len(short)} frames of {self.ann_file} were not '
                 f'predicted: {shorten(short)}; no zip file was written. Test '
                 'on whole videos.'
@@ -235,14 +199,14 @@ class ReferSubmission(BaseMetric):
         }
         unseen = sorted(files - present)
         if unseen:
-            raise ValueError(
+            raise DataError(
                 f'{len(unseen)} masks are not in {root} though they were '
                 f'written: {shorten(map(str, unseen))}; all processes must '
                 'share the folder.'
             )
         stale = sorted(present - files)
         if stale:
-            raise ValueError(
+            raise DataError(
                 f'{len(stale)} files in {root} do not belong to '
                 f'{self.ann_file}: {shorten(map(str, stale))}; no zip '
                 'file was written. Empty the folder or choose another out_dir.'

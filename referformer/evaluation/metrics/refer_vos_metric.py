@@ -1,26 +1,18 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
 """J, F and J&F of referring video object segmentation."""
 
-import json
-import math
 from collections.abc import Sequence
-from itertools import chain
 from typing import Any, NamedTuple
 
 from mmengine.evaluator import BaseMetric
-from mmengine.logging import MMLogger
 
-from referformer.evaluation.functional import (
-    MaskOutline,
-    shorten,
-    write_atomic,
+from referformer.evaluation.functional.kernel import BOUND_TH
+from referformer.evaluation.functional.protocols import mean_scores
+from referformer.evaluation.metrics.predicted_clip import (
+    read_videos,
+    score_frames,
 )
-from referformer.evaluation.functional.davis import BOUND_TH
-from referformer.evaluation.metrics.clip_reader import (
-    predicted_mask,
-    read_clip,
-    true_mask,
-)
+from referformer.evaluation.metrics.results import gather_records, write_table
 from referformer.registry import METRICS
 
 
@@ -50,24 +42,16 @@ class ReferVOSMetric(BaseMetric):
 
     Each expression is scored on all frames of its video, those where the
     object is out of sight included (an empty prediction is right there), and
-    counts once however long the video is.
-
-    A clip is reduced to a few numbers as soon as it is predicted, so memory
-    does not grow with the data set. A batch gives one result, the list of its
-    expressions: an item of the data set may be a video with several of them,
-    and mmengine wants no more results than items. What a distributed sampler
-    repeats to fill its last round is recognised by its name.
+    counts once however long the video is. A clip is reduced to a few numbers
+    as soon as it is predicted, so memory does not grow with the data set.
 
     Args:
         outfile (str, optional): JSON file for the table of expressions,
             written by the main process. Defaults to None, no table.
         bound_th (float): Boundary tolerance as a fraction of the image
             diagonal. Defaults to 0.008, the value of DAVIS.
-        collect_device (str): 'cpu' or 'gpu', how results are gathered.
-        prefix (str, optional): Put before the names of the scores. Defaults
-            to None, which means 'refer'.
-        collect_dir (str, optional): Folder shared by the processes, to
-            gather results on the CPU.
+        **kwargs: Arguments of mmengine's ``BaseMetric``; ``prefix`` is
+            'refer' by default.
     """
 
     default_prefix = 'refer'
@@ -76,15 +60,9 @@ class ReferVOSMetric(BaseMetric):
         self,
         outfile: str | None = None,
         bound_th: float = BOUND_TH,
-        collect_device: str = 'cpu',
-        prefix: str | None = None,
-        collect_dir: str | None = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(
-            collect_device=collect_device,
-            prefix=prefix,
-            collect_dir=collect_dir,
-        )
+        super().__init__(**kwargs)
         self.outfile = outfile
         self.bound_th = bound_th
 
@@ -98,40 +76,21 @@ class ReferVOSMetric(BaseMetric):
                 in its frames.
 
         Raises:
-            ValueError: If a frame has no ground truth, or sizes differ.
-            KeyError: If a frame has no prediction or a meta key is missing.
+            DataError: If the sizes of masks differ.
+            ConfigError: If a frame has no ground truth, no prediction or
+                lacks a meta key.
         """
-        self.results.append([self._score_clip(s) for s in data_samples])
-
-    def _score_clip(self, data_sample: dict) -> ExpressionScore:
-        clip = read_clip(data_sample)
-        j_sum = f_sum = 0.0
-        for index in range(len(clip.frames)):
-            truth = true_mask(clip, index)
-            if truth is None:
-                raise ValueError(
-                    f'Frame {index} of {clip.name} has no ground truth masks, '
-                    'so it cannot be scored; the test set needs masks, a '
-                    'pipeline that loads them, and the obj_id of every '
-                    'expression (obj_id_file names a file that tells them). '
-                    'Where none are published, use ReferSubmission, which '
-                    'only writes the predictions.'
+        records = []
+        for clips in read_videos(data_samples):
+            num_frames = len(clips[0].frames)
+            means = sum(score_frames(clips, self.bound_th)) / num_frames
+            records += [
+                ExpressionScore(
+                    clip.video_id, clip.exp_id, j, f, num_frames, clip.text
                 )
-            gt = MaskOutline(truth, bound_th=self.bound_th)
-            pred = MaskOutline(
-                predicted_mask(clip, index), bound_th=self.bound_th
-            )
-            j_sum += pred.iou(gt)
-            f_sum += pred.boundary_f(gt)
-        num_frames = len(clip.frames)
-        return ExpressionScore(
-            clip.video_id,
-            clip.exp_id,
-            j_sum / num_frames,
-            f_sum / num_frames,
-            num_frames,
-            str(data_sample.get('text', '')),
-        )
+                for clip, j, f in zip(clips, *means.tolist(), strict=True)
+            ]
+        self.results.append(records)
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Average over expressions.
@@ -143,35 +102,16 @@ class ReferVOSMetric(BaseMetric):
             dict[str, float]: ``J&F``, ``J`` and ``F`` in percent.
 
         Raises:
-            ValueError: If there are no results.
+            DataError: If there are no results.
         """
-        logger = MMLogger.get_current_instance()
-        if not results:
-            raise ValueError(
-                'ReferVOSMetric got no samples; is the data set empty?'
-            )
-        unique: dict[tuple[str, str], ExpressionScore] = {}
-        repeated = []
-        for score in map(ExpressionScore._make, chain.from_iterable(results)):
-            key = (score.video_id, score.exp_id)
-            if key in unique:
-                repeated.append('/'.join(key))
-            # The first stays: a repeat adds nothing to the mean.
-            unique.setdefault(key, score)
-        if repeated:
-            logger.warning(
-                'ReferVOSMetric got %d expressions more than once and counts '
-                'each once: %s.',
-                len(repeated),
-                shorten(sorted(set(repeated))),
-            )
-        # Sorted and summed exactly: the score must not depend, not even in
-        # its last digit, on which process scored which clip.
-        scores = [unique[key] for key in sorted(unique)]
-        metrics = _percent(
-            math.fsum(score.j for score in scores) / len(scores),
-            math.fsum(score.f for score in scores) / len(scores),
+        scores = gather_records(
+            results,
+            ExpressionScore._make,
+            lambda score: (score.video_id, score.exp_id),
+            type(self).__name__,
         )
+        means = mean_scores({'J': s.j, 'F': s.f} for s in scores)
+        metrics = _percent(means['J'], means['F'])
         if self.outfile is not None:
             table = {
                 'num_expressions': len(scores),
@@ -185,9 +125,7 @@ class ReferVOSMetric(BaseMetric):
                     for score in scores
                 },
             }
-            text = json.dumps(table, indent=2, ensure_ascii=False)
-            write_atomic(self.outfile, text + '\n')
-            logger.info('Scores of each expression are in %s.', self.outfile)
+            write_table(self.outfile, table)
         return metrics
 
 

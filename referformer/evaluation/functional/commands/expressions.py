@@ -1,5 +1,9 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
-"""What the commands that score masks of expressions have in common."""
+"""``eval_masks.py ref-ytvos``, ``ref-davis``, ``mevis``: masks of expressions.
+
+Also the published protocol of Ref-DAVIS17, whose label maps are made of the
+expressions of one annotator each.
+"""
 
 import argparse
 import time
@@ -7,71 +11,84 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from referformer.errors import DataError
+from referformer.errors import ConfigError, DataError, MissingDataError
 from referformer.evaluation.functional.commands.common import (
+    Command,
+    Scores,
+    add_choice,
     add_jobs,
     add_paths,
+    print_protocol,
 )
+from referformer.utils.console import shorten, warn
 
 if TYPE_CHECKING:
-    from referformer.evaluation.functional.expression_scores import (
-        Clip,
+    from referformer.evaluation.functional.expression_masks import (
+        GroundTruth,
         LabelTruth,
-        Truth,
+        VideoTargets,
     )
 
-PRED_HELP = (
+_PRED_HELP = (
     'folder with <video>/<expression>/<frame>.png (0 = background, 1 or 255 = '
     'object), maybe below Annotations/, or a zip file of that'
 )
+_MASKS, _META = (
+    'valid/Annotations',
+    'meta_expressions/{}/meta_expressions.json',
+)
 
 
-def add_expression_arguments(
+def _add_arguments(
     parser: argparse.ArgumentParser, gt_help: str, unannotated: bool = True
 ) -> None:
-    """Add the files, and what to make of those that are missing.
-
-    Args:
-        parser (argparse.ArgumentParser): Parser of the command.
-        gt_help (str): What the ground truth is.
-        unannotated (bool): Whether frames can be without ground truth.
-    """
-    add_paths(parser, gt_help, PRED_HELP)
-    parser.add_argument(
+    """Add the files, and what to make of those that are missing."""
+    add_paths(parser, gt_help, _PRED_HELP)
+    add_choice(
+        parser,
         '--missing',
-        choices=('error', 'zero'),
-        default='error',
-        help='masks that are not in --pred: refuse to score, or count J = F '
-        '= 0 (default: %(default)s)',
+        'error zero',
+        'masks that are not in --pred: refuse to score, or count J = F = 0',
     )
     if unannotated:
-        parser.add_argument(
+        add_choice(
+            parser,
             '--unannotated',
-            choices=('error', 'skip'),
-            default='error',
-            help='frames without ground truth: refuse to score, or leave them '
-            'out (default: %(default)s)',
+            'error skip',
+            'frames without ground truth: refuse to score, or leave them out',
         )
     add_jobs(parser)
 
 
-def label_clips(path: Path, excluded: Iterable[str] = ()) -> list['Clip']:
+def _add_label_files(parser: argparse.ArgumentParser) -> None:
+    """Add the files of sets whose ground truth is label maps."""
+    parser.add_argument(
+        '--expressions',
+        type=Path,
+        metavar='FILE',
+        help='expressions to score, with their obj_id (default: '
+        f'<gt>/{_META.format("valid")})',
+    )
+    parser.add_argument(
+        '--masks',
+        type=Path,
+        metavar='DIR',
+        help=f'true label maps (default: <gt>/{_MASKS})',
+    )
+
+
+def _label_targets(
+    args: argparse.Namespace, excluded: Iterable[str] = ()
+) -> list['VideoTargets']:
     """Read the expressions of label maps, which name one object each.
-
-    Args:
-        path (Path): The ``meta_expressions.json``, with ``obj_id``.
-        excluded (Iterable[str]): Videos to leave out.
-
-    Returns:
-        list[Clip]: Targets are ids (int).
 
     Raises:
         DataError: If the file is unusable or does not name an object.
     """
-    from referformer.evaluation.functional.expression_scores import Clip
+    from referformer.evaluation.functional.expression_masks import VideoTargets
     from referformer.formats.expressions import read_expressions
-    from referformer.formats.label_maps import shorten
 
+    path = args.expressions or args.gt / _META.format('valid')
     videos = read_expressions(path)
     for video in excluded:
         videos.pop(video, None)
@@ -85,10 +102,11 @@ def label_clips(path: Path, excluded: Iterable[str] = ()) -> list['Clip']:
         raise DataError(
             f'{path} does not say which object (obj_id) {len(nameless)} '
             f'expressions mean: {shorten(nameless)}; give the file released '
-            'with the ground truth by --expressions.'
+            'with the ground truth by --expressions.',
+            file=path,
         )
     return [
-        Clip(
+        VideoTargets(
             video,
             tuple(entry['frames']),
             {
@@ -100,22 +118,6 @@ def label_clips(path: Path, excluded: Iterable[str] = ()) -> list['Clip']:
     ]
 
 
-def label_truth(root: Path) -> 'LabelTruth':
-    """Ground truth in label maps.
-
-    Raises:
-        DataError: If there is no such folder.
-    """
-    from referformer.evaluation.functional.expression_scores import LabelTruth
-
-    if not root.is_dir():
-        raise DataError(
-            f'{root} is not a folder; it should hold the true label maps '
-            '<video>/<frame>.png. Give their place by --masks.'
-        )
-    return LabelTruth(root)
-
-
 def _object_id(path: Path, name: str, value: Any) -> int:
     """An id as a number, or an error that names the expression."""
     if isinstance(value, int | str) and str(value).isdecimal():
@@ -124,48 +126,48 @@ def _object_id(path: Path, name: str, value: Any) -> int:
             return number
     raise DataError(
         f'{path}: {name} has obj_id {value!r}; expected a number from 1 to '
-        '254, the id in the label maps.'
+        '254, the id in the label maps.',
+        file=path,
+        value=value,
     )
 
 
-def score(
+def _label_truth(args: argparse.Namespace) -> 'LabelTruth':
+    """Ground truth in label maps."""
+    from referformer.evaluation.functional.expression_masks import LabelTruth
+
+    root = args.masks or args.gt / _MASKS
+    if not root.is_dir():
+        raise MissingDataError(
+            f'{root} is not a folder; it should hold the true label maps '
+            '<video>/<frame>.png. Give their place by --masks.',
+            file=root,
+        )
+    return LabelTruth(root)
+
+
+def _score(
     args: argparse.Namespace,
     title: str,
-    clips: list['Clip'],
-    truth: 'Truth',
-) -> dict[str, Any]:
-    """Score masks of expressions and say what was done.
-
-    Args:
-        args (argparse.Namespace): With the arguments added above.
-        title (str): What is scored, and how.
-        clips (list[Clip]): The expressions.
-        truth (Truth): The ground truth.
-
-    Returns:
-        dict: The fractions, ``protocol`` and ``per_expression``.
-
-    Raises:
-        DataError: If a file is unusable.
-    """
-    from referformer.evaluation.functional.expression_scores import (
+    clips: list['VideoTargets'],
+    truth: 'GroundTruth',
+) -> Scores:
+    """Score masks of expressions and say what was done."""
+    from referformer.evaluation.functional.expression_masks import (
         score_expressions,
+    )
+    from referformer.evaluation.functional.protocols import (
         summarize_expressions,
     )
-    from referformer.formats.predictions import open_mask_tree
+    from referformer.formats.predictions import open_predictions
 
     begin = time.monotonic()
-    switches = {'matching': 'none', 'missing': args.missing}
+    switches = {'missing': args.missing}
     if 'unannotated' in args:
         switches['unannotated'] = args.unannotated
-    found = score_expressions(
-        clips,
-        truth,
-        open_mask_tree(args.pred),
-        missing=args.missing,
-        unannotated=switches.get('unannotated', 'error'),
-        jobs=args.jobs,
-    )
+    preds = open_predictions(args.pred)
+    found = score_expressions(clips, truth, preds, **switches, jobs=args.jobs)
+    switches = {'matching': 'none', **switches}
     scores = summarize_expressions(found.expressions)
     counts = {
         'num_videos': len({video for video, _ in found.expressions}),
@@ -174,13 +176,11 @@ def score(
         'num_missing': found.num_missing,
         'num_unannotated_frames': found.num_unannotated,
     }
-    said = ', '.join(f'{key} = {value}' for key, value in switches.items())
-    print(f'{title}, {said}')
-    print(
+    text = (
         '{num_videos} videos, {num_expressions} expressions, {num_masks} '
-        'masks ({num_missing} missing)'.format_map(counts)
-        + f', {time.monotonic() - begin:.1f} s'
+        'masks ({num_missing} missing)'
     )
+    print_protocol(title, switches, text.format_map(counts), begin)
     per_expression = scores.pop('per_expression')
     return {
         **scores,
@@ -189,7 +189,16 @@ def score(
     }
 
 
-def format_rows(rows: Mapping[str, Mapping[str, float]]) -> str:
+def _check_videos(title: str, number: int, expected: int) -> None:
+    """Warn if not the videos of the split are scored."""
+    if number != expected:
+        warn(
+            f'the score covers {number} videos; {title} valid has {expected}, '
+            'so the score is not comparable to published ones.'
+        )
+
+
+def _rows(rows: Mapping[str, Mapping[str, float]]) -> str:
     """J&F, J and F in percent, one row each."""
     width = max(map(len, rows))
     lines = [f'{"":{width}}    J&F      J      F']
@@ -199,6 +208,201 @@ def format_rows(rows: Mapping[str, Mapping[str, float]]) -> str:
     return '\n'.join(lines)
 
 
-def table(scores: Mapping[str, Any]) -> str:
-    """The scores in percent, for people."""
-    return format_rows({'mean': scores})
+def _table(scores: Scores) -> str:
+    return _rows({**scores.get('per_annotator', {}), 'mean': scores})
+
+
+def _add_ref_ytvos(parser: argparse.ArgumentParser) -> None:
+    _add_arguments(
+        parser, 'folder of the data set, with meta_expressions/ and valid/'
+    )
+    _add_label_files(parser)
+    parser.add_argument(
+        '--exclude',
+        type=Path,
+        metavar='FILE',
+        help='expressions file of videos not to score; the one of valid lists '
+        f'those of test too (default: <gt>/{_META.format("test")}, if it '
+        'exists)',
+    )
+
+
+def _run_ref_ytvos(args: argparse.Namespace) -> Scores:
+    from referformer.formats.expressions import read_expressions
+
+    exclude = args.exclude or args.gt / _META.format('test')
+    listed = args.exclude is not None or exclude.is_file()
+    clips = _label_targets(args, read_expressions(exclude) if listed else ())
+    _check_videos('Ref-YouTube-VOS', len(clips), 202)
+    title = 'Ref-YouTube-VOS, per expression'
+    return _score(args, title, clips, _label_truth(args))
+
+
+def _add_ref_davis(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        '--protocol',
+        choices=('published', 'per-expression'),
+        required=True,
+        help='published (ReferFormer and its family): --pred has label maps '
+        'anno_<0..3>/<video>/<frame>.png, which the DAVIS unsupervised '
+        'measure matches with the objects, void (255) not scored, mean of '
+        f'four; per-expression (MeViS and its family): --pred is a '
+        f'{_PRED_HELP}, each scored on its own, void is background',
+    )
+    _add_arguments(
+        parser, 'folder of the data set, converted to Ref-YouTube-VOS form'
+    )
+    _add_label_files(parser)
+
+
+def _run_ref_davis(args: argparse.Namespace) -> Scores:
+    from referformer.evaluation.functional.protocols import split_annotators
+
+    if args.protocol == 'published':
+        scores = _score_annotators(args)
+        number = scores['protocol']['num_videos']
+    else:
+        clips = _label_targets(args)
+        title = 'Ref-DAVIS17, per expression'
+        scores = _score(args, title, clips, _label_truth(args))
+        per_expression = scores.pop('per_expression')
+        scores['per_annotator'] = split_annotators(per_expression)
+        scores['per_expression'] = per_expression
+        number = len(clips)
+    _check_videos('Ref-DAVIS17', number, 30)
+    return scores
+
+
+def _score_annotators(args: argparse.Namespace) -> Scores:
+    """Score the label maps of four annotators."""
+    from referformer.evaluation.functional.label_folders import (
+        annotator_folders,
+        score_label_folders,
+    )
+    from referformer.evaluation.functional.protocols import (
+        summarize_annotators,
+    )
+
+    if (args.missing, args.unannotated) != ('error', 'error'):
+        raise ConfigError(
+            'The published protocol scores complete label maps of annotated '
+            'frames only; leave --missing and --unannotated alone, or take '
+            '--protocol per-expression.'
+        )
+    begin = time.monotonic()
+    masks = args.masks or args.gt / _MASKS
+    folders = annotator_folders(args.pred)
+    found = score_label_folders(masks, folders, 'unsupervised', args.jobs)
+    try:
+        scores = summarize_annotators(found.preds)
+    except DataError as error:
+        raise DataError(f'{masks}: {error}', file=masks) from None
+    title = 'Ref-DAVIS17, published protocol'
+    switches = {'matching': 'unsupervised', 'void': 'ignored'}
+    per_annotator = scores.pop('per_annotator')
+    counts = {
+        'num_videos': len(found.preds[0]),
+        'num_objects': len(per_annotator['anno_0']['per_object']),
+        'num_frames': found.num_frames,
+    }
+    text = (
+        'mean of 4 annotators, {num_videos} videos, {num_objects} objects, '
+        '{num_frames} frames each'
+    )
+    print_protocol(title, switches, text.format_map(counts), begin)
+    return {
+        **scores,
+        'protocol': {'name': title, **switches, **counts},
+        'per_annotator': per_annotator,
+    }
+
+
+def _add_mevis(parser: argparse.ArgumentParser) -> None:
+    _add_arguments(
+        parser,
+        'folder of a split, with meta_expressions.json and mask_dict.json',
+        unannotated=False,
+    )
+
+
+def _run_mevis(args: argparse.Namespace) -> Scores:
+    from referformer.evaluation.functional.expression_masks import (
+        TableTruth,
+        VideoTargets,
+    )
+    from referformer.formats.expressions import read_expressions
+    from referformer.formats.mask_dict import open_mask_table
+
+    path = args.gt / 'meta_expressions.json'
+    clips = [
+        VideoTargets(
+            video,
+            tuple(entry['frames']),
+            {
+                name: _annotations(path, f'{video}/{name}', expression)
+                for name, expression in entry['expressions'].items()
+            },
+        )
+        for video, entry in read_expressions(path).items()
+    ]
+    truth = TableTruth(args.gt / 'mask_dict.json')
+    # Now, so that processes forked later find it there.
+    table = open_mask_table(truth.path)
+    for clip in clips:
+        for name in {a for t in clip.targets.values() for a in t}:
+            length = len(table[name]) if name in table else 0
+            if length != len(clip.frames):
+                raise DataError(
+                    f'{truth.path} has {length} masks of annotation {name} '
+                    f'but {clip.video} has {len(clip.frames)} frames; the '
+                    'file and meta_expressions.json belong to different '
+                    'splits.',
+                    file=truth.path,
+                )
+    return _score(args, 'MeViS, per expression', clips, truth)
+
+
+def _annotations(path: Path, name: str, expression: dict) -> tuple[str, ...]:
+    """Names of the annotations an expression means, sorted."""
+    ids = expression.get('anno_id')
+    if not isinstance(ids, list) or any(type(i) is not int for i in ids):
+        raise DataError(
+            f'{path}: {name} has anno_id {ids!r}; expected a list of numbers '
+            '(the split "valid" has none: its ground truth is not public).',
+            file=path,
+            value=ids,
+        )
+    return tuple(str(i) for i in sorted(set(ids)))
+
+
+COMMANDS = (
+    Command(
+        'ref-ytvos',
+        'J and F of Ref-YouTube-VOS, from masks of expressions or a '
+        'submission',
+        'Score each expression of Ref-YouTube-VOS valid on all frames of its '
+        'video, without matching, and average over expressions.',
+        _add_ref_ytvos,
+        _run_ref_ytvos,
+        _table,
+    ),
+    Command(
+        'ref-davis',
+        'J and F of Ref-DAVIS17, by either protocol in use',
+        'Score Ref-DAVIS17, each object of which four annotators describe. '
+        'The two protocols give different numbers; papers rarely say which '
+        'is theirs.',
+        _add_ref_davis,
+        _run_ref_davis,
+        _table,
+    ),
+    Command(
+        'mevis',
+        'J and F of MeViS (valid_u), from masks of expressions',
+        'Score each expression on all frames of its video against the union '
+        'of the objects it means (maybe none), and average over expressions.',
+        _add_mevis,
+        _run_mevis,
+        _table,
+    ),
+)

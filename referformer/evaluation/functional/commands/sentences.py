@@ -1,116 +1,151 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
-"""What the commands that score COCO results have in common."""
+"""``eval_masks.py a2d``, ``jhmdb``, ``refcoco``: one frame a sentence."""
 
 import argparse
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from functools import partial
 
 from referformer.errors import DataError
-from referformer.evaluation.functional.commands.common import add_paths
+from referformer.evaluation.functional.commands.common import (
+    Command,
+    Scores,
+    add_choice,
+    add_paths,
+    print_protocol,
+)
+from referformer.utils.console import warn
 
-Scores = dict[str, Any]
-"""Fractions by name, and ``protocol``: what was scored, and how."""
 
-
-def add_result_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the files, and how the predictions are to be read."""
+def _add_arguments(parser: argparse.ArgumentParser, ranked: bool) -> None:
+    """Add the files and how to read them; if AP is measured, what it ranks."""
     add_paths(
         parser,
         'ground truth in COCO form, one image entry a sentence',
         'COCO results: a list of {image_id, score, segmentation, bbox}',
         metavar='FILE.json',
     )
-    parser.add_argument(
+    add_choice(
+        parser,
         '--missing',
-        choices=('error', 'empty'),
-        default='error',
-        help='sentences without any prediction: refuse to score, or count '
-        'them as empty masks (default: %(default)s)',
+        'error empty',
+        'sentences without any prediction: refuse to score, or count them as '
+        'empty masks',
     )
-    parser.add_argument(
+    add_choice(
+        parser,
         '--box-format',
-        choices=('xyxy', 'xywh'),
-        default='xyxy',
-        help='what the predicted "bbox" holds: two corners, or a corner and '
-        'width and height (default: %(default)s)',
+        'xyxy xywh',
+        'what the predicted "bbox" holds: two corners, or a corner and width '
+        'and height',
     )
+    if ranked:
+        add_choice(
+            parser,
+            '--queries',
+            'all best',
+            'predictions that mAP ranks: all of a sentence, as published, or '
+            'the best one, which gives lower numbers',
+        )
 
 
-def add_queries(parser: argparse.ArgumentParser) -> None:
-    """Add the choice of what AP ranks."""
-    parser.add_argument(
-        '--queries',
-        choices=('all', 'best'),
-        default='all',
-        help='predictions that mAP ranks: all of a sentence, as published, '
-        'or the best one, which gives lower numbers (default: %(default)s)',
+def _run(args: argparse.Namespace, title: str, ranked: bool) -> Scores:
+    from referformer.evaluation.functional.segm import (
+        expression_scores,
+        has_boxes,
+        has_masks,
+        sentence_scores,
     )
-
-
-def score_results(
-    args: argparse.Namespace,
-    title: str,
-    measure: Callable[[Mapping, Mapping], dict[str, float]],
-    **protocol: str,
-) -> Scores:
-    """Read the files, score them, and say what was done.
-
-    Args:
-        args (argparse.Namespace): With the arguments added above.
-        title (str): What is scored.
-        measure (Callable): Takes truths and candidates, returns fractions.
-        **protocol (str): Switches to name in the result besides those of
-            :func:`add_result_arguments`.
-
-    Returns:
-        Scores: The fractions, and ``protocol``.
-
-    Raises:
-        DataError: If a file is unusable.
-    """
-    from referformer.evaluation.functional.segm import has_boxes, has_masks
     from referformer.formats.coco import read_candidates, read_truths
 
     begin = time.monotonic()
     truths = read_truths(args.gt)
     found = read_candidates(args.pred, truths, args.box_format, args.missing)
-    ranks_masks = 'queries' in protocol
-    if ranks_masks and not has_masks(found):
-        raise DataError(
-            f'{args.pred} has no "segmentation", but {title} is about masks.'
-        )
-    protocol = {'name': title, **protocol, 'missing': args.missing}
+    switches = {'queries': args.queries} if ranked else {}
+    switches['missing'] = args.missing
     if has_boxes(found):
-        protocol['box_format'] = args.box_format
-        if ranks_masks:
+        switches['box_format'] = args.box_format
+        if ranked:
             # Where AP of small, medium and large objects takes sizes from.
-            protocol['predicted_area'] = 'bbox'
-    scores: Scores = measure(truths, found)
+            switches['predicted_area'] = 'bbox'
+    if not ranked:
+        scores = expression_scores(truths, found)
+    elif has_masks(found):
+        if args.queries == 'all' and max(map(len, found.values())) < 2:
+            warn(
+                f'{args.pred} has no more than one prediction a sentence, so '
+                'mAP ranks the best ones only; published scores rank all '
+                'queries and are some three points higher.'
+            )
+        scores = sentence_scores(truths, found, args.queries)
+    else:
+        raise DataError(
+            f'{args.pred} has no "segmentation", but {title} is about masks.',
+            file=args.pred,
+        )
     number = sum(map(len, found.values()))
     unpredicted = sum(not candidates for candidates in found.values())
-    scores['protocol'] = {
-        **protocol,
+    print_protocol(
+        title,
+        switches,
+        f'{len(truths)} sentences ({unpredicted} without prediction), '
+        f'{number} predictions',
+        begin,
+    )
+    protocol = {
+        'name': title,
+        **switches,
         'num_sentences': len(truths),
         'num_predictions': number,
         'num_unpredicted': unpredicted,
     }
-    said = ', '.join(f'{k} = {v}' for k, v in protocol.items() if k != 'name')
-    print(f'{title}, {said}')
-    print(
-        f'{len(truths)} sentences ({unpredicted} without prediction), '
-        f'{number} predictions, {time.monotonic() - begin:.1f} s'
-    )
-    return scores
+    return {**scores, 'protocol': protocol}
 
 
-def format_scores(scores: Scores) -> str:
-    """The scores in percent, one a line."""
+def _table(scores: Scores) -> str:
     lines = []
     for name, value in scores.items():
         if name == 'protocol':
             continue
-        # -1: COCO's word for no object of that size.
+        # -1 is COCO's word for no object of that size.
         text = '   none' if value < 0 else f'{100 * value:7.2f}'
         lines.append(f'{name:16} {text}')
     return '\n'.join(lines)
+
+
+def _command(
+    name: str, title: str, summary: str, description: str, ranked: bool
+) -> Command:
+    """A command for one family of sets.
+
+    Args:
+        name (str): Name of the command.
+        title (str): Name of the set.
+        summary (str): What is scored, in a few words.
+        description (str): The same in some more words.
+        ranked (bool): Whether AP is measured, else REC and RIS.
+    """
+    return Command(
+        name,
+        f'{summary} of {title}, from COCO results',
+        description,
+        partial(_add_arguments, ranked=ranked),
+        partial(_run, title=title, ranked=ranked),
+        _table,
+    )
+
+
+_AP = (
+    'Score one mask a sentence by AP, P@K (IoU above K), overall and mean '
+    'IoU; boxes likewise (without AP) if the predictions have them.'
+)
+_REC = (
+    'Score the best box (REC: P@0.5 by IoU > 0.5 and by GIoU >= 0.5) and the '
+    'best mask (RIS: overall and mean IoU, P@K) of each sentence of one '
+    'split. Predictions may have boxes, masks or both.'
+)
+
+COMMANDS = (
+    _command('a2d', 'A2D-Sentences', 'mAP, P@K and IoU', _AP, True),
+    _command('jhmdb', 'JHMDB-Sentences', 'mAP, P@K and IoU', _AP, True),
+    _command('refcoco', 'RefCOCO/+/g', 'REC and RIS', _REC, False),
+)

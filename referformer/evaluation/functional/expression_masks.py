@@ -1,0 +1,294 @@
+# Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
+"""Scores of masks of expressions, ``<video>/<expression>/<frame>.png``.
+
+Each expression is scored on its own, on all frames of its video, and may mean
+several objects (their union) or none.
+"""
+
+from collections.abc import Hashable
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from referformer.errors import DataError
+from referformer.evaluation.functional.tracks import (
+    SequenceScores,
+    TrueMask,
+    score_targets,
+)
+from referformer.formats.label_maps import find_label_map, read_label_map
+from referformer.formats.mask_dict import open_mask_table
+from referformer.formats.predictions import PredictedMasks
+from referformer.utils.console import shorten, warn
+from referformer.utils.parallel import map_tasks
+
+# Masks a process scores at a time.
+_CHUNK = 48
+
+
+class VideoTargets(NamedTuple):
+    """A video and the expressions to be scored in it.
+
+    Attributes:
+        video (str): Its name.
+        frames (tuple[str, ...]): Names of its frames, in order of time.
+        targets (dict[str, Hashable]): What each expression means, in the
+            words of the ground truth.
+    """
+
+    video: str
+    frames: tuple[str, ...]
+    targets: dict[str, Hashable]
+
+    def mask_name(self, expression: str, index: int) -> str:
+        """Name of the predicted mask of an expression in frame ``index``."""
+        return f'{self.video}/{expression}/{self.frames[index]}.png'
+
+
+class GroundTruth(Protocol):
+    """Where true masks come from; sent to other processes."""
+
+    def has(self, video: str, frame: str) -> bool:
+        """Whether the frame is annotated."""
+        ...
+
+    def open(
+        self, clip: VideoTargets, index: int
+    ) -> tuple[tuple[int, int] | None, TrueMask]:
+        """Read frame ``index`` of a video.
+
+        Returns:
+            tuple: Height and width, None if nothing tells them (a video none
+            of whose objects is ever annotated); and what gives the masks.
+        """
+        ...
+
+
+class LabelTruth(NamedTuple):
+    """Label maps, ``<root>/<video>/<frame>.png``; a target is an id (int).
+
+    Attributes:
+        root (Path): Folder of the label maps.
+    """
+
+    root: Path
+
+    def has(self, video: str, frame: str) -> bool:
+        """Whether the frame is annotated."""
+        path = self.root / video / f'{frame}.png'
+        return find_label_map(path) is not None
+
+    def open(
+        self, clip: VideoTargets, index: int
+    ) -> tuple[tuple[int, int], TrueMask]:
+        """Read a label map; void (255) is background."""
+        path = self.root / clip.video / f'{clip.frames[index]}.png'
+        labels = read_label_map(find_label_map(path) or path)
+        return labels.shape, lambda target, shape: labels == target
+
+
+class TableTruth(NamedTuple):
+    """The RLE masks of MeViS; a target is a tuple of annotations (str).
+
+    Attributes:
+        path (Path): The ``mask_dict.json``.
+    """
+
+    path: Path
+
+    def has(self, video: str, frame: str) -> bool:
+        """Every frame is annotated: null means nothing is to be seen."""
+        del video, frame
+        return True
+
+    def open(
+        self, clip: VideoTargets, index: int
+    ) -> tuple[tuple[int, int] | None, TrueMask]:
+        """Look a frame up."""
+        table = open_mask_table(self.path)
+        names = dict.fromkeys(a for t in clip.targets.values() for a in t)
+        sizes = (
+            tuple(rle['size'])
+            for name in names
+            if name in table
+            for rle in table[name]
+            if rle is not None
+        )
+        return (
+            next(sizes, None),
+            lambda target, shape: table.mask(target, index, shape),
+        )
+
+
+class _MaskChunk(NamedTuple):
+    """Masks of the expressions of a video in some frames."""
+
+    clip: VideoTargets
+    indices: range
+    truth: GroundTruth
+    preds: PredictedMasks
+    missing: frozenset[str]
+
+
+def _score_masks(chunk: _MaskChunk) -> np.ndarray:
+    """Read and score some frames.
+
+    Returns:
+        np.ndarray: J, F and the pixels of the truth, float64, shape
+        (3, E, frames).
+    """
+    scores = []
+    for index in chunk.indices:
+        shape, true_mask = chunk.truth.open(chunk.clip, index)
+        names = (chunk.clip.mask_name(e, index) for e in chunk.clip.targets)
+        preds = (
+            None if name in chunk.missing else chunk.preds.read(name, shape)
+            for name in names
+        )
+        targets = list(chunk.clip.targets.values())
+        scores.append(score_targets(preds, targets, true_mask))
+    return np.stack(scores, axis=2)
+
+
+class ExpressionFolderScores(NamedTuple):
+    """Scores of a folder or zip file of predictions.
+
+    Attributes:
+        expressions (dict[tuple[str, str], SequenceScores]): Scores by
+            video and expression.
+        num_missing (int): Masks that do not exist.
+        num_unannotated (int): Frames left out for want of ground truth.
+    """
+
+    expressions: dict[tuple[str, str], SequenceScores]
+    num_missing: int
+    num_unannotated: int
+
+
+def score_expressions(
+    clips: list[VideoTargets],
+    truth: GroundTruth,
+    preds: PredictedMasks,
+    missing: str = 'error',
+    unannotated: str = 'error',
+    jobs: int = 1,
+) -> ExpressionFolderScores:
+    """Score the masks of expressions, each on its own.
+
+    Args:
+        clips (list[VideoTargets]): What to score.
+        truth (GroundTruth): The ground truth.
+        preds (PredictedMasks): The predictions.
+        missing (str): What a mask that does not exist means: ``'error'``, or
+            ``'zero'``: J = F = 0 in that frame, even if nothing is to be
+            seen there.
+        unannotated (str): What a frame without ground truth means:
+            ``'error'``, or ``'skip'``: it is not scored.
+        jobs (int): Processes to use.
+
+    Returns:
+        ExpressionFolderScores: The scores.
+
+    Raises:
+        DataError: If there is nothing to score, ground truth or predictions
+            lack something, or a file is unusable.
+    """
+    clips, num_unannotated = _annotated(clips, truth, unannotated)
+    clips = [clip for clip in clips if clip.targets]
+    if not clips:
+        raise DataError('There is no expression to score.')
+    absent = _find_missing(clips, preds, missing)
+    chunks = []
+    for clip in clips:
+        length = len(clip.frames)
+        step = max(_CHUNK // len(clip.targets), 1)
+        for start in range(0, length, step):
+            indices = range(start, min(start + step, length))
+            names = (
+                clip.mask_name(e, i) for e in clip.targets for i in indices
+            )
+            lost = frozenset(absent.intersection(names))
+            chunks.append(_MaskChunk(clip, indices, truth, preds, lost))
+    sizes = [len(c.clip.targets) * len(c.indices) for c in chunks]
+    results = map_tasks(_score_masks, chunks, jobs, sizes, 'masks')
+    by_video: dict[str, list[np.ndarray]] = {}
+    for chunk, scores in zip(chunks, results, strict=True):
+        by_video.setdefault(chunk.clip.video, []).append(scores)
+    expressions, unseen = {}, []
+    for clip in clips:
+        j, f, area = np.concatenate(by_video[clip.video], axis=2)
+        for e, (expression, target) in enumerate(clip.targets.items()):
+            expressions[clip.video, expression] = SequenceScores(j[e], f[e])
+            if target and not area[e].any():
+                unseen.append(f'{clip.video}/{expression}')
+    if unseen:
+        warn(
+            f'no frame shows what {len(unseen)} expressions mean: '
+            f'{shorten(unseen)}; do the ground truth and the expressions '
+            'belong together?'
+        )
+    return ExpressionFolderScores(expressions, len(absent), num_unannotated)
+
+
+def _annotated(
+    clips: list[VideoTargets], truth: GroundTruth, unannotated: str
+) -> tuple[list[VideoTargets], int]:
+    """Videos without the frames that have no ground truth."""
+    kept, lost, total = [], [], 0
+    for clip in clips:
+        frames = tuple(f for f in clip.frames if truth.has(clip.video, f))
+        known = set(frames)
+        lost += [f'{clip.video}/{f}' for f in clip.frames if f not in known]
+        total += len(clip.frames)
+        if frames:
+            kept.append(clip._replace(frames=frames))
+    if lost:
+        text = (
+            f'{len(lost)} of {total} frames have no ground truth: '
+            f'{shorten(lost)}'
+        )
+        if unannotated == 'error':
+            raise DataError(
+                f'{text}; complete it, or leave those frames out of the '
+                'score with --unannotated skip.'
+            )
+        if len(kept) < len(clips):
+            text += f'; {len(clips) - len(kept)} videos have none at all'
+        warn(f'{text}. They do not count.')
+    return kept, len(lost)
+
+
+def _find_missing(
+    clips: list[VideoTargets], preds: PredictedMasks, missing: str
+) -> set[str]:
+    """Names of the masks that do not exist."""
+    present = preds.list_names(
+        f'{c.video}/{e}' for c in clips for e in c.targets
+    )
+    expected = [
+        clip.mask_name(expression, index)
+        for clip in clips
+        for expression in clip.targets
+        for index in range(len(clip.frames))
+    ]
+    lost = [name for name in expected if name not in present]
+    if len(lost) == len(expected):
+        raise DataError(
+            f'{preds.path} holds none of the {len(expected)} masks: it should '
+            f'have {expected[0]}, or Annotations/{expected[0]}.',
+            file=preds.path,
+        )
+    if lost:
+        text = (
+            f'{preds.path} lacks {len(lost)} of {len(expected)} masks: '
+            f'{shorten(lost)}'
+        )
+        if missing == 'error':
+            raise DataError(
+                f'{text}; write an all-zero mask where nothing was found, or '
+                'score them as wrong with --missing zero.',
+                file=preds.path,
+            )
+        warn(f'{text}. They score 0.')
+    return set(lost)

@@ -1,0 +1,305 @@
+# Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
+"""What is matched with what, and what is averaged.
+
+Label maps: a :class:`LabelProtocol` pairs predicted and true objects, and
+:func:`summarize` averages over objects. Masks of expressions: nothing is
+matched, and :func:`summarize_expressions` averages over expressions.
+Ref-DAVIS17 is scored either way, see :func:`summarize_annotators` and
+:func:`split_annotators`.
+
+Symbols: ``T`` frames, ``G`` ground-truth objects, ``P`` predicted objects.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.optimize import linear_sum_assignment
+
+from referformer.errors import DataError
+from referformer.evaluation.functional.tracks import (
+    FrameScores,
+    SequenceScores,
+    TrueLabels,
+    VideoScores,
+    score_frame_identity,
+    score_frame_pairs,
+    sequence_statistics,
+)
+from referformer.formats.davis_text import NUM_ANNOTATORS
+
+MAX_PROPOSALS = 20
+"""Proposals a video that the DAVIS-2017 unsupervised task allows."""
+THRESHOLD = 0.5
+"""Probability below which an object is not there at all."""
+
+
+def _count_objects(frames: Sequence[FrameScores]) -> tuple[int, list[int]]:
+    """Highest true id of a video, and the ids below it that never appear."""
+    if not frames:
+        raise DataError('A video without frames cannot be scored.')
+    num_gt = max(len(frame.gt_areas) for frame in frames)
+    area = np.zeros(num_gt, np.int64)
+    for frame in frames:
+        area[: len(frame.gt_areas)] += frame.gt_areas
+    return num_gt, (np.flatnonzero(area == 0) + 1).tolist()
+
+
+def combine_identity(frames: Sequence[FrameScores]) -> VideoScores:
+    """Prediction k is object k, in every frame.
+
+    An object that the prediction lacks is an empty mask.
+
+    Args:
+        frames (Sequence[FrameScores]): T results of
+            :func:`~.tracks.score_frame_identity`.
+
+    Returns:
+        VideoScores: One row an object, by id.
+
+    Raises:
+        DataError: If the prediction has an id beyond the ground truth's.
+    """
+    num_gt, never_seen = _count_objects(frames)
+    num_pred = max(frame.num_pred for frame in frames)
+    if num_pred > num_gt:
+        raise DataError(
+            f'the prediction has id {num_pred} but the ground truth has ids '
+            f'up to {num_gt}; under the identity protocol ids must agree '
+            '(use the unsupervised protocol for free proposals).'
+        )
+    # An id that a frame does not mention is empty on both sides: 1.
+    j = np.ones((num_gt, len(frames)))
+    f = np.ones((num_gt, len(frames)))
+    for t, frame in enumerate(frames):
+        j[: len(frame.j), t] = frame.j
+        f[: len(frame.f), t] = frame.f
+    ids = list(range(1, num_gt + 1))
+    return VideoScores(j, f, ids, ids, never_seen)
+
+
+def combine_unsupervised(frames: Sequence[FrameScores]) -> VideoScores:
+    """Give each object the proposal that makes the total J&F largest.
+
+    The assignment holds for the whole video and each proposal is used once;
+    if there are fewer proposals than objects, empty ones fill up. Rows come
+    in the order of the *proposals*, like the official per-object output.
+
+    Args:
+        frames (Sequence[FrameScores]): T results of
+            :func:`~.tracks.score_frame_pairs`.
+
+    Returns:
+        VideoScores: One row a matched pair, by proposal id.
+
+    Raises:
+        DataError: If the prediction has more than :data:`MAX_PROPOSALS`.
+    """
+    num_gt, never_seen = _count_objects(frames)
+    num_pred = max(frame.num_pred for frame in frames)
+    if num_pred > MAX_PROPOSALS:
+        raise DataError(
+            f'the prediction has id {num_pred} but the unsupervised protocol '
+            f'allows {MAX_PROPOSALS} proposals; renumber or drop some.'
+        )
+    num_pred = max(num_pred, num_gt)
+    j = np.empty((num_pred, num_gt, len(frames)))
+    f = np.empty((num_pred, num_gt, len(frames)))
+    pred_ids = np.arange(1, num_pred + 1)
+    gt_ids = np.arange(1, num_gt + 1)
+    for t, frame in enumerate(frames):
+        # An id beyond those of this frame is the empty mask, index 0.
+        rows = np.where(pred_ids < frame.j.shape[0], pred_ids, 0)
+        cols = np.where(gt_ids < frame.j.shape[1], gt_ids, 0)
+        j[:, :, t] = frame.j[np.ix_(rows, cols)]
+        f[:, :, t] = frame.f[np.ix_(rows, cols)]
+    quality = (j.mean(axis=2) + f.mean(axis=2)) / 2
+    rows, cols = linear_sum_assignment(-quality)
+    return VideoScores(
+        j[rows, cols],
+        f[rows, cols],
+        gt_ids[cols].tolist(),
+        pred_ids[rows].tolist(),
+        never_seen,
+    )
+
+
+class LabelProtocol(NamedTuple):
+    """How label maps become scores of objects.
+
+    Attributes:
+        score_frame (Callable): Scores one frame; frames are independent, so
+            they may be scored in any order and process.
+        combine (Callable): Pairs the objects of a video, given its frames in
+            order.
+    """
+
+    score_frame: Callable[[ArrayLike, ArrayLike | TrueLabels], FrameScores]
+    combine: Callable[[Sequence[FrameScores]], VideoScores]
+
+
+PROTOCOLS: dict[str, LabelProtocol] = {
+    'identity': LabelProtocol(score_frame_identity, combine_identity),
+    'unsupervised': LabelProtocol(score_frame_pairs, combine_unsupervised),
+}
+
+
+def summarize(videos: Mapping[str, VideoScores]) -> dict[str, Any]:
+    """Statistics of every object, and their means over all objects.
+
+    Args:
+        videos (Mapping[str, VideoScores]): Scores by the video's name.
+
+    Returns:
+        dict: ``J&F``, ``{J,F}-{Mean,Recall,Decay}`` as fractions, and
+        ``per_object``: ``<video>_<row from 1>`` -> ``J`` and ``F``, each
+        ``[mean, recall, decay]``.
+
+    Raises:
+        DataError: If there is no object at all.
+    """
+    per_object: dict[str, dict[str, list[float]]] = {}
+    for name, scores in videos.items():
+        for row, (j, f) in enumerate(zip(scores.j, scores.f, strict=True)):
+            per_object[f'{name}_{row + 1}'] = {
+                'J': list(sequence_statistics(j)),
+                'F': list(sequence_statistics(f)),
+            }
+    if not per_object:
+        raise DataError(
+            'The ground truth holds no object: every pixel is background or '
+            'void, so there is nothing to score.'
+        )
+    means = {
+        f'{measure}-{name}': value
+        for measure in 'JF'
+        for name, value in zip(
+            ('Mean', 'Recall', 'Decay'),
+            np.mean(
+                [entry[measure] for entry in per_object.values()], axis=0
+            ).tolist(),
+            strict=True,
+        )
+    }
+    j_and_f = (means['J-Mean'] + means['F-Mean']) / 2
+    return {'J&F': j_and_f, **means, 'per_object': per_object}
+
+
+def mean_scores(entries: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """Mean J and F of some entries, in any order the same to the last bit.
+
+    Args:
+        entries (Iterable[Mapping]): Each with ``J`` and ``F``; not empty.
+
+    Returns:
+        dict[str, float]: ``J&F``, ``J``, ``F``.
+    """
+    entries = list(entries)
+    j, f = (
+        math.fsum(entry[key] for entry in entries) / len(entries)
+        for key in 'JF'
+    )
+    return {'J&F': (j + f) / 2, 'J': j, 'F': f}
+
+
+def summarize_expressions(
+    expressions: Mapping[tuple[str, str], SequenceScores],
+) -> dict[str, Any]:
+    """Mean over frames, then over expressions.
+
+    Args:
+        expressions (Mapping): Scores by video and expression, not empty.
+
+    Returns:
+        dict: ``J&F``, ``J``, ``F`` as fractions, and ``per_expression``:
+        ``<video>/<expression>`` -> ``J&F``, ``J``, ``F``, ``num_frames``.
+    """
+    per_expression = {
+        f'{video}/{expression}': {
+            'J&F': float(j.mean() + f.mean()) / 2,
+            'J': float(j.mean()),
+            'F': float(f.mean()),
+            'num_frames': len(j),
+        }
+        for (video, expression), (j, f) in sorted(expressions.items())
+    }
+    means = mean_scores(per_expression.values())
+    return {**means, 'per_expression': per_expression}
+
+
+def merge_objects(probabilities: Sequence[np.ndarray]) -> np.ndarray:
+    """Let the objects of a frame compete for its pixels.
+
+    Args:
+        probabilities (Sequence[np.ndarray]): Foreground probability of each
+            object, G arrays of shape (H, W).
+
+    Returns:
+        np.ndarray: Label map, uint8, (H, W): 0, or 1 + position of the
+        object that is likeliest; of equally likely ones the first.
+    """
+    stack = np.stack([np.asarray(p, np.float32) for p in probabilities])
+    # The protocol sets probabilities below the threshold to zero and gives
+    # the background 0.1 everywhere, which this is the same as.
+    best = stack.argmax(axis=0)
+    present = stack.max(axis=0) >= THRESHOLD
+    return np.where(present, best + 1, 0).astype(np.uint8)
+
+
+def summarize_annotators(
+    annotators: Sequence[Mapping[str, VideoScores]],
+) -> dict[str, Any]:
+    """Mean over objects, then over annotators.
+
+    Args:
+        annotators (Sequence[Mapping[str, VideoScores]]): For each annotator,
+            scores by the video's name.
+
+    Returns:
+        dict: ``J&F``, ``J``, ``F`` as fractions, and ``per_annotator``:
+        ``anno_<i>`` -> ``J&F``, ``J``, ``F``, ``per_object``.
+
+    Raises:
+        DataError: If there is no object at all.
+    """
+    per_annotator = {}
+    for index, videos in enumerate(annotators):
+        # Sorted, so that the order of the videos does not matter.
+        summary = summarize({name: videos[name] for name in sorted(videos)})
+        per_annotator[f'anno_{index}'] = {
+            'J&F': summary['J&F'],
+            'J': summary['J-Mean'],
+            'F': summary['F-Mean'],
+            'per_object': summary['per_object'],
+        }
+    means = mean_scores(per_annotator.values())
+    return {**means, 'per_annotator': per_annotator}
+
+
+def split_annotators(
+    per_expression: Mapping[str, Mapping[str, float]],
+) -> dict[str, dict[str, float]]:
+    """Mean of each annotator's expressions.
+
+    Args:
+        per_expression (Mapping): ``<video>/<expression>`` -> ``J``, ``F``.
+
+    Returns:
+        dict: ``anno_<i>`` -> ``J&F``, ``J``, ``F``.
+
+    Raises:
+        DataError: If the expressions are not numbered as in Ref-DAVIS17.
+    """
+    groups: dict[str, list[Mapping[str, float]]] = {}
+    for name, entry in per_expression.items():
+        number = name.rpartition('/')[2]
+        if not number.isdecimal():
+            raise DataError(
+                f'The expression {name} has no number; in Ref-DAVIS17 number '
+                '4 * k + a is what annotator a says of object k.'
+            )
+        key = f'anno_{int(number) % NUM_ANNOTATORS}'
+        groups.setdefault(key, []).append(entry)
+    return {key: mean_scores(groups[key]) for key in sorted(groups)}

@@ -1,0 +1,327 @@
+# Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
+"""J and F of the objects of a frame, and of an object over a video.
+
+Symbols: ``T`` frames, ``E`` expressions, ``G`` ground-truth objects, ``P``
+predicted objects, ``H, W`` the size of a frame in pixels.
+"""
+
+import math
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from itertools import zip_longest
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from referformer.errors import DataError
+from referformer.evaluation.functional.kernel import (
+    BOUND_TH,
+    MaskOutline,
+    check_same_shape,
+    compare,
+)
+
+VOID_LABEL = 255
+"""Pixel value that marks pixels which count for nobody."""
+
+TrueMask = Callable[[Hashable, tuple[int, int]], ArrayLike]
+"""Gives the true mask (H, W) of a target, for a frame of the size (H, W)."""
+
+
+class SequenceScores(NamedTuple):
+    """J and F of every frame.
+
+    Attributes:
+        j (np.ndarray): Region similarity, float64, shape (T,).
+        f (np.ndarray): Boundary accuracy, float64, shape (T,).
+    """
+
+    j: np.ndarray
+    f: np.ndarray
+
+
+def sequence_scores(
+    preds: Iterable[ArrayLike],
+    gts: Iterable[ArrayLike | MaskOutline],
+    voids: Iterable[ArrayLike | None] | None = None,
+    bound_th: float = BOUND_TH,
+) -> SequenceScores:
+    """J and F of one object in every frame of a video.
+
+    The arguments may be arrays (T, H, W), lists or generators: one frame is
+    looked at after the other and nothing is kept.
+
+    Args:
+        preds (Iterable[ArrayLike]): T predicted masks, each (H, W).
+        gts (Iterable[ArrayLike | MaskOutline]): T true masks, each (H, W);
+            outlines made once may be handed in for several predictions (they
+            carry their own void and tolerance).
+        voids (Iterable[ArrayLike | None], optional): T maps of pixels to
+            ignore.
+        bound_th (float): Tolerance, see :func:`tolerance_radius`.
+
+    Returns:
+        SequenceScores: J and F, each of shape (T,).
+
+    Raises:
+        ValueError: If the numbers of frames or the shapes differ.
+    """
+    frames = (
+        ((pred, gt, None) for pred, gt in zip(preds, gts, strict=True))
+        if voids is None
+        else zip(preds, gts, voids, strict=True)
+    )
+    scores = [compare(*frame, bound_th) for frame in frames]
+    return SequenceScores(*np.array(scores, np.float64).reshape(-1, 2).T)
+
+
+def score_targets(
+    preds: Iterable[ArrayLike | None],
+    targets: Sequence[Hashable],
+    true_mask: TrueMask,
+    bound_th: float = BOUND_TH,
+) -> np.ndarray:
+    """J and F of all expressions in one frame.
+
+    Several expressions may mean the same: the outline of a target is drawn
+    once, however many predictions it is compared with.
+
+    Args:
+        preds (Iterable[ArrayLike | None]): E predicted masks, each (H, W);
+            None scores zero. Taken one by one, so a generator may read or
+            decode them.
+        targets (Sequence[Hashable]): What each expression means.
+        true_mask (TrueMask): Gives the mask of a target.
+        bound_th (float): Tolerance, see :func:`tolerance_radius`.
+
+    Returns:
+        np.ndarray: J, F and the pixels of the true mask (0 where ``preds``
+        has None), float64, shape (3, E).
+
+    Raises:
+        DataError: If the sizes of two masks differ.
+    """
+    scores = np.zeros((3, len(targets)))
+    outlines: dict[Hashable, MaskOutline] = {}
+    for e, (pred, target) in enumerate(zip(preds, targets, strict=True)):
+        if pred is None:
+            continue
+        mine = MaskOutline(pred, bound_th=bound_th)
+        if target not in outlines:
+            mask = true_mask(target, mine.shape)
+            outlines[target] = MaskOutline(mask, bound_th=bound_th)
+        truth = outlines[target]
+        check_same_shape(mine.shape, truth.shape, 'pred')
+        scores[:, e] = mine.iou(truth), mine.boundary_f(truth), truth.area
+    return scores
+
+
+class SequenceStatistics(NamedTuple):
+    """What DAVIS reports of one measure over one sequence.
+
+    Attributes:
+        mean (float): Mean over the frames.
+        recall (float): Share of frames above 0.5.
+        decay (float): Mean of the first quarter minus mean of the last.
+    """
+
+    mean: float
+    recall: float
+    decay: float
+
+
+def sequence_statistics(values: ArrayLike) -> SequenceStatistics:
+    """Mean, recall and decay of one measure over the frames of a sequence.
+
+    Equal to the official numbers with one exception: the official code keeps
+    the borders of the quarters in eight bits, which makes its decay wrong
+    for sequences of more than 256 frames; here it is right. The quarters
+    share their border frame, as they do officially.
+
+    A NaN marks a frame that was not scored: mean and decay leave it out, and
+    recall counts it as not above 0.5.
+
+    Args:
+        values (ArrayLike): One number a frame, shape (T,).
+
+    Returns:
+        SequenceStatistics: NaN where no frame was scored.
+
+    Raises:
+        DataError: If ``values`` is empty or not one-dimensional.
+    """
+    series = np.asarray(values, dtype=np.float64)
+    if series.ndim != 1 or not series.size:
+        raise DataError(
+            f'Per-frame values have shape {series.shape}; expected (T,) with '
+            'at least one frame.'
+        )
+    # The small constant sends exact halves up, where plain rounding would
+    # send them to the even neighbour.
+    borders = np.round(np.linspace(1, series.size, 5) + 1e-10).astype(int) - 1
+    first = series[borders[0] : borders[1] + 1]
+    last = series[borders[3] : borders[4] + 1]
+    return SequenceStatistics(
+        _nanmean(series),
+        float(np.mean(series > 0.5)),
+        _nanmean(first) - _nanmean(last),
+    )
+
+
+def _nanmean(values: np.ndarray) -> float:
+    """Mean without the NaNs; NaN (and no warning) if nothing is left."""
+    # Zeros in place of NaN, summed over the whole array, keep numpy's order
+    # of summation and with it the last bit of the official mean.
+    scored = ~np.isnan(values)
+    if not scored.any():
+        return math.nan
+    return float(np.where(scored, values, 0).sum() / scored.sum())
+
+
+class FrameScores(NamedTuple):
+    """Scores of the label maps of one frame, before objects are paired.
+
+    Attributes:
+        j (np.ndarray): For ``identity`` shape (n,), entry k - 1 is object k.
+            For ``unsupervised`` shape (p + 1, g + 1), entry [a, b] is
+            prediction a against object b, and index 0 is the empty mask.
+        f (np.ndarray): Boundary accuracy, same shape.
+        num_pred (int): Highest id in the prediction.
+        gt_areas (np.ndarray): Pixels of the objects 1..g in the ground
+            truth, where g is the highest id, int64, shape (g,).
+    """
+
+    j: np.ndarray
+    f: np.ndarray
+    num_pred: int
+    gt_areas: np.ndarray
+
+
+def _split_labels(labels: np.ndarray, bound_th: float) -> list[MaskOutline]:
+    """Outlines of the ids 1..max of a label map without void."""
+    return [
+        MaskOutline(labels == index, bound_th=bound_th)
+        for index in range(1, int(labels.max(initial=0)) + 1)
+    ]
+
+
+class TrueLabels:
+    """The true label map of one frame, ready to be compared.
+
+    Made once, it serves any number of predictions of the frame.
+
+    Args:
+        labels (ArrayLike): True ids, 0 = background, 255 = void, (H, W).
+        bound_th (float): Tolerance, see :func:`tolerance_radius`.
+
+    Attributes:
+        shape (tuple[int, int]): Height and width.
+        void (np.ndarray | None): Pixels that count for nobody, bool, (H, W);
+            None if there are none.
+        outlines (list[MaskOutline]): Objects 1..g, g the highest id.
+        areas (np.ndarray): Their pixels, int64, shape (g,).
+        nothing (MaskOutline): The empty mask.
+    """
+
+    def __init__(self, labels: ArrayLike, bound_th: float = BOUND_TH) -> None:
+        labels = np.asarray(labels)
+        self.shape: tuple[int, int] = (labels.shape[0], labels.shape[1])
+        self.bound_th = bound_th
+        void = labels == VOID_LABEL
+        self.void = void if void.any() else None
+        self.outlines = _split_labels(
+            labels if self.void is None else np.where(void, 0, labels),
+            bound_th,
+        )
+        self.areas = np.array(
+            [outline.area for outline in self.outlines], np.int64
+        )
+        self.nothing = MaskOutline(np.zeros(self.shape, bool))
+
+    def split(self, pred: ArrayLike) -> list[MaskOutline]:
+        """Outlines of the ids 1..max of a prediction, void left out.
+
+        Args:
+            pred (ArrayLike): Predicted ids, 0 and 255 = no object, (H, W).
+                255 may stem from a copied annotation.
+
+        Returns:
+            list[MaskOutline]: Outlines in the order of the ids.
+
+        Raises:
+            DataError: If its size is not that of the ground truth.
+        """
+        pred = np.asarray(pred)
+        check_same_shape(pred.shape, self.shape, 'pred')
+        nobody = pred == VOID_LABEL
+        if self.void is not None:
+            nobody |= self.void
+        return _split_labels(np.where(nobody, 0, pred), self.bound_th)
+
+
+def score_frame_identity(
+    pred: ArrayLike, gt: ArrayLike | TrueLabels
+) -> FrameScores:
+    """Score every id of a frame against the same id of the ground truth.
+
+    Args:
+        pred (ArrayLike): Predicted ids, 0 and 255 = no object, (H, W).
+        gt (ArrayLike | TrueLabels): True ids, 0 = background, 255 = void,
+            (H, W); or the same made ready, which may have a tolerance of its
+            own.
+
+    Returns:
+        FrameScores: ``j`` and ``f`` of shape (max(p, g),).
+
+    Raises:
+        DataError: If the sizes of the two maps differ.
+    """
+    gt = gt if isinstance(gt, TrueLabels) else TrueLabels(gt)
+    mine = gt.split(pred)
+    pairs = list(zip_longest(mine, gt.outlines, fillvalue=gt.nothing))
+    return FrameScores(
+        np.array([a.iou(b) for a, b in pairs], np.float64),
+        np.array([a.boundary_f(b) for a, b in pairs], np.float64),
+        len(mine),
+        gt.areas,
+    )
+
+
+def score_frame_pairs(
+    pred: ArrayLike, gt: ArrayLike | TrueLabels
+) -> FrameScores:
+    """Score every id of a frame against every id of the ground truth.
+
+    Arguments and errors are those of :func:`score_frame_identity`.
+
+    Returns:
+        FrameScores: ``j`` and ``f`` of shape (p + 1, g + 1).
+    """
+    gt = gt if isinstance(gt, TrueLabels) else TrueLabels(gt)
+    mine = [gt.nothing, *gt.split(pred)]
+    truth = [gt.nothing, *gt.outlines]
+    return FrameScores(
+        np.array([[a.iou(b) for b in truth] for a in mine], np.float64),
+        np.array([[a.boundary_f(b) for b in truth] for a in mine], np.float64),
+        len(mine) - 1,
+        gt.areas,
+    )
+
+
+class VideoScores(NamedTuple):
+    """Scores of the objects of one video, after they were paired.
+
+    Attributes:
+        j (np.ndarray): Region similarity, float64, shape (G, T).
+        f (np.ndarray): Boundary accuracy, float64, shape (G, T).
+        gt_ids (list[int]): True id of each row.
+        pred_ids (list[int]): Predicted id of each row.
+        never_seen (list[int]): Ids below the highest one which no frame of
+            the ground truth shows.
+    """
+
+    j: np.ndarray
+    f: np.ndarray
+    gt_ids: list[int]
+    pred_ids: list[int]
+    never_seen: list[int]
