@@ -14,6 +14,7 @@ from pycocotools import mask as mask_utils
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from referformer.errors import ConfigError
 from referformer.formats.coco import Box, Candidate, TrueObject
 
 PRECISION_AT = (0.5, 0.6, 0.7, 0.8, 0.9)
@@ -263,10 +264,10 @@ def sentence_scores(
         then, if there are boxes, those of boxes as ``'bbox <name>'``.
 
     Raises:
-        ValueError: If ``queries`` is neither.
+        ConfigError: If ``queries`` is neither.
     """
     if queries not in ('all', 'best'):
-        raise ValueError(f"queries is {queries!r}; use 'all' or 'best'.")
+        raise ConfigError(f"queries is {queries!r}; use 'all' or 'best'.")
     ranked = found
     if queries == 'best':
         ranked = {

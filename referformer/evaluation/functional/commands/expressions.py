@@ -343,7 +343,7 @@ def _run_mevis(args: argparse.Namespace) -> Scores:
                 for name, expression in entry['expressions'].items()
             },
         )
-        for video, entry in read_expressions(path).items()
+        for video, entry in read_expressions(path, positional=True).items()
     ]
     truth = TableTruth(args.gt / 'mask_dict.json')
     # Now, so that processes forked later find it there.
