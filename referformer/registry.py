@@ -48,7 +48,7 @@ TASK_UTILS = Registry(
     'task util',
     parent=MMENGINE_TASK_UTILS,
     scope='referformer',
-    locations=['referformer.models'],
+    locations=['referformer.models', 'referformer.prediction'],
 )
 DATASETS = Registry(
     'dataset',

@@ -157,25 +157,10 @@ def run(args: argparse.Namespace) -> None:
     Args:
         args (argparse.Namespace): The options.
     """
-    import numpy as np
+    from referformer.apis import Predictor, ReferInferencer
+    from referformer.apis.outputs import Collector, OutputOptions
 
-    from referformer.apis import ReferInferencer, StreamOptions
-    from referformer.apis.outputs import Sink
-    from referformer.prediction.stream import FrameResult
-
-    class Summary(Sink):
-        """Count what was found."""
-
-        frames = 0
-        scores = np.zeros(len(args.expressions))
-        found = np.zeros(len(args.expressions), int)
-
-        def write(self, result: FrameResult) -> None:
-            self.frames += 1
-            self.scores = self.scores + result.scores
-            self.found = self.found + result.masks.any((1, 2))
-
-    options = StreamOptions(
+    predictor = Predictor(
         window=args.window,
         link=args.link,
         overlap=args.overlap,
@@ -199,24 +184,19 @@ def run(args: argparse.Namespace) -> None:
             file=sys.stderr,
         )
     inferencer = ReferInferencer(args.config, args.checkpoint, args.device)
-    summary = Summary()
+    collector = Collector(texts, 'none')
     files = inferencer.run(
         source,
         texts,
-        options,
-        [summary],
+        predictor,
+        [collector],
         Path(args.out, source.name),
-        masks=args.masks,
-        overlay=not args.no_vis,
-        boxes=args.boxes,
-        points=args.points,
+        OutputOptions(args.masks, not args.no_vis, args.boxes, args.points),
     )
     print(f'{"score":>5}  {"found in":>14}  expression')
-    for text, score, found in zip(
-        texts, summary.scores / summary.frames, summary.found, strict=True
-    ):
-        where = f'{found} of {summary.frames}'
-        print(f'{score:5.2f}  {where:>14}  {text}')
+    for found in collector.result(source).expressions:
+        where = f'{(found.areas > 0).sum()} of {len(source)}'
+        print(f'{found.scores.mean():5.2f}  {where:>14}  {found.text}')
     for path in files.values():
         print(path)
 
@@ -229,13 +209,13 @@ def main(argv: list[str] | None = None) -> None:
     """
     args = parse_args(argv)
 
-    from referformer.errors import CheckpointError
+    from referformer.errors import ReferError
 
     try:
         run(args)
     except KeyboardInterrupt:
         sys.exit('interrupted: nothing was written')
-    except (CheckpointError, ImportError, OSError, ValueError) as error:
+    except (ReferError, OSError) as error:
         sys.exit(f'error: {error}')
 
 

@@ -1,20 +1,17 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
 """Inference on your own videos."""
 
-from referformer.apis.inferencer import ReferInferencer, init_model
+from referformer.apis.inferencer import ReferInferencer
+from referformer.apis.model import init_model
 from referformer.apis.outputs import ExpressionResult, VideoResult
 from referformer.media.sources import open_source
-from referformer.prediction.stream import (
-    FrameResult,
-    StreamOptions,
-    segment_frames,
-)
+from referformer.prediction import FrameResult, Predictor, segment_frames
 
 __all__ = [
     'ExpressionResult',
     'FrameResult',
+    'Predictor',
     'ReferInferencer',
-    'StreamOptions',
     'VideoResult',
     'init_model',
     'open_source',

@@ -11,46 +11,73 @@ import os
 import re
 import secrets
 import shutil
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import cv2
 import numpy as np
 from pycocotools import mask as mask_utils
 
+from referformer.errors import ConfigError
+from referformer.media.pictures import write_image
 from referformer.media.sources import FrameSource
-from referformer.media.writer import (
-    Sound,
-    VideoWriter,
-    write_image,
-)
-from referformer.prediction.stream import FrameResult
-from referformer.visualization.local_visualizer import (
-    ReferLocalVisualizer,
-    colour_of,
-)
+from referformer.media.writer import Sound, VideoWriter
+from referformer.prediction import FrameResult, Predictor
+from referformer.visualization import ReferLocalVisualizer
+from referformer.visualization.drawing import colour_of
 
 __all__ = [
     'Collector',
     'ExpressionResult',
     'JSONSink',
     'MaskFormat',
+    'OutputOptions',
     'OverlaySink',
     'PNGSink',
     'Sink',
     'VideoResult',
     'encode_mask',
     'expression_folder',
+    'open_files',
     'staged_folder',
 ]
 
 MaskFormat = Literal['rle', 'array', 'png', 'none']
 """What masks are given as: encoded by COCO, a boolean array, files, or not."""
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """What is written of a video.
+
+    Args:
+        masks (MaskFormat): ``'png'`` writes files, ``'rle'`` puts masks into
+            ``results.json``.
+        overlay (bool): Whether to write an overlay.
+        boxes (bool): Whether to draw boxes with scores on it.
+        points (bool): Whether to draw reference points on it.
+
+    Raises:
+        ConfigError: If ``masks`` is none of these.
+    """
+
+    masks: MaskFormat = 'none'
+    overlay: bool = True
+    boxes: bool = False
+    points: bool = False
+
+    def __post_init__(self) -> None:
+        if self.masks not in get_args(MaskFormat):
+            raise ConfigError(
+                f'masks must be one of {get_args(MaskFormat)}, got '
+                f'{self.masks!r}'
+            )
+
 
 #: What a set of files consists of.
 _FILES = ('results.json', 'overlay.mp4', 'overlay.png', 'masks')
@@ -65,6 +92,7 @@ class ExpressionResult:
         scores (np.ndarray): Score of each frame, in [0, 1], shape (n,).
         window_scores (np.ndarray): Score of each window, shape (W,).
         boxes (np.ndarray): x1, y1, x2, y2 in pixels, shape (n, 4).
+        areas (np.ndarray): Pixels of the mask in each frame, shape (n,).
         masks (list[dict] | np.ndarray | None): n masks encoded by COCO
             (``counts`` are str), or bool, shape (n, H, W); None if they
             were not asked for or are files.
@@ -74,6 +102,7 @@ class ExpressionResult:
     scores: np.ndarray
     window_scores: np.ndarray
     boxes: np.ndarray
+    areas: np.ndarray
     masks: list[dict] | np.ndarray | None
 
 
@@ -108,15 +137,12 @@ class VideoResult:
     files: dict[str, str] = field(default_factory=dict)
 
 
-class Sink(ABC):
+class Sink(AbstractContextManager):
     """Takes results; a context manager that finishes when left."""
 
     @abstractmethod
     def write(self, result: FrameResult) -> None:
         """Take the result of the next frame."""
-
-    def __enter__(self) -> 'Sink':
-        return self
 
     def __exit__(
         self,
@@ -124,7 +150,7 @@ class Sink(ABC):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        return None
+        """Finish, unless ``error`` says that the block failed."""
 
 
 def encode_mask(mask: np.ndarray) -> dict[str, Any]:
@@ -162,65 +188,68 @@ class Collector(Sink):
     def __init__(self, texts: Sequence[str], masks: MaskFormat) -> None:
         self.texts = list(texts)
         self.format = masks
-        self._frames: list[tuple[str, int, float, int]] = []
-        self._scores: list[np.ndarray] = []
-        self._boxes: list[np.ndarray] = []
-        self._window_scores: list[np.ndarray] = []
-        self._masks: list[Any] = []
-        self._size = (0, 0)
+        self._rows: list[tuple] = []
 
     def write(self, result: FrameResult) -> None:
         """Take the result of the next frame."""
-        frame = result.frame
-        self._size = frame.shape[1], frame.shape[0]
-        self._frames.append(
-            (frame.name, frame.index, frame.time, result.window)
-        )
-        self._scores.append(result.scores)
-        self._boxes.append(result.boxes)
-        if result.window == len(self._window_scores):
-            self._window_scores.append(result.window_scores)
+        masks: list[dict] | np.ndarray | None = None
         if self.format == 'array':
-            self._masks.append(result.masks)
+            masks = result.masks
         elif self.format == 'rle':
-            self._masks.append([encode_mask(mask) for mask in result.masks])
+            masks = [encode_mask(mask) for mask in result.masks]
+        self._rows.append(
+            (
+                replace(result.frame, image=None),
+                result.window,
+                result.scores,
+                result.window_scores,
+                result.boxes,
+                result.masks.sum((1, 2)),
+                masks,
+            )
+        )
 
-    def result(self, source: FrameSource) -> VideoResult:
+    def result(
+        self, source: FrameSource, files: dict[str, str] | None = None
+    ) -> VideoResult:
         """Put everything together.
 
         Args:
             source (FrameSource): Where the frames came from.
+            files (dict[str, str], optional): Files written.
 
         Returns:
             VideoResult: The results.
         """
-        names, indices, times, windows = zip(*self._frames, strict=True)
-        # [n, E, ...] -> [E, n, ...]
-        scores = np.stack(self._scores, 1)
-        boxes = np.stack(self._boxes, 1)
-        window_scores = np.stack(self._window_scores, 1)
+        # [n] each, of shape (E, ...) where they differ between expressions
+        frames, windows, scores, window_scores, boxes, areas, masks = zip(
+            *self._rows, strict=True
+        )
+        first = np.unique(windows, return_index=True)[1]
         expressions = []
         for e, text in enumerate(self.texts):
-            masks: list[dict] | np.ndarray | None = None
-            if self.format in ('array', 'rle'):
-                masks = [frame[e] for frame in self._masks]
-            if self.format == 'array':
-                masks = np.stack(masks)
+            kept = None if masks[0] is None else [each[e] for each in masks]
             expressions.append(
                 ExpressionResult(
-                    text, scores[e], window_scores[e], boxes[e], masks
+                    text,
+                    np.stack(scores)[:, e],
+                    np.stack(window_scores)[first, e],
+                    np.stack(boxes)[:, e],
+                    np.stack(areas)[:, e],
+                    np.stack(kept) if self.format == 'array' else kept,
                 )
             )
         return VideoResult(
             source.name,
-            self._size,
+            frames[0].shape[::-1],
             source.fps,
-            list(names),
-            np.array(indices),
-            np.array(times),
+            [frame.name for frame in frames],
+            np.array([frame.index for frame in frames]),
+            np.array([frame.time for frame in frames]),
             np.array(windows),
             expressions,
             source.missing,
+            files or {},
         )
 
 
@@ -237,11 +266,8 @@ class PNGSink(Sink):
             folder / expression_folder(number, text)
             for number, text in enumerate(texts)
         ]
-
-    def __enter__(self) -> 'PNGSink':
-        for folder in self.folders:
-            folder.mkdir(parents=True)
-        return self
+        for each in self.folders:
+            each.mkdir(parents=True)
 
     def write(self, result: FrameResult) -> None:
         """Write the masks of the next frame."""
@@ -270,20 +296,16 @@ class JSONSink(Sink):
         settings: dict[str, Any],
         with_masks: bool,
     ) -> None:
-        self.path = path
         self.source = source
         self.texts = texts
         self.settings = settings
         self.with_masks = with_masks
         self._windows: list[dict[str, Any]] = []
         self._number = 0
-
-    def __enter__(self) -> 'JSONSink':
         # names of files need not be UTF-8; the escape is one of JSON's own
-        self._file = self.path.open(
+        self._file = path.open(
             'w', encoding='utf-8', errors='backslashreplace'
         )
-        return self
 
     def _begin(self, result: FrameResult) -> None:
         """Write what precedes the frames."""
@@ -312,12 +334,8 @@ class JSONSink(Sink):
         if not self._number:
             self._begin(result)
         if result.window == len(self._windows):
-            self._windows.append(
-                {
-                    'start': self._number,
-                    'scores': _rounded(result.window_scores, 4),
-                }
-            )
+            scores = _rounded(result.window_scores, 4)
+            self._windows.append({'start': self._number, 'scores': scores})
         frame = {
             'name': result.frame.name,
             'index': result.frame.index,
@@ -359,8 +377,7 @@ class OverlaySink(Sink):
         source (FrameSource): The video; its sound is kept.
         texts (Sequence[str]): E expressions.
         visualizer (ReferLocalVisualizer): Draws.
-        boxes (bool): Whether to draw boxes with scores.
-        points (bool): Whether to draw reference points.
+        options (OutputOptions): Tells whether to draw boxes and points.
     """
 
     def __init__(
@@ -369,27 +386,23 @@ class OverlaySink(Sink):
         source: FrameSource,
         texts: Sequence[str],
         visualizer: ReferLocalVisualizer,
-        boxes: bool = False,
-        points: bool = False,
+        options: OutputOptions,
     ) -> None:
         self.path = path
         self.texts = texts
         self.visualizer = visualizer
-        self.boxes = boxes
-        self.points = points
+        self.options = options
         self._start = float(source.times[0])
+        self._exits = ExitStack()
         self._video = None
         if path.suffix == '.mp4':
             sound = None
             if source.path is not None and Path(source.path).is_file():
                 end = float(source.times[-1]) + 1 / source.fps
                 sound = Sound(source.path, self._start, end)
-            self._video = VideoWriter(path, source.fps, sound)
-
-    def __enter__(self) -> 'OverlaySink':
-        if self._video is not None:
-            self._video.__enter__()
-        return self
+            self._video = self._exits.enter_context(
+                VideoWriter(path, source.fps, sound)
+            )
 
     def write(self, result: FrameResult) -> None:
         """Draw the next frame."""
@@ -398,22 +411,61 @@ class OverlaySink(Sink):
             self.texts,
             result.masks,
             result.scores,
-            result.boxes if self.boxes else None,
-            result.points if self.points else None,
+            result.boxes if self.options.boxes else None,
+            result.points if self.options.points else None,
         )
         if self._video is None:
             write_image(self.path, drawn)
         else:
             self._video.write(drawn, result.frame.time - self._start)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._video is not None:
-            self._video.__exit__(kind, error, traceback)
+    def __exit__(self, *error: Any) -> None:
+        self._exits.__exit__(*error)
+
+
+@contextmanager
+def open_files(
+    folder: Path,
+    source: FrameSource,
+    texts: Sequence[str],
+    predictor: Predictor,
+    options: OutputOptions,
+    visualizer: ReferLocalVisualizer,
+) -> Iterator[tuple[list[Sink], dict[str, str]]]:
+    """Open the files of a video; they appear when the block ends well.
+
+    Args:
+        folder (Path): Where they go.
+        source (FrameSource): The video.
+        texts (Sequence[str]): E expressions.
+        predictor (Predictor): How results are made; noted in the JSON file.
+        options (OutputOptions): What is written.
+        visualizer (ReferLocalVisualizer): Draws the overlay.
+
+    Yields:
+        tuple: Their sinks, and the names they will have by kind.
+
+    Raises:
+        ConfigError: If ``folder`` holds files of somebody else.
+    """
+    sinks: list[Sink] = []
+    files: dict[str, str] = {}
+    with staged_folder(folder) as place, ExitStack() as exits:
+
+        def add(key: str, name: str, sink: type[Sink], *args: Any) -> None:
+            sinks.append(exits.enter_context(sink(place / name, *args)))
+            files[key] = str(folder / name)
+
+        with_masks = options.masks == 'rle'
+        about = (source, texts, asdict(predictor), with_masks)
+        add('json', 'results.json', JSONSink, *about)
+        if options.masks == 'png':
+            add('masks', 'masks', PNGSink, texts)
+        if options.overlay:
+            name = 'overlay.png' if source.is_picture else 'overlay.mp4'
+            how = (source, texts, visualizer, options)
+            add('overlay', name, OverlaySink, *how)
+        yield sinks, files
 
 
 @contextmanager
@@ -430,14 +482,14 @@ def staged_folder(folder: Path) -> Iterator[Path]:
         Path: Where to write.
 
     Raises:
-        FileExistsError: If ``folder`` is a file, or files would be replaced
+        ConfigError: If ``folder`` is a file, or files would be replaced
             that are not known to be ours.
     """
     if folder.exists() and not folder.is_dir():
-        raise FileExistsError(f'{folder} is a file; give a folder.')
+        raise ConfigError(f'{folder} is a file; give a folder.')
     older = [name for name in _FILES if (folder / name).exists()]
     if older and 'results.json' not in older:
-        raise FileExistsError(
+        raise ConfigError(
             f'{folder / older[0]} exists and was not written by this tool '
             '(there is no results.json beside it); choose another folder.'
         )

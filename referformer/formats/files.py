@@ -27,7 +27,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     unique = f'{os.getpid()}-{secrets.token_hex(4)}'
-    temporary = path.with_name(f'.{path.name}.{unique}.tmp')
+    # the suffix stays: some writers choose the format by it
+    temporary = path.with_name(f'.{unique}-{path.name}')
     try:
         yield temporary
         temporary.replace(path)

@@ -12,208 +12,23 @@ release of torchcodec is tied to one of torch.
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from functools import lru_cache
 from itertools import chain, dropwhile, pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import av
 import numpy as np
 
+from referformer.errors import MediaError, MissingMediaError
+from referformer.media.index import (
+    decode,
+    demux,
+    open_video,
+    read_index,
+    video_stream,
+)
+
 __all__ = ['VideoReader']
-
-
-class _Index(NamedTuple):
-    """What the packets of a video tell about its n frames, without decoding.
-
-    Packets come in the order of decoding, frames in that of display.
-
-    Attributes:
-        pts: Time stamp of each frame, in units of ``time_base``, increasing;
-            ``None`` if the file has none, whereupon frames are counted.
-        packet: Position of the packet of each frame.
-        start: Position of the key frame where decoding for it begins.
-        key_pts: Position of a key frame -> its time stamp.
-        key_seek: Position of a key frame -> the time stamp to seek for.
-        seconds: Time of each frame from the first one on, float64.
-        fps: Frames per second, the mean if the rate varies.
-        missing: Frames that the file announces and does not hold whole.
-    """
-
-    pts: np.ndarray | None
-    packet: np.ndarray
-    start: np.ndarray
-    key_pts: dict[int, int]
-    key_seek: dict[int, int]
-    seconds: np.ndarray
-    fps: float
-    missing: int
-
-
-def _open(path: str) -> Any:
-    """Open a video file.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        OSError: If it cannot be opened.
-    """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f'Video {path} does not exist.')
-    try:
-        return av.open(path)
-    except av.error.FFmpegError as error:
-        raise OSError(
-            f'Video {path} cannot be opened ({error.strerror}); it is no '
-            'video or not complete, copy or download it again.'
-        ) from error
-
-
-def _stream(container: Any, path: str) -> Any:
-    """Return the main video stream.
-
-    Raises:
-        ValueError: If there is none.
-    """
-    stream = container.streams.best('video')
-    if stream is None:
-        raise ValueError(
-            f'Video {path} holds no pictures; it is no video or not '
-            'complete, copy or download it again.'
-        )
-    return stream
-
-
-def _demux(container: Any, stream: Any) -> Iterator[Any]:
-    """Yield the packets up to the end, or to where the file is cut off."""
-    try:
-        for packet in container.demux(stream):
-            if packet.size:
-                yield packet
-    except av.error.FFmpegError:
-        return
-
-
-@lru_cache(maxsize=256)
-def _read_index(path: str, mtime: int, size: int) -> _Index:
-    """Read the packets of a file; ``mtime`` and ``size`` tell its version.
-
-    Raises:
-        FileNotFoundError, OSError: If the file cannot be opened.
-        ValueError: If it has no frame.
-    """
-    with _open(path) as container:
-        stream = _stream(container, path)
-        packets = [
-            (p.pts, p.dts, p.is_keyframe, not p.is_discard, p.is_corrupt)
-            for p in _demux(container, stream)
-        ]
-        missing = _count_missing(stream, size)
-        # AVI stores the order of decoding alone: FFmpeg makes time stamps
-        # up, wrongly so where B-frames change the order.
-        guessed = container.format.name == 'avi' and bool(
-            stream.codec_context.has_b_frames
-        )
-        rate = stream.average_rate
-        time_base = float(stream.time_base)
-    cut = 0
-    while packets and packets[-1][-1]:  # the last packet is not whole
-        packets.pop()
-        cut += 1
-    keys = {
-        position: (pts, pts if dts is None else dts)
-        for position, (pts, dts, is_key, *_) in enumerate(packets)
-        if is_key
-    }
-    shown = [
-        (pts, position)
-        for position, (pts, _, _, is_shown, _) in enumerate(packets)
-        if is_shown
-    ]
-    stamps = {pts for pts, _ in shown}
-    if guessed or None in stamps or len(stamps) < len(shown):
-        pts = None
-        packet = np.arange(_count_frames(path))
-        start = np.zeros_like(packet)
-        keys = {}
-        seconds = packet / float(rate or 25)
-    else:
-        order = np.array(sorted(shown), dtype=np.int64).reshape(-1, 2)
-        pts, packet = order.T
-        start = _find_starts(pts, packet, keys)
-        # What precedes the first key frame cannot be decoded.
-        pts, packet, start = (
-            column[start >= 0] for column in (pts, packet, start)
-        )
-        seconds = (pts - pts[:1]) * time_base
-    if not len(packet):
-        raise ValueError(
-            f'Video {path} has no frame; it is not complete, copy or '
-            'download it again.'
-        )
-    if not rate and seconds[-1] > 0:
-        rate = (len(seconds) - 1) / seconds[-1]
-    return _Index(
-        pts,
-        packet,
-        start,
-        {position: key[0] for position, key in keys.items()},
-        {position: key[1] for position, key in keys.items()},
-        seconds,
-        float(rate or 25),
-        max(cut, missing),
-    )
-
-
-def _count_missing(stream: Any, size: int) -> int:
-    """Return how many packets the table of contents places past the end.
-
-    It needs a table of contents, which mp4 has, and a PyAV that shows it;
-    otherwise a packet cut in two is what tells of a file that ends early.
-    """
-    entries = getattr(stream, 'index_entries', ())
-    return sum(entry.pos + entry.size > size for entry in entries)
-
-
-def _find_starts(
-    pts: np.ndarray, packet: np.ndarray, keys: dict[int, tuple[int, int]]
-) -> np.ndarray:
-    """Return where decoding for each frame must begin.
-
-    A frame shown before a key frame may need frames decoded before that key
-    frame ("open GOP"), even if its packet follows. So it is the last key frame
-    that is both decoded and shown no later than the frame.
-
-    Returns:
-        Positions of packets, -1 where there is none, shape (n,).
-    """
-    if not keys:
-        return np.full(len(pts), -1)
-    key_packet = np.array(list(keys))
-    key_pts = np.array([key[0] for key in keys.values()])
-    shown = np.searchsorted(key_pts, pts, side='right')
-    decoded = np.searchsorted(key_packet, packet, side='right')
-    nearest = np.minimum(shown, decoded) - 1
-    return np.where(nearest < 0, -1, key_packet[nearest])
-
-
-def _count_frames(path: str) -> int:
-    """Count the frames of a file without time stamps by decoding it."""
-    with _open(path) as container:
-        packets = _demux(container, _stream(container, path))
-        return sum(1 for _ in _decode(packets))
-
-
-def _decode(packets: Iterable[Any]) -> Iterator[av.VideoFrame]:
-    """Yield the frames of packets, in the order of display."""
-    stream = None
-    for packet in packets:
-        stream = packet.stream
-        try:
-            yield from packet.decode()
-        except av.error.InvalidDataError:
-            continue  # Whoever wants this frame will miss it and say so.
-    if stream is not None:
-        yield from stream.decode(None)
 
 
 def _to_bgr(frame: av.VideoFrame) -> np.ndarray:
@@ -268,9 +83,8 @@ class VideoReader:
             that are there.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        OSError: If it cannot be opened or ends early.
-        ValueError: If it has no frame.
+        MediaError: If it is missing, cannot be opened, ends early or has
+            no frame.
 
     Example:
         >>> with VideoReader('street.mp4') as video:
@@ -286,15 +100,16 @@ class VideoReader:
         try:
             status = Path(path).stat()
         except FileNotFoundError:
-            raise FileNotFoundError(f'Video {path} does not exist.') from None
-        self._index = _read_index(
-            self.path, status.st_mtime_ns, status.st_size
-        )
+            raise MissingMediaError(
+                f'Video {path} does not exist.', file=path
+            ) from None
+        self._index = read_index(self.path, status.st_mtime_ns, status.st_size)
         if self._index.missing and not partial:
-            raise OSError(
+            raise MediaError(
                 f'Video {path} is cut off: {self._index.missing} of '
                 f'{self._index.missing + len(self)} frames are missing; copy '
-                'or download it again.'
+                'or download it again.',
+                file=path,
             )
 
     def __len__(self) -> int:
@@ -335,7 +150,7 @@ class VideoReader:
 
         Raises:
             IndexError: If the video has no such frame.
-            OSError: If a frame is damaged.
+            MediaError: If a frame is damaged.
         """
         numbers = [int(i) for i in indices]
         for number in numbers:
@@ -345,7 +160,7 @@ class VideoReader:
                     f'frame {number} is asked for.'
                 )
         if self._container is None:
-            self._container = _open(self.path)
+            self._container = open_video(self.path)
         wanted = sorted(set(numbers))
         images = dict(
             zip(wanted, self._read(self._container, wanted), strict=True)
@@ -368,7 +183,7 @@ class VideoReader:
 
         Raises:
             ValueError: If ``step`` is less than 1.
-            OSError: If a frame is damaged.
+            MediaError: If a frame is damaged.
         """
         if step < 1:
             raise ValueError(f'step is {step}; it must be at least 1.')
@@ -380,9 +195,9 @@ class VideoReader:
         """Yield the frames of increasing numbers, as :meth:`frames` does.
 
         Raises:
-            OSError: If a frame is damaged.
+            MediaError: If a frame is damaged.
         """
-        with _open(self.path) as container:
+        with open_video(self.path) as container:
             yield from self._read(container, indices)
 
     def close(self) -> None:
@@ -442,12 +257,12 @@ class VideoReader:
         stamps = self._index.pts
         with ExitStack() as stack:
             if stamps is None:
-                container = stack.enter_context(_open(self.path))
-                packets = _demux(container, _stream(container, self.path))
-                yield from enumerate(_decode(packets))
+                container = stack.enter_context(open_video(self.path))
+                packets = demux(container, video_stream(container, self.path))
+                yield from enumerate(decode(packets))
                 return
             packets = self._packets_from(container, start, stack)
-            for frame in _decode(packets):
+            for frame in decode(packets):
                 if frame.pts is None:
                     continue
                 number = int(np.searchsorted(stamps, frame.pts))
@@ -465,8 +280,8 @@ class VideoReader:
         key = self._index.key_pts[start]
         for again in (False, True):
             if again:
-                container = stack.enter_context(_open(self.path))
-            stream = _stream(container, self.path)
+                container = stack.enter_context(open_video(self.path))
+            stream = video_stream(container, self.path)
             try:
                 if not again:
                     container.seek(self._index.key_seek[start], stream=stream)
@@ -474,7 +289,7 @@ class VideoReader:
                 continue
             packets = dropwhile(
                 lambda packet: not packet.is_keyframe or packet.pts != key,
-                _demux(container, stream),
+                demux(container, stream),
             )
             first = next(packets, None)
             if first is not None:
@@ -485,16 +300,18 @@ class VideoReader:
         """Decode everything up to a frame.
 
         Raises:
-            OSError: If it is damaged all the same.
+            MediaError: If it is damaged all the same.
         """
         first = next(iter(self._index.key_pts), 0)
-        with _open(self.path) as container:
+        with open_video(self.path) as container:
             for position, frame in self._decode_from(container, first):
                 if position == number and not frame.is_corrupt:
                     return frame
                 if position >= number:
                     break
-        raise OSError(
+        raise MediaError(
             f'Video {self.path}: frame {number} cannot be decoded; the file '
-            'is damaged, copy or download it again.'
+            'is damaged, copy or download it again.',
+            file=self.path,
+            value=number,
         )

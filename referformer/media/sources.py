@@ -2,27 +2,26 @@
 """Frames of whatever people have: a video, a folder, an array, a picture."""
 
 import os
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
 
-__all__ = ['Frame', 'FrameSource', 'open_source', 'read_picture']
-
-#: Pictures; any other file is taken for a video.
-PICTURE_SUFFIXES = (
-    '.bmp',
-    '.jpeg',
-    '.jpg',
-    '.png',
-    '.ppm',
-    '.tif',
-    '.tiff',
-    '.webp',
+from referformer.errors import (
+    ConfigError,
+    MediaError,
+    MissingMediaError,
+    MissingPackageError,
 )
+from referformer.media.pictures import (
+    PICTURE_SUFFIXES,
+    list_pictures,
+    read_picture,
+)
+
+__all__ = ['Frame', 'FrameSource', 'open_source']
+
 #: Frames per second of a folder or an array whose rate nobody told: that of
 #: Ref-YouTube-VOS, which models are trained on.
 DEFAULT_FPS = 6.0
@@ -86,7 +85,7 @@ class FrameSource:
         """Yield the frames.
 
         Raises:
-            ValueError: If they differ in size.
+            MediaError: If they differ in size.
         """
         numbers = self.indices.tolist()
         shape = None
@@ -95,7 +94,7 @@ class FrameSource:
         ):
             name = self.frame_name(index)
             if shape is not None and image.shape[:2] != shape:
-                raise ValueError(
+                raise MediaError(
                     f'Frame {name} of {self.path or self.name} is '
                     f'{image.shape[1]} x {image.shape[0]} pixels where those '
                     f'before are {shape[1]} x {shape[0]}; the frames of a '
@@ -132,25 +131,25 @@ def open_source(
         FrameSource: The frames chosen, at least one.
 
     Raises:
-        FileNotFoundError: If there is no such file or folder.
-        OSError: If it cannot be read.
-        ValueError: If it holds no frame, or none is chosen.
+        ConfigError: If an argument is out of range, or chooses no frame.
+        MediaError: If it cannot be read or holds no frame.
     """
     if every < 1:
-        raise ValueError(f'every is {every}; it must be at least 1.')
+        raise ConfigError(f'every is {every}; it must be at least 1.')
     if fps is not None and not 0 < fps < float('inf'):
-        raise ValueError(f'fps is {fps}; it must be above 0.')
+        raise ConfigError(f'fps is {fps}; it must be above 0.')
     sample_fps = None
     if isinstance(data, np.ndarray):
         source = _from_array(data, fps)
     elif isinstance(data, str | os.PathLike):
         path = Path(data).expanduser()
         if path.is_dir():
-            source = _from_pictures(path, _list_pictures(path), fps)
+            source = _from_pictures(path, list_pictures(path), fps)
         elif not path.exists():
-            raise FileNotFoundError(
+            raise MissingMediaError(
                 f'{path} does not exist; give a video file, a folder of '
-                'pictures or a picture.'
+                'pictures or a picture.',
+                file=path,
             )
         elif path.suffix.lower() in PICTURE_SUFFIXES:
             source = _from_pictures(path, [path], fps)
@@ -164,7 +163,7 @@ def open_source(
     chosen = _choose(source.times, every, start, end, sample_fps)
     if not len(chosen):
         last = float(source.times[-1])
-        raise ValueError(
+        raise ConfigError(
             f'{source.path or source.name} has no frame between start='
             f'{start} and end={end} seconds; its last is at {last:.3f}.'
         )
@@ -207,12 +206,12 @@ def _from_array(frames: np.ndarray, fps: float | None) -> FrameSource:
     if is_picture:
         frames = frames[None]
     if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8:
-        raise ValueError(
+        raise MediaError(
             f'an array of shape {given} and type {frames.dtype} is no video; '
             'give uint8, BGR, of shape (T, H, W, 3) or (H, W, 3).'
         )
     if 0 in frames.shape:
-        raise ValueError(f'an array of shape {given} has no frame.')
+        raise MediaError(f'an array of shape {given} has no frame.')
     fps = fps or DEFAULT_FPS
     count = np.arange(len(frames))
     return FrameSource(
@@ -225,45 +224,6 @@ def _from_array(frames: np.ndarray, fps: float | None) -> FrameSource:
         frames[0].nbytes,
         is_picture=is_picture,
     )
-
-
-def _list_pictures(folder: Path) -> list[Path]:
-    """Return the pictures of a folder, ``2.jpg`` before ``10.jpg``."""
-
-    def natural(path: Path) -> list[tuple[int, str]]:
-        parts = re.split(r'(\d+)', path.name)
-        return [
-            (int(part), '') if i % 2 else (-1, part)
-            for i, part in enumerate(parts)
-        ]
-
-    try:
-        entries = [path for path in folder.iterdir() if path.is_file()]
-    except OSError as error:
-        raise OSError(
-            f'Folder {folder} cannot be read ({error.strerror}); check its '
-            'permissions.'
-        ) from error
-    pictures = [
-        path
-        for path in entries
-        if path.suffix.lower() in PICTURE_SUFFIXES
-        and not path.name.startswith('.')
-    ]
-    if not pictures:
-        raise ValueError(
-            f'Folder {folder} holds no picture ({", ".join(PICTURE_SUFFIXES)})'
-            '; give the folder that holds the frames themselves.'
-        )
-    names: dict[str, Path] = {}
-    for path in pictures:
-        other = names.setdefault(path.stem, path)
-        if other != path:
-            raise ValueError(
-                f'Folder {folder} holds {other.name} and {path.name}, which '
-                'are one frame by name; keep one of them.'
-            )
-    return sorted(pictures, key=natural)
 
 
 def _from_pictures(
@@ -285,49 +245,12 @@ def _from_pictures(
     )
 
 
-def read_picture(path: Path) -> np.ndarray:
-    """Read a picture of any kind as a page would show it.
-
-    It is turned upright, transparent parts are white, and 16 bits become 8.
-
-    Args:
-        path (Path): The file.
-
-    Returns:
-        np.ndarray: uint8, BGR, shape (H, W, 3).
-
-    Raises:
-        OSError: If it cannot be decoded whole.
-    """
-    try:
-        with Image.open(path) as file:
-            image = ImageOps.exif_transpose(file)
-            image.load()
-    # Pillow's readers also raise what is no OSError on damaged files
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise OSError(
-            f'{path} cannot be decoded ({error}); it is no picture or '
-            'damaged, copy it again.'
-        ) from error
-    except Image.DecompressionBombError as error:
-        raise OSError(f'{path} is too large ({error}).') from error
-    if image.mode.startswith('I'):
-        values = np.asarray(image).astype(np.float32) / 257
-        image = Image.fromarray(values.round().clip(0, 255).astype(np.uint8))
-    if image.has_transparency_data:
-        image = image.convert('RGBA')
-        page = Image.new('RGBA', image.size, 'white')
-        image = Image.alpha_composite(page, image)
-    rgb = np.asarray(image.convert('RGB'))
-    return np.ascontiguousarray(rgb[..., ::-1])
-
-
 def _from_video(path: Path, partial: bool) -> FrameSource:
     """Make a source of a video file."""
     try:
         from referformer.media.reader import VideoReader
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
+        raise MissingPackageError(
             f'Reading {path} needs PyAV; run: pip install av'
         ) from error
 

@@ -1,78 +1,27 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
-"""Writing of pictures and videos, complete or not at all."""
+"""Writing of videos, complete or not at all."""
 
 import contextlib
 import importlib.util
 import os
-import uuid
-import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
 
-__all__ = ['Sound', 'VideoWriter', 'write_image', 'write_video']
+from referformer.errors import ConfigError, MediaError, MissingPackageError
+from referformer.formats.files import atomic_path
+from referformer.media.sound import Sound, SoundTrack
+
+__all__ = ['VideoWriter', 'write_video']
 
 #: Ticks of the clock of our videos: whole for 24, 25, 30 and 60 frames a
 #: second, and within 0.01 ms of any other time.
 _CLOCK = 90000
-#: Sound that goes into an mp4 file and plays in a browser as it is.
-_KEPT_SOUND = ('aac', 'mp3', 'opus')
-
-
-@contextlib.contextmanager
-def _written_whole(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside ``path`` that becomes it on success."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f'.{uuid.uuid4().hex[:8]}-{path.name}')
-    try:
-        yield part
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def write_image(path: str | os.PathLike[str], image: np.ndarray) -> None:
-    """Write a picture in the format its suffix names.
-
-    Args:
-        path (str | PathLike): Where to, for example ``out/frame.png``.
-        image (np.ndarray): RGB picture of shape (h, w, 3), uint8.
-
-    Raises:
-        ValueError: If OpenCV cannot write this suffix.
-    """
-    path = Path(path)
-    bgr = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2BGR)
-    try:
-        done, data = cv2.imencode(path.suffix, bgr)
-    except cv2.error:
-        done = False
-    if not done:
-        raise ValueError(
-            f'{path} cannot be written: "{path.suffix}" is no picture format '
-            'OpenCV knows; use .png or .jpg.'
-        )
-    with _written_whole(path) as part:
-        part.write_bytes(data.tobytes())
-
-
-class Sound(NamedTuple):
-    """A piece of the sound of another video.
-
-    Attributes:
-        path (str): The video.
-        start (float): Seconds from its first frame.
-        end (float): Likewise.
-    """
-
-    path: str
-    start: float
-    end: float
 
 
 class VideoWriter:
@@ -96,7 +45,7 @@ class VideoWriter:
         codec (str): The codec used, ``'h264'`` or ``'mpeg4'``.
 
     Raises:
-        ValueError: If ``fps`` is not positive.
+        ConfigError: If ``fps`` is not positive.
     """
 
     def __init__(
@@ -107,7 +56,7 @@ class VideoWriter:
     ) -> None:
         self.path = Path(path)
         if not fps > 0:
-            raise ValueError(f'{path}: fps must be above 0 but is {fps}.')
+            raise ConfigError(f'{path}: fps must be above 0 but is {fps}.')
         self.fps = fps
         self.sound = sound
         has_av = importlib.util.find_spec('av') is not None
@@ -118,7 +67,7 @@ class VideoWriter:
         self._exits = contextlib.ExitStack()
 
     def __enter__(self) -> 'VideoWriter':
-        self._part = self._exits.enter_context(_written_whole(self.path))
+        self._part = self._exits.enter_context(atomic_path(self.path))
         return self
 
     def write(self, frame: np.ndarray, time: float | None = None) -> None:
@@ -133,8 +82,8 @@ class VideoWriter:
                 None: its number over ``fps``.
 
         Raises:
-            ValueError: If the frame differs from those before.
-            RuntimeError: If no encoder works here.
+            MediaError: If the frame differs from those before.
+            MissingPackageError: If no encoder works here.
         """
         if self._shape is None:
             self._shape = frame.shape
@@ -142,7 +91,7 @@ class VideoWriter:
             kind = _H264File if self.codec == 'h264' else _MPEG4File
             self._file = kind(self._part, size, self.fps, self.sound)
         if frame.shape != self._shape or frame.dtype != np.uint8:
-            raise ValueError(
+            raise MediaError(
                 f'{self.path}: frame {self._number} is {frame.shape} '
                 f'{frame.dtype} where {self._shape} uint8 is expected.'
             )
@@ -166,7 +115,7 @@ class VideoWriter:
             if error is not None:
                 raise error
             if self._file is None:
-                raise ValueError(
+                raise MediaError(
                     f'{self.path}: a video needs at least one frame.'
                 )
 
@@ -186,9 +135,9 @@ def write_video(
         str: The codec used, ``'h264'`` or ``'mpeg4'``.
 
     Raises:
-        ValueError: If there is no frame, ``fps`` is not positive, or the
-            frames differ in size.
-        RuntimeError: If no encoder works here.
+        ConfigError: If ``fps`` is not positive.
+        MediaError: If there is no frame, or they differ in size.
+        MissingPackageError: If no encoder works here.
     """
     with VideoWriter(path, fps) as writer:
         for frame in frames:
@@ -227,7 +176,7 @@ class _H264File:
         self._duration = round(_CLOCK / fps)
         self._sound = None
         if sound is not None:
-            self._sound = _SoundTrack.open(self._container, sound)
+            self._sound = SoundTrack.open(self._container, sound)
 
     def write(self, frame: np.ndarray, time: float) -> None:
         """Write a frame, and the sound up to it."""
@@ -260,105 +209,6 @@ class _H264File:
             self._container.close()
 
 
-class _SoundTrack:
-    """The sound of another video, copied packet by packet.
-
-    What plays in a browser is copied as it is, the rest becomes AAC. Sound
-    that cannot be read is left out, with a warning.
-    """
-
-    def __init__(self, target: Any, source: Any, sound: Sound) -> None:
-        self._target = target
-        self._source = source
-        self._sound = sound
-        self._input = source.streams.audio[0]
-        self._copies = self._input.codec_context.name in _KEPT_SOUND
-        video = source.streams.best('video')
-        self._origin = sound.start
-        if video is not None and video.start_time is not None:
-            self._origin += float(video.start_time * video.time_base)
-        if not self._copies:
-            rate = self._input.codec_context.sample_rate
-            self._output = target.add_stream('aac', rate=rate)
-        elif hasattr(target, 'add_stream_from_template'):
-            self._output = target.add_stream_from_template(self._input)
-        else:  # PyAV before 14
-            self._output = target.add_stream(template=self._input)
-        self._packets = self._read()
-        self._waiting: tuple[float, Any] | None = None
-
-    @classmethod
-    def open(cls, target: Any, sound: Sound) -> '_SoundTrack | None':
-        """Return the track, None if there is no sound to be had."""
-        import av
-
-        try:
-            source = av.open(sound.path)
-        except (OSError, av.error.FFmpegError):
-            return None
-        if not source.streams.audio:
-            source.close()
-            return None
-        try:
-            return cls(target, source, sound)
-        except (ValueError, av.error.FFmpegError) as error:
-            source.close()
-            warnings.warn(
-                f'The sound of {sound.path} is left out: {error}', stacklevel=2
-            )
-            return None
-
-    def _read(self) -> Iterator[tuple[float, Any]]:
-        """Yield (time in our video, packet for it)."""
-        import av
-
-        length = self._sound.end - self._sound.start
-        shift = None
-        try:
-            for packet in self._source.demux(self._input):
-                if packet.pts is None:
-                    continue
-                time = float(packet.pts * packet.time_base) - self._origin
-                if time < 0:
-                    continue
-                if time >= length:
-                    break
-                if self._copies:
-                    shift = round(self._origin / packet.time_base)
-                    packet.pts -= shift
-                    packet.dts = packet.pts
-                    packet.stream = self._output
-                    yield time, packet
-                    continue
-                for frame in packet.decode():
-                    frame.pts -= round(self._origin / frame.time_base)
-                    for encoded in self._output.encode(frame):
-                        yield time, encoded
-            if not self._copies:
-                for encoded in self._output.encode(None):
-                    yield length, encoded
-        except av.error.FFmpegError as error:
-            warnings.warn(
-                f'The sound of {self._sound.path} ends early: {error}',
-                stacklevel=2,
-            )
-
-    def mux_until(self, time: float) -> None:
-        """Write the packets up to a time."""
-        while True:
-            if self._waiting is None:
-                self._waiting = next(self._packets, None)
-            if self._waiting is None or self._waiting[0] > time:
-                return
-            self._target.mux(self._waiting[1])
-            self._waiting = None
-
-    def close(self) -> None:
-        """Close the other video."""
-        self._packets.close()
-        self._source.close()
-
-
 class _MPEG4File:
     """An mp4 file with MPEG-4 part 2 by OpenCV."""
 
@@ -374,7 +224,7 @@ class _MPEG4File:
             str(path), cv2.VideoWriter_fourcc(*'mp4v'), fps, (size[1], size[0])
         )
         if not self._writer.isOpened():
-            raise RuntimeError(
+            raise MissingPackageError(
                 f'{path.parent}: this OpenCV cannot write mp4 videos; run: '
                 'pip install av'
             )

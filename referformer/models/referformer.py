@@ -1,30 +1,28 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
 """ReferFormer: language as queries for referring video segmentation."""
 
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import get_args
 
 import torch
 import torch.nn.functional as F
 from mmdet.models.detectors import BaseDetector
-from mmdet.structures import DetDataSample, TrackDataSample
+from mmdet.structures import TrackDataSample
 from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
 from mmengine.registry import DefaultScope
-from mmengine.structures import InstanceData
 from torch import Tensor
 
-from referformer.registry import MODELS
+from referformer.errors import ConfigError
+from referformer.models.layers.memory_format import suit_convolutions
+from referformer.registry import MODELS, TASK_UTILS
 from referformer.structures import (
     ClipPredictions,
     DecodedQueries,
     FrameFeatures,
-    FrameGeometry,
     SelectedSequences,
-    SoftMasks,
+    SequencePredictions,
     TextFeatures,
     VisualFeatures,
-    split_expressions,
     stack_clip_targets,
 )
 from referformer.structures.masks import MaskResize
@@ -67,11 +65,14 @@ class ReferFormer(BaseDetector):
         window (int, optional): Longest clip to predict at once. A longer one
             is cut into windows of this length, each with its own choice of
             the query. Defaults to None, the whole clip.
+        predictor (dict, optional): Takes videos through the model, window
+            by window and expression by expression. Defaults to None, a
+            ``Predictor`` (:class:`~referformer.prediction.Predictor`).
         data_preprocessor (dict, optional): Normalisation and padding.
         init_cfg (dict, optional): Initialisation config of mmengine.
 
     Raises:
-        ValueError: If ``mask_thr``, ``mask_resize`` or ``window`` is not
+        ConfigError: If ``mask_thr``, ``mask_resize`` or ``window`` is not
             one of the values above.
     """
 
@@ -89,18 +90,19 @@ class ReferFormer(BaseDetector):
         mask_thr: float = 0.5,
         mask_resize: MaskResize = 'direct',
         window: int | None = None,
+        predictor: dict | None = None,
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
         if not 0 < mask_thr < 1:
-            raise ValueError(f'mask_thr must be in (0, 1), got {mask_thr}')
+            raise ConfigError(f'mask_thr must be in (0, 1), got {mask_thr}')
         if mask_resize not in get_args(MaskResize):
-            raise ValueError(
+            raise ConfigError(
                 f'mask_resize must be one of {get_args(MaskResize)}, got '
                 f'{mask_resize!r}'
             )
         if window is not None and window < 1:
-            raise ValueError(f'window must be at least 1, got {window}')
+            raise ConfigError(f'window must be at least 1, got {window}')
         # Bare names inside the model are ours, whoever builds it: mmdet's
         # registry under its own default scope, for one.
         with DefaultScope.overwrite_default_scope('referformer'):
@@ -114,11 +116,14 @@ class ReferFormer(BaseDetector):
             self.pixel_decoder = MODELS.build(pixel_decoder)
             self.head = MODELS.build(head)
             self.positional_encoding = MODELS.build(positional_encoding)
-        self.mask_logit_thr = math.log(mask_thr / (1 - mask_thr))
+            self.predictor = TASK_UTILS.build(
+                predictor or dict(type='Predictor')
+            )
+        self.mask_thr = mask_thr
         self.mask_resize = mask_resize
         self.window = window
 
-    # -- parts that depend on the frames only ---------------------------------
+    # -- what is read once: the frames, the words -----------------------------
 
     def extract_feat(
         self,
@@ -126,7 +131,7 @@ class ReferFormer(BaseDetector):
         sizes: Sequence[tuple[int, int]] | None = None,
         frame_indices: Sequence[int] | None = None,
     ) -> VisualFeatures:
-        """Extract what depends on the frames alone.
+        """Read the frames: all that depends on them alone.
 
         Args:
             batch_inputs (Tensor): Normalised clips, shape (N, T, 3, H, W).
@@ -139,33 +144,29 @@ class ReferFormer(BaseDetector):
             VisualFeatures: For B = N * T frames (T = 1 with
             ``frame_indices``).
         """
-        num_clips, num_frames, _, height, width = batch_inputs.shape
-        if sizes is None:
-            sizes = [(height, width)] * num_clips
-        takes_clips = getattr(self.backbone, 'takes_clips', False)
-        if frame_indices is not None and not takes_clips:
-            clips = range(num_clips)
-            batch_inputs = batch_inputs[clips, list(frame_indices)][:, None]
-            num_frames, frame_indices = 1, None
-        if not takes_clips:
-            batch_inputs = batch_inputs.flatten(0, 1)
-            training = torch.is_grad_enabled()
-            if batch_inputs.device.type == 'cpu' and not training:
-                # What oneDNN convolves without rearranging anything. Not in
-                # training: some backward pass of PyTorch 2.13 then writes
-                # beyond its memory.
-                batch_inputs = batch_inputs.contiguous(
-                    memory_format=torch.channels_last
-                )
-        maps = self.backbone(batch_inputs)
+        num_clips, num_frames, _, *whole = batch_inputs.shape
+        # what is small goes to the device before the backbone is launched:
+        # the host waits for the device whenever it sends something
+        sizes = [tuple(size) for size in sizes or [whole] * num_clips]
+        size_tensor = batch_inputs.new_tensor(sizes, dtype=torch.float32)
+        padding = _mark_padding(batch_inputs, sizes)
+        wanted = None
         if frame_indices is not None:
-            index = [n * num_frames + i for n, i in enumerate(frame_indices)]
-            maps = [level[index] for level in maps]
+            first = range(0, num_clips * num_frames, num_frames)
+            wanted = size_tensor.new_tensor(
+                [n + t for n, t in zip(first, frame_indices, strict=True)],
+                dtype=torch.int64,
+            )
             num_frames = 1
-        padding = batch_inputs.new_zeros(num_clips, height, width)
-        for n, (clip_height, clip_width) in enumerate(sizes):
-            padding[n, clip_height:] = 1
-            padding[n, :, clip_width:] = 1
+        if getattr(self.backbone, 'takes_clips', False):
+            maps = self.backbone(batch_inputs)
+            if wanted is not None:
+                maps = [level.index_select(0, wanted) for level in maps]
+        else:
+            images = batch_inputs.flatten(0, 1)
+            if wanted is not None:
+                images = images.index_select(0, wanted)
+            maps = self.backbone(suit_convolutions(images))
 
         def describe(level: Tensor) -> FrameFeatures:
             # padding and positions are the same for all frames of a clip
@@ -180,11 +181,43 @@ class ReferFormer(BaseDetector):
         return VisualFeatures(
             fine=describe(maps[0]),
             levels=tuple(describe(level) for level in self.neck(maps[1:])),
-            sizes=padding.new_tensor(sizes, dtype=torch.float32),
-            padded=any(size != (height, width) for size in map(tuple, sizes)),
+            sizes=size_tensor,
+            padded=any(size != tuple(whole) for size in sizes),
         )
 
-    # -- parts that read the expression ---------------------------------------
+    def extract_text(self, texts: Sequence[str]) -> TextFeatures:
+        """Read the words.
+
+        Args:
+            texts (Sequence[str]): N expressions.
+
+        Returns:
+            TextFeatures: Of all of them.
+        """
+        return self.text_encoder(self.text_encoder.tokenize(texts))
+
+    def read(
+        self, batch_inputs: Tensor, batch_data_samples: list[TrackDataSample]
+    ) -> tuple[VisualFeatures, TextFeatures]:
+        """Read clips that have one expression each.
+
+        Args:
+            batch_inputs (Tensor): Shape (N, T, 3, H, W).
+            batch_data_samples (list[TrackDataSample]): N clips.
+
+        Returns:
+            tuple: ``(visual, text)``.
+        """
+        # words first: the host waits for the device to take the tokens
+        text = self.extract_text([s.text for s in batch_data_samples])
+        visual = self.extract_feat(
+            batch_inputs,
+            [sample[0].img_shape[:2] for sample in batch_data_samples],
+            annotated_frames(batch_data_samples),
+        )
+        return visual, text
+
+    # -- what is asked: the words of the frames -------------------------------
 
     def decode(
         self, visual: VisualFeatures, text: TextFeatures
@@ -212,29 +245,41 @@ class ReferFormer(BaseDetector):
         ]
         return decoded, self.pixel_decoder(pyramid, text, visual.padded)
 
-    # -- the three modes of an mmdet detector ---------------------------------
+    def answer(
+        self,
+        visual: VisualFeatures,
+        text: TextFeatures,
+        selector: Callable[[Tensor], SelectedSequences] | None = None,
+    ) -> SequencePredictions:
+        """Decode, and keep the best sequences.
 
-    def _run(
-        self, batch_inputs: Tensor, batch_data_samples: list[TrackDataSample]
-    ) -> tuple[DecodedQueries, Tensor, Tensor]:
-        """Network output and clip sizes for a batch of samples."""
-        visual = self.extract_feat(
-            batch_inputs,
-            [sample[0].img_shape[:2] for sample in batch_data_samples],
-            self._frame_indices(batch_data_samples),
+        Args:
+            visual (VisualFeatures): Of N clips.
+            text (TextFeatures): Of E = N expressions, one per clip.
+            selector (Callable, optional): Chooses in place of the head's
+                own selector.
+
+        Returns:
+            SequencePredictions: On the device.
+        """
+        decoded, mask_feats = self.decode(visual, text)
+        selected, boxes, masks = self.head.predict(
+            decoded, mask_feats, visual.sizes, selector
         )
-        texts = [sample.text for sample in batch_data_samples]
-        text = self.text_encoder(self.text_encoder.tokenize(texts))
-        return (*self.decode(visual, text), visual.sizes)
+        # [B, Q, 4] -> [N, T, Q, 2] -> [N, T, k, 2]
+        points = decoded.references[-1][..., :2].unflatten(0, boxes.shape[:2])
+        query = selected.query[:, None, :, None]
+        points = points.gather(2, query.expand(-1, boxes.shape[1], -1, 2))
+        return SequencePredictions(
+            selected.scores,
+            selected.labels,
+            selected.frame_scores,
+            bbox_cxcywh_to_xyxy(boxes),
+            points,
+            masks,
+        )
 
-    @staticmethod
-    def _frame_indices(
-        batch_data_samples: list[TrackDataSample],
-    ) -> list[int] | None:
-        """The annotated frame of each clip, where only one is annotated."""
-        if 'annotated_frame' not in batch_data_samples[0]:
-            return None
-        return [sample.annotated_frame for sample in batch_data_samples]
+    # -- the three modes of an mmdet detector ---------------------------------
 
     def loss(
         self, batch_inputs: Tensor, batch_data_samples: list[TrackDataSample]
@@ -249,143 +294,60 @@ class ReferFormer(BaseDetector):
         Returns:
             dict[str, Tensor]: Weighted losses by name.
         """
-        decoded, mask_feats, sizes = self._run(
-            batch_inputs, batch_data_samples
-        )
         targets = stack_clip_targets(
             batch_data_samples,
             batch_inputs.device,
-            self._frame_indices(batch_data_samples),
+            annotated_frames(batch_data_samples),
         )
-        return self.head.loss(decoded, mask_feats, sizes, targets)
+        visual, text = self.read(batch_inputs, batch_data_samples)
+        decoded, mask_feats = self.decode(visual, text)
+        return self.head.loss(decoded, mask_feats, visual.sizes, targets)
 
     def predict(
         self, batch_inputs: Tensor, batch_data_samples: list[TrackDataSample]
     ) -> list[TrackDataSample]:
         """Segment the referred objects.
 
-        A sample is a clip with an expression (``text`` in its metainfo) or a
-        video with all of its expressions (``expressions``: dicts with
-        ``text`` and more). What depends on the frames alone is computed once
-        for all expressions of a video.
-
         Args:
             batch_inputs (Tensor): Shape (N, T, 3, H, W).
-            batch_data_samples (list[TrackDataSample]): N clips or videos.
+            batch_data_samples (list[TrackDataSample]): N clips with ``text``
+                in their metainfo, or videos with ``expressions``.
 
         Returns:
-            list[TrackDataSample]: One per expression, every frame with
-            ``pred_track_instances``: ``masks`` (k, ori_h, ori_w), bool,
-            ``scores`` (k,), ``bboxes`` (k, 4) in pixels of the original
-            frame, ``labels`` (k,), best sequence first. The masks of a video
-            with several expressions are
-            :class:`~referformer.structures.SoftMasks`, as they would not fit
-            into memory.
+            list[TrackDataSample]: One per expression, see
+            :meth:`referformer.prediction.Predictor.predict`.
         """
-        in_parts = self.window is not None or any(
-            'expressions' in sample for sample in batch_data_samples
-        )
-        frame_indices = self._frame_indices(batch_data_samples)
-        if in_parts and frame_indices is None:
-            return [
-                predicted
-                for frames, sample in zip(
-                    batch_inputs, batch_data_samples, strict=True
-                )
-                for predicted in self._predict_video(frames, sample)
-            ]
-        decoded, mask_feats, sizes = self._run(
-            batch_inputs, batch_data_samples
-        )
-        predictions = self.head.predict(decoded, mask_feats, sizes)
-        for n, sample in enumerate(batch_data_samples):
-            frames = list(sample.video_data_samples)
-            if frame_indices is not None:
-                frames = [frames[frame_indices[n]]]
-            self._write_instances(frames, n, predictions)
-        return batch_data_samples
-
-    def _predict_video(
-        self, frames: Tensor, sample: TrackDataSample
-    ) -> list[TrackDataSample]:
-        """Predict all expressions of a video, window by window.
-
-        Args:
-            frames (Tensor): Shape (T, 3, H, W), padded or not.
-            sample (TrackDataSample): The video.
-
-        Returns:
-            list[TrackDataSample]: One per expression.
-        """
-        height, width = sample[0].img_shape[:2]
-        frames = frames[..., :height, :width]
-        grouped = 'expressions' in sample
-        outputs = split_expressions(sample) if grouped else [sample]
-        texts = [output.text for output in outputs]
-        text = self.text_encoder(self.text_encoder.tokenize(texts))
-        each = torch.arange(len(texts), device=frames.device).split(1)
-        window = self.window or len(frames)
-        for start in range(0, len(frames), window):
-            part = slice(start, start + window)
-            visual = self.extract_feat(frames[None, part])
-            for index, output in zip(each, outputs, strict=True):
-                decoded, mask_feats = self.decode(
-                    visual, text.index_select(index)
-                )
-                predictions = self.head.predict(
-                    decoded, mask_feats, visual.sizes
-                )
-                self._write_instances(
-                    list(output.video_data_samples)[part],
-                    0,
-                    predictions,
-                    lazily=grouped,
-                )
-        return outputs
-
-    def _write_instances(
-        self,
-        frames: Sequence[DetDataSample],
-        clip: int,
-        predictions: tuple[SelectedSequences, Tensor, Tensor],
-        lazily: bool = False,
-    ) -> None:
-        """Write the predictions of a clip into its frames.
-
-        Args:
-            frames (Sequence[DetDataSample]): Its T frames.
-            clip (int): Its place in the predictions.
-            predictions (tuple): What the head returns for N clips.
-            lazily (bool): Whether to leave the masks at stride 4.
-        """
-        selected, boxes, masks = predictions
-        for t, frame in enumerate(frames):
-            shape, ori_shape = frame.img_shape[:2], frame.ori_shape[:2]
-            soft = SoftMasks(
-                masks[clip, t],
-                FrameGeometry(shape, ori_shape, self.head.mask_head.stride),
-                self.mask_logit_thr,
-                self.mask_resize,
-            )
-            scale = boxes.new_tensor([ori_shape[1], ori_shape[0]] * 2)
-            frame.pred_track_instances = InstanceData(
-                masks=soft if lazily else soft.to_tensor(),
-                scores=selected.scores[clip],
-                bboxes=bbox_cxcywh_to_xyxy(boxes[clip, t]) * scale,
-                labels=selected.labels[clip],
-            )
+        return self.predictor.predict(self, batch_inputs, batch_data_samples)
 
     def _forward(
         self, batch_inputs: Tensor, batch_data_samples: list[TrackDataSample]
     ) -> ClipPredictions:
-        """Raw predictions of every layer and query.
+        """Raw predictions of every layer and query; arguments as of `loss`."""
+        visual, text = self.read(batch_inputs, batch_data_samples)
+        return self.head(*self.decode(visual, text), visual.sizes)
 
-        Args:
-            batch_inputs (Tensor): Shape (N, T, 3, H, W).
-            batch_data_samples (list[TrackDataSample]): N clips with ``text``
-                in their metainfo.
 
-        Returns:
-            ClipPredictions: Stacked over the decoder layers.
-        """
-        return self.head(*self._run(batch_inputs, batch_data_samples))
+def _mark_padding(clips: Tensor, sizes: Sequence[tuple[int, int]]) -> Tensor:
+    """Ones on the padding of clips of ``sizes``, shape (N, H, W)."""
+    padding = clips.new_zeros(len(clips), *clips.shape[-2:])
+    for clip, (height, width) in zip(padding, sizes, strict=True):
+        clip[height:] = 1
+        clip[:, width:] = 1
+    return padding
+
+
+def annotated_frames(
+    batch_data_samples: list[TrackDataSample],
+) -> list[int] | None:
+    """The annotated frame of each clip, where only one is annotated.
+
+    Args:
+        batch_data_samples (list[TrackDataSample]): N clips, all with
+            ``annotated_frame`` in their metainfo or none.
+
+    Returns:
+        list[int] | None: Its position in each clip, or None.
+    """
+    if 'annotated_frame' not in batch_data_samples[0]:
+        return None
+    return [sample.annotated_frame for sample in batch_data_samples]

@@ -4,6 +4,8 @@
 import torch
 from torch import Tensor
 
+from referformer.errors import ConfigError
+
 __all__ = ['OverlapLinker', 'mask_iou']
 
 
@@ -49,12 +51,12 @@ class OverlapLinker:
             another object, in (0, 1]. 1 is the choice by score alone.
 
     Raises:
-        ValueError: If ``jump`` is not in (0, 1].
+        ConfigError: If ``jump`` is not in (0, 1].
     """
 
     def __init__(self, jump: float = 0.3) -> None:
         if not 0 < jump <= 1:
-            raise ValueError(f'jump must be in (0, 1], got {jump}')
+            raise ConfigError(f'jump must be in (0, 1], got {jump}')
         self.jump = jump
         self._values: Tensor | None = None
         self._tail: Tensor | None = None

@@ -15,6 +15,7 @@ from referformer.structures.clip import (
     stack_clip_targets,
 )
 from referformer.structures.masks import FrameGeometry, RLEMasks, SoftMasks
+from referformer.structures.predictions import SequencePredictions
 
 __all__ = [
     'ClipPredictions',
@@ -25,6 +26,7 @@ __all__ = [
     'FrameGeometry',
     'RLEMasks',
     'SelectedSequences',
+    'SequencePredictions',
     'SoftMasks',
     'TextFeatures',
     'TextTokens',

@@ -15,9 +15,9 @@ from pycocotools import mask as mask_utils
 
 import referformer.apis.outputs as outputs
 from referformer.apis import ReferInferencer, init_model, open_source
-from referformer.apis.inferencer import FramePipeline, find_config
+from referformer.apis.model import FramePipeline, find_config
 from referformer.apis.outputs import expression_folder
-from referformer.errors import CheckpointError
+from referformer.errors import CheckpointError, ConfigError
 from tests.fixtures.videos import PIPELINE, cut_off, moving_square, write_clip
 
 av = pytest.importorskip('av')
@@ -59,9 +59,11 @@ def test_the_results_are_typed(inferencer, clip):
         assert expression.scores.shape == (9,)
         assert expression.window_scores.shape == (3,)
         assert expression.boxes.shape == (9, 4)
+        masks = decode(expression.masks)
+        assert masks.shape == (9, 35, 49)
+        assert (expression.areas == masks.sum((1, 2))).all()
         assert (expression.boxes >= 0).all()
         assert (expression.boxes <= [49, 35, 49, 35]).all()
-        assert decode(expression.masks).shape == (9, 35, 49)
 
 
 def test_all_formats_of_masks_agree(inferencer, clip, tmp_path):
@@ -299,7 +301,7 @@ def test_files_of_somebody_else_stay(inferencer, tmp_path, name):
     theirs = tmp_path / 'video' / name
     theirs.parent.mkdir(parents=True)
     theirs.touch()
-    with pytest.raises(FileExistsError, match='was not written by this tool'):
+    with pytest.raises(ConfigError, match='was not written by this tool'):
         inferencer(moving_square(2), TEXTS, out_dir=tmp_path, masks='png')
     assert theirs.stat().st_size == 0
     assert set(leftovers(tmp_path / 'video')) == {name.split('/')[0], name}

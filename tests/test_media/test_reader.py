@@ -8,6 +8,7 @@ import av
 import numpy as np
 import pytest
 
+from referformer.media import index
 from referformer.media import reader as video_reader
 from referformer.media.reader import VideoReader
 
@@ -76,14 +77,14 @@ def mp4(folder):
 def decoded(monkeypatch):
     """Return the list of everything that is decoded from now on."""
     frames = []
-    decode = video_reader._decode
+    decode = video_reader.decode
 
     def counting(packets):
         for frame in decode(packets):
             frames.append(frame.pts)
             yield frame
 
-    monkeypatch.setattr(video_reader, '_decode', counting)
+    monkeypatch.setattr(video_reader, 'decode', counting)
     return frames
 
 
@@ -172,9 +173,9 @@ def test_a_file_is_listed_once_until_it_changes(tmp_path, monkeypatch):
     path = write(tmp_path / 'a.mp4', count=5)
     assert len(VideoReader(path)) == 5
     opened = []
-    original = video_reader._open
+    original = index.open_video
     monkeypatch.setattr(
-        video_reader, '_open', lambda p: opened.append(p) or original(p)
+        index, 'open_video', lambda p: opened.append(p) or original(p)
     )
     assert len(VideoReader(path)) == 5
     assert not opened

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from referformer.datasets.transforms import LoadReferFrame
-from referformer.media.sources import open_source, read_picture
+from referformer.media.pictures import read_picture
+from referformer.media.sources import open_source
 from tests.fixtures.videos import cut_off, moving_square, write_clip
 
 pytest.importorskip('av')

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from referformer.media import writer as video_writer
-from referformer.media.writer import Sound, VideoWriter, write_video
+from referformer.media.sound import Sound
+from referformer.media.writer import VideoWriter, write_video
 
 
 def make_frames(height=48, width=64, number=6):

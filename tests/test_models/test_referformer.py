@@ -10,6 +10,7 @@ from pycocotools import mask as mask_utils
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from referformer.errors import ConfigError
 from referformer.registry import MODELS
 from referformer.structures import split_expressions
 from referformer.testing import DEMO_TEXTS, demo_refer_inputs, tiny_model_cfg
@@ -275,11 +276,21 @@ def test_prediction_equals_the_full_forward(backbone, topk):
 
 def test_mask_threshold():
     cfg = tiny_model_cfg()
-    cfg['mask_thr'] = 0.9
-    model = MODELS.build(cfg)
-    assert torch.tensor(model.mask_logit_thr).sigmoid() == pytest.approx(0.9)
+    cfg['mask_thr'] = 0.6
+    model = MODELS.build(cfg).eval()
+    randomise(model)
+    (sample,) = model.test_step(demo_refer_inputs(1, ori_scale=1.0))
+    preds = model(**prepare(model, demo_refer_inputs(1)), mode='tensor')
+    query = preds.logits[-1, 0].sigmoid().mean(0)[:, 0].argmax()
+    for t, frame in enumerate(sample.video_data_samples):
+        logits = preds.masks[-1, 0, t, query][None, None]
+        logits = F.interpolate(logits, (64, 96), mode='bilinear')[0, 0]
+        expected = logits.sigmoid() > 0.6
+        assert expected.any()
+        found = frame.pred_track_instances.masks[0]
+        assert (found == expected).float().mean() > 0.999
     cfg['mask_thr'] = 1.0
-    with pytest.raises(ValueError, match=r'in \(0, 1\), got 1.0'):
+    with pytest.raises(ConfigError, match=r'in \(0, 1\), got 1.0'):
         MODELS.build(cfg)
 
 
@@ -521,5 +532,5 @@ def test_split_expressions_hands_out_the_truth():
 def test_impossible_settings(key, value):
     cfg = tiny_model_cfg()
     cfg[key] = value
-    with pytest.raises(ValueError, match=f'{key} must be'):
+    with pytest.raises(ConfigError, match=f'{key} must be'):
         MODELS.build(cfg)

@@ -241,16 +241,18 @@ class GoldenCase:
                 else None,
             )
             decoded, mask_feats = model.decode(visual, text)
-            selected, boxes, masks = model.head.predict(
-                decoded, mask_feats, visual.sizes
-            )
+            found = model.answer(visual, text)
             frames = [
                 DetDataSample(
                     metainfo=dict(img_shape=NOPAD_SIZE, ori_shape=ORI_SIZE)
                 )
-                for _ in range(boxes.shape[1])
+                for _ in range(found.masks.shape[1])
             ]
-            model._write_instances(frames, 0, (selected, boxes, masks))
+            for t, frame in enumerate(frames):
+                model.predictor.write_instances(model, frame, found, 0, t)
+            selected, _, _ = model.head.predict(
+                decoded, mask_feats, visual.sizes
+            )
             preds = model.head(decoded, mask_feats, visual.sizes)
         return {
             'preds': preds,

@@ -1,9 +1,7 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
-"""A stream is cut, seen and written whole, in bounded memory."""
+"""Frames are read as they come, in bounded memory."""
 
 import gc
-import itertools
-import signal
 import threading
 import time
 import weakref
@@ -14,14 +12,8 @@ import torch
 from mmdet.structures import DetDataSample, TrackDataSample
 
 from referformer.media.sources import Frame, open_source
-from referformer.prediction.stream import (
-    BackgroundWriter,
-    StreamOptions,
-    cut_windows,
-    prefetch,
-    queue_depth,
-    segment_frames,
-)
+from referformer.prediction import Predictor, segment_frames
+from referformer.prediction.background import BackgroundWriter, queue_depth
 
 from ..test_models.helpers import build_model
 
@@ -46,149 +38,6 @@ def threads():
     return {t.name for t in threading.enumerate()} & {'prefetch', 'write'}
 
 
-# -- windows ------------------------------------------------------------------
-
-
-@pytest.mark.parametrize('number', [1, 3, 4, 5, 8, 9, 23])
-@pytest.mark.parametrize(
-    ('length', 'overlap'), [(1, 0), (4, 0), (4, 1), (4, 2), (4, 3), (9, 4)]
-)
-def test_every_frame_is_answered_for_once(number, length, overlap):
-    windows = [
-        (w.number, list(w.frames), w.start, w.stop)
-        for w in cut_windows(range(number), length, overlap)
-    ]
-    answered = [i for _, f, start, stop in windows for i in f[start:stop]]
-    assert answered == list(range(number))
-    assert [n for n, *_ in windows] == list(range(len(windows)))
-    for _, frames, _, _ in windows[:-1]:
-        assert len(frames) == length
-    for (_, one, *_), (_, two, *_) in itertools.pairwise(windows):
-        assert one[length - overlap :] == two[:overlap]
-        assert len(two) > overlap  # no window without a frame of its own
-
-
-def test_no_frames_no_windows():
-    assert list(cut_windows([], 4)) == []
-
-
-# -- threads ------------------------------------------------------------------
-
-
-def test_prefetch_keeps_order_and_depth():
-    made = []
-
-    def items():
-        for i in range(50):
-            made.append(i)
-            yield i
-
-    ahead = prefetch(items(), depth=3)
-    assert next(ahead) == 0
-    time.sleep(0.1)
-    # one taken, three queued, one in the thread's hands
-    assert len(made) == 5
-    assert list(ahead) == list(range(1, 50))
-    assert not threads()
-
-
-def test_an_error_ahead_comes_after_what_precedes_it():
-    def items():
-        yield 1
-        raise OSError('the file ends here')
-
-    ahead = prefetch(items(), 4)
-    assert next(ahead) == 1
-    with pytest.raises(OSError, match='ends here'):
-        next(ahead)
-    assert not threads()
-
-
-def test_leaving_early_ends_the_thread():
-    ahead = prefetch(iter(range(10**9)), 2)
-    next(ahead)
-    ahead.close()
-    assert not threads()
-
-
-def test_the_writer_writes_all_in_order():
-    written = []
-    with BackgroundWriter(written.append, 2) as writer:
-        for i in range(20):
-            writer.put(i)
-    assert written == list(range(20))
-    assert not threads()
-
-
-@pytest.mark.parametrize('at', [0, 19])
-def test_an_error_of_the_writer_reaches_the_caller(at):
-    def write(i):
-        if i == at:
-            raise OSError('the disk is full')
-
-    def put_all():
-        with BackgroundWriter(write, 2) as writer:
-            for i in range(20):
-                writer.put(i)
-
-    with pytest.raises(OSError, match='disk is full'):
-        put_all()
-    assert not threads()
-
-
-def test_an_interrupt_drops_what_is_queued():
-    written = []
-
-    def write(i):
-        time.sleep(0.02)
-        written.append(i)
-
-    def put_some():
-        with BackgroundWriter(write, 10) as writer:
-            for i in range(10):
-                writer.put(i)
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        put_some()
-    assert len(written) < 5
-    assert not threads()
-
-
-def test_an_interrupt_while_the_last_are_written_waits_for_one():
-    written = []
-    writing = threading.Event()
-
-    def write(i):
-        writing.set()
-        time.sleep(0.1)
-        written.append(i)
-
-    def interrupt():
-        writing.wait()
-        time.sleep(0.02)
-        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
-
-    def put_all():
-        with BackgroundWriter(write, 10) as writer:
-            for i in range(10):
-                writer.put(i)
-
-    threading.Thread(target=interrupt).start()
-    with pytest.raises(KeyboardInterrupt):
-        put_all()
-    assert written == [0]
-    time.sleep(0.25)
-    assert written == [0]
-    assert not threads()
-
-
-def test_large_frames_make_short_queues():
-    assert queue_depth(36, 640 * 360 * 3) == 36
-    assert queue_depth(36, 3840 * 2160 * 3) == 10
-    assert queue_depth(1, 10) == 2
-
-
 # -- memory -------------------------------------------------------------------
 
 
@@ -208,11 +57,11 @@ def test_frames_alive_do_not_depend_on_the_length(model, number):
     def write(result):
         time.sleep(0.001)
 
-    options = StreamOptions(window=window)
+    predictor = Predictor(window=window)
     depth = queue_depth(window, 1)
     with BackgroundWriter(write, depth) as writer:
         for result in segment_frames(
-            model, frames(), TEXTS[:1], same, options
+            model, frames(), TEXTS[:1], same, predictor
         ):
             writer.put(result)
             del result
@@ -228,7 +77,7 @@ def test_frames_alive_do_not_depend_on_the_length(model, number):
 def run(model, video, texts, **options):
     return list(
         segment_frames(
-            model, open_source(video), texts, same, StreamOptions(**options)
+            model, open_source(video), texts, same, Predictor(**options)
         )
     )
 
@@ -372,12 +221,12 @@ def test_low_precision(model, precision):
 )
 def test_options_are_checked(model, options, reason):
     with pytest.raises(ValueError, match=reason):
-        StreamOptions(**options).window_of(model)
+        Predictor(**options).settled(model)
 
 
 def test_an_interrupt_ends_all_threads(model):
     results = segment_frames(
-        model, open_source(noise(50)), TEXTS[:1], same, StreamOptions(window=2)
+        model, open_source(noise(50)), TEXTS[:1], same, Predictor(window=2)
     )
     next(results)
     with pytest.raises(KeyboardInterrupt):

@@ -12,10 +12,10 @@ from matplotlib.ft2font import FT2Font
 from mmdet.structures import DetDataSample, TrackDataSample
 from mmengine.structures import InstanceData
 
-from referformer.media.writer import write_image
+from referformer.media.pictures import write_image
 from referformer.registry import VISUALIZERS
-from referformer.visualization import ReferLocalVisualizer, local_visualizer
-from referformer.visualization.local_visualizer import PALETTE, colour_of
+from referformer.visualization import ReferLocalVisualizer, lettering
+from referformer.visualization.drawing import PALETTE, colour_of
 
 TEXT = 'the small red circle moving to the left behind the blue square'
 
@@ -233,9 +233,9 @@ def test_a_font_that_knows_more_is_found(monkeypatch):
     folder = Path(matplotlib.get_data_path(), 'fonts', 'ttf')
     other = str(folder / 'STIXGeneral.ttf')
     monkeypatch.setattr(
-        local_visualizer, 'findSystemFonts', lambda: ['/no/font.ttf', other]
+        lettering, 'findSystemFonts', lambda: ['/no/font.ttf', other]
     )
-    find = local_visualizer._font_path
+    find = lettering._font_path
     find.cache_clear()
     assert find(frozenset('abcé')).endswith('DejaVuSans.ttf')
     only_stix = next(

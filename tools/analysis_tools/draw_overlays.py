@@ -95,7 +95,8 @@ def main(argv: list[str] | None = None) -> None:
     from mmengine.registry import init_default_scope
 
     from referformer.checkpoints.io import load_weights
-    from referformer.media.writer import write_image, write_video
+    from referformer.media.pictures import write_image
+    from referformer.media.writer import write_video
     from referformer.registry import DATASETS, MODELS, VISUALIZERS
     from referformer.utils.launch import load_config
 

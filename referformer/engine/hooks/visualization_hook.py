@@ -14,8 +14,9 @@ from mmengine.runner import Runner
 from mmengine.visualization import LocalVisBackend
 
 from referformer.errors import ConfigError
+from referformer.media.pictures import write_image
 from referformer.media.reader import VideoReader
-from referformer.media.writer import write_image, write_video
+from referformer.media.writer import write_video
 from referformer.registry import HOOKS
 
 

@@ -1,0 +1,59 @@
+# Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
+"""Cutting a stream into windows."""
+
+from collections.abc import Iterable, Iterator
+from typing import Generic, NamedTuple, TypeVar
+
+__all__ = ['Window', 'cut_windows']
+
+Item = TypeVar('Item')
+
+
+class Window(NamedTuple, Generic[Item]):
+    """Consecutive frames.
+
+    Attributes:
+        number (int): Its number in the video, from 0.
+        frames (list): Its frames.
+        start (int): First frame it answers for.
+        stop (int): End of the frames it answers for; those before ``start``
+            and from ``stop`` on are answered for by its neighbours.
+    """
+
+    number: int
+    frames: list[Item]
+    start: int
+    stop: int
+
+
+def cut_windows(
+    frames: Iterable[Item], length: int, overlap: int = 0
+) -> Iterator[Window[Item]]:
+    """Cut a stream into windows; the last may be shorter.
+
+    Of the frames two windows share, each answers for those nearer to its
+    middle.
+
+    Args:
+        frames (Iterable): The stream.
+        length (int): Frames of a window.
+        overlap (int): Frames that neighbours share, less than ``length``.
+
+    Yields:
+        Window: The windows in order.
+    """
+    number = 0
+    window: list[Item] = []
+    before = after = 0
+    for frame in frames:
+        if len(window) == length:
+            # there is a next one, so the end is left to it
+            after = length - (overlap - overlap // 2)
+            yield Window(number, window, before, after)
+            window = window[length - overlap :]
+            before = overlap // 2
+            number += 1
+        window.append(frame)
+        del frame
+    if window:
+        yield Window(number, window, before, len(window))

@@ -1,0 +1,216 @@
+# Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
+"""Drawing onto frames: masks, boxes, points, each in its colour.
+
+Frames are RGB, uint8, of shape (h, w, 3), and are drawn on in place. Sizes of
+lines and letters follow the frame, from thumbnails of 96 pixels to 4K.
+"""
+
+import colorsys
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw
+
+from referformer.visualization.lettering import (
+    draw_strip,
+    find_font,
+    font_size,
+)
+
+__all__ = [
+    'PALETTE',
+    'Colour',
+    'colour_of',
+    'draw_box',
+    'draw_expressions',
+    'draw_point',
+    'fill_mask',
+    'outline_mask',
+]
+
+Colour = tuple[int, int, int]
+
+# Told apart by people of every colour vision, on dark and light frames (after
+# the palette of Okabe and Ito).
+PALETTE: tuple[Colour, ...] = (
+    (230, 159, 0),
+    (86, 180, 233),
+    (0, 158, 115),
+    (240, 228, 66),
+    (213, 94, 0),
+    (204, 121, 167),
+)
+
+
+def colour_of(index: int) -> Colour:
+    """Return the RGB colour of an expression; no two are alike."""
+    if index < len(PALETTE):
+        return PALETTE[index]
+    # golden steps around the wheel of hues, light and dark in turn
+    hue = (0.12 + 0.618034 * index) % 1
+    value = (1.0, 0.75)[index % 2]
+    red, green, blue = colorsys.hsv_to_rgb(hue, 0.65, value)
+    return round(255 * red), round(255 * green), round(255 * blue)
+
+
+def draw_expressions(
+    image: np.ndarray,
+    texts: Sequence[str],
+    masks: np.ndarray,
+    scores: np.ndarray | None = None,
+    boxes: np.ndarray | None = None,
+    points: np.ndarray | None = None,
+    alpha: float = 0.5,
+) -> np.ndarray:
+    """Draw what several expressions mean in a frame.
+
+    Each has a colour of its own, which the strip below explains.
+
+    Args:
+        image (np.ndarray): RGB frame of shape (h, w, 3), uint8.
+        texts (Sequence[str]): E expressions.
+        masks (np.ndarray): bool, shape (E, h, w).
+        scores (np.ndarray, optional): Written on the boxes, shape (E,).
+        boxes (np.ndarray, optional): x1, y1, x2, y2 in pixels, shape (E, 4).
+            Those of empty masks are left out.
+        points (np.ndarray, optional): x, y in pixels, shape (E, 2).
+        alpha (float): Opacity of masks in [0, 1].
+
+    Returns:
+        np.ndarray: RGB picture of shape (h + strip, w, 3), uint8.
+    """
+    drawn = np.array(image, dtype=np.uint8)
+    colours = tuple(colour_of(index) for index in range(len(texts)))
+    for mask, colour in zip(masks, colours, strict=True):
+        fill_mask(drawn, mask, colour, alpha)
+    for index, colour in enumerate(colours):
+        if boxes is not None and masks[index].any():
+            score = None if scores is None else scores[index]
+            draw_box(drawn, boxes[index], colour, score)
+        if points is not None:
+            draw_point(drawn, points[index], colour)
+    strip = draw_strip(tuple(texts), *drawn.shape[:2], colours)
+    return np.concatenate([drawn, strip])
+
+
+def fill_mask(
+    drawn: np.ndarray, mask: np.ndarray, colour: Colour, alpha: float
+) -> None:
+    """Tint a mask and outline it.
+
+    Args:
+        drawn (np.ndarray): Frame to draw on.
+        mask (np.ndarray): bool, shape (h, w).
+        colour (Colour): RGB.
+        alpha (float): Opacity of the tint in [0, 1].
+    """
+    mask = np.ascontiguousarray(mask).view(np.uint8)
+    left, top, width, height = cv2.boundingRect(mask)
+    if not width:
+        return
+    part = np.s_[top : top + height, left : left + width]
+    solid = np.full_like(drawn[part], colour)
+    tinted = cv2.addWeighted(drawn[part], 1 - alpha, solid, alpha, 0)
+    drawn[part] = cv2.copyTo(tinted, mask[part], drawn[part].copy())
+    outline_mask(drawn, mask, colour)
+
+
+def draw_box(
+    drawn: np.ndarray,
+    box: np.ndarray,
+    colour: Colour,
+    score: float | None,
+) -> None:
+    """Draw a box with its score.
+
+    Args:
+        drawn (np.ndarray): Frame to draw on.
+        box (np.ndarray): x1, y1, x2, y2 in pixels; not drawn if empty or not
+            finite, cut where it leaves the frame.
+        colour (Colour): RGB.
+        score (float, optional): Written at its corner.
+    """
+    if not np.isfinite(box).all() or (box[2:] <= box[:2]).any():
+        return
+    # Prediction boxes may leave the frame.
+    left, top, right, bottom = np.clip(
+        box.round().astype(int),
+        0,
+        [drawn.shape[1] - 1, drawn.shape[0] - 1] * 2,
+    ).tolist()
+    line = _line(drawn)
+    if line > 1:
+        cv2.rectangle(drawn, (left, top), (right, bottom), (0, 0, 0), line + 2)
+    cv2.rectangle(drawn, (left, top), (right, bottom), colour, line)
+    if score is not None:
+        _label(drawn, f'{score:.2f}', left, top, colour)
+
+
+def outline_mask(drawn: np.ndarray, mask: np.ndarray, colour: Colour) -> None:
+    """Draw the border of a mask, with a dark rim where there is room.
+
+    Args:
+        drawn (np.ndarray): Frame to draw on.
+        mask (np.ndarray): bool, shape (h, w).
+        colour (Colour): RGB.
+    """
+    contours, _ = cv2.findContours(
+        mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE
+    )
+    line = _line(drawn)
+    if line > 1:
+        cv2.drawContours(drawn, contours, -1, (0, 0, 0), line + 2)
+    cv2.drawContours(drawn, contours, -1, colour, line)
+
+
+def _line(drawn: np.ndarray) -> int:
+    """Return the thickness of lines for a frame: 1 at 240p, 9 at 4K.
+
+    It is odd, so that a dark rim shows alike on both sides.
+    """
+    return 2 * round(min(drawn.shape[:2]) / 600) + 1
+
+
+def draw_point(drawn: np.ndarray, point: np.ndarray, colour: Colour) -> None:
+    """Draw a dot with a light and a dark rim.
+
+    Args:
+        drawn (np.ndarray): Frame to draw on.
+        point (np.ndarray): x, y in pixels; not drawn if not finite.
+        colour (Colour): RGB.
+    """
+    if not np.isfinite(point).all():
+        return
+    line = _line(drawn)
+    centre = tuple(point.round().astype(int).tolist())
+    for radius, ink in (
+        (4 * line, (0, 0, 0)),
+        (3 * line, (255, 255, 255)),
+        (2 * line, colour),
+    ):
+        cv2.circle(drawn, centre, radius, ink, -1, cv2.LINE_AA)
+
+
+def _label(
+    drawn: np.ndarray, text: str, left: int, top: int, colour: Colour
+) -> None:
+    """Write ``text`` on a patch of ``colour`` at the corner of a box."""
+    height, width = drawn.shape[:2]
+    font = find_font(font_size(height, width), text)
+    pad = max(1, font.size // 6)
+    patch_w = int(font.getlength(text)) + 2 * pad + 1
+    patch_h = font.size + 2 * pad
+    left = max(0, min(left, width - patch_w))
+    top = top - patch_h if top >= patch_h else top
+    luminance = np.dot(colour, (0.299, 0.587, 0.114))
+    canvas = Image.new('RGB', (patch_w, patch_h), colour)
+    ImageDraw.Draw(canvas).text(
+        (pad, patch_h / 2),
+        text,
+        font=font,
+        fill=(0, 0, 0) if luminance > 128 else (255, 255, 255),
+        anchor='lm',
+    )
+    place = drawn[top : top + patch_h, left : left + patch_w]
+    place[:] = np.asarray(canvas)[: place.shape[0], : place.shape[1]]
