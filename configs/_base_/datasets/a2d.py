@@ -1,5 +1,4 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
-
 # A2D-Sentences as in the published fine-tuning: T = 5 frames that hold the
 # annotated one, two clips per GPU, and T consecutive frames for prediction.
 _base_ = './_video_clips.py'
@@ -7,7 +6,7 @@ _base_ = './_video_clips.py'
 dataset_type = 'A2DSentencesDataset'
 data_root = 'data/a2d_sentences/'
 
-# What follows the choice of the frames.
+# Without the choice of frames, which other configs make differently.
 load_and_augment = [
     dict(type='LoadReferVideoFrames'),
     dict(

@@ -1,10 +1,9 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
-
 # JHMDB-Sentences as in the published evaluation of A2D-Sentences models: five
 # frames around each chosen one. There is no training on it.
 _base_ = './_test_loader.py'
 
-# What follows the choice of the frames.
+# Without the choice of frames, which other configs make differently.
 load_for_test = [
     dict(
         type='TransformBroadcaster',

@@ -1,5 +1,4 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
-
 # Ref-YouTube-VOS as in the published recipe: T = 5, one clip per GPU, and
 # whole videos at short side 360 for prediction.
 _base_ = './_video_clips.py'

@@ -4,7 +4,7 @@
 dataset_type = 'RefYouTubeVOSDataset'
 data_root = 'data/quickstart/scenes/'
 
-# What follows the choice of the frames.
+# Without the choice of frames, which other configs make differently.
 load_and_augment = [
     dict(
         type='TransformBroadcaster',

@@ -13,8 +13,8 @@ from referformer.testing.scenes.vocabulary import (
     SIZES,
 )
 
-#: How often the two objects of a pair (``objects=2``) differ in an attribute:
-#: the more often, the harder it is to learn.
+#: How often the two objects of a video with ``objects=2`` differ in an
+#: attribute. Attributes that are hard to learn have more weight.
 PAIR_ODDS = {'colour': 0.1, 'shape': 0.55, 'size': 0.3, 'motion': 0.05}
 
 
@@ -42,12 +42,11 @@ def draw_cast(
 ) -> list[dict[str, str]]:
     """Draw the attributes of the two to four objects of a video.
 
-    The objects sit on the corners of a square spanned by two attributes,
-    for example ``{red, blue} x {circle, star}``. With all four corners taken,
-    each attribute of each object is shared by a neighbour, so two attributes
-    are needed to name any of them. With three, this holds for the one in the
-    middle; with two, the objects share one spanning attribute and differ in
-    the other. The attributes which do not span the square are mostly equal
+    Two attributes with two values each give four combinations, for example
+    ``{red, blue} x {circle, star}``. With all four as objects, each attribute
+    of an object is shared by another object, so that only both together
+    identify it. With three objects this holds for one of them; two objects
+    share one of the two attributes. The remaining attributes are mostly equal
     for all objects.
 
     Args:
@@ -79,7 +78,7 @@ def draw_cast(
     counts, shares = [2, 3, 4], np.array([0.2, 0.3, 0.5])
     shares = shares * (np.array(counts) <= params.objects)
     count = int(rng.choice(counts, p=shares / shares.sum()))
-    # The three-object video drops the corner opposite to the middle one.
+    # Of three objects, the first shares an attribute with each other one.
     corners = [(0, 0), (0, 1), (1, 0), (1, 1)]
     if count == 3:
         corners = corners[:3]
@@ -90,8 +89,8 @@ def draw_cast(
     cast = []
     for i, j in corners:
         member = dict(shared)
-        # Motion and colour vary freely in some videos, so that "all others
-        # are equal" is no hint.
+        # Half of the objects get a motion of their own, so that a model
+        # cannot rely on the other attributes being equal.
         if rng.random() < 0.5:
             member['motion'] = pick(rng, values['motion'])
         member[first] = a[i]

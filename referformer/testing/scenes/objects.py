@@ -67,7 +67,7 @@ def _draw_path(
     time = np.linspace(0, 1, frames) if frames > 1 else np.zeros(1)
     inset = np.minimum(0.75 * radius, 0.45 * extent)
     start = rng.uniform(inset, extent - inset)
-    # A little unsteadiness; far below the length of a real motion.
+    # Objects tremble a little, far less than they move.
     phase = rng.uniform(0, 2 * np.pi, 2)
     wobble = 0.008 * np.sin(2 * np.pi * time[:, None] + phase)
     if motion == 'still':

@@ -188,8 +188,7 @@ def draw_surface(
 ) -> np.ndarray:
     """Return the paint of an object, float32 RGB, a square patch.
 
-    Its own colour with a soft sheen and some grain, so that the object is no
-    flat patch of one value.
+    Its own colour with a soft sheen and some grain.
     """
     side = 2 * int(np.ceil(obj.radius * short)) + 5
     paint = np.asarray(COLOURS[obj.colour], np.float32) + obj.tint

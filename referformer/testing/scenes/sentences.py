@@ -51,7 +51,7 @@ def denoted_objects(
     ]
 
 
-def _say(rng: np.random.Generator, mentioned: dict[str, str]) -> str:
+def _to_words(rng: np.random.Generator, mentioned: dict[str, str]) -> str:
     """Put attributes into words, with one of several sentence patterns."""
     noun = mentioned.get('shape') or pick(rng, GENERIC_NOUNS)
     size = mentioned.get('size')
@@ -59,7 +59,7 @@ def _say(rng: np.random.Generator, mentioned: dict[str, str]) -> str:
     motion = mentioned.get('motion')
     article = 'the' if rng.random() < 0.75 else 'a'
 
-    # At most one attribute moves behind the noun.
+    # At most one attribute stands after the noun.
     behind = None
     if rng.random() < 0.3:
         candidates = [name for name in (size, colour) if name]
@@ -88,39 +88,62 @@ def _say(rng: np.random.Generator, mentioned: dict[str, str]) -> str:
     return ' '.join(words)
 
 
+def _shortest_descriptions(
+    cast: Sequence[dict[str, str]], number: int
+) -> list[tuple[str, ...]]:
+    """Find the smallest sets of attributes that only one object has.
+
+    Sets with motion are left out where appearance is enough.
+
+    Args:
+        cast: Attributes of the objects of a video.
+        number: Id of the object, counted from 1.
+
+    Returns:
+        Names of attributes, sets of equal size.
+
+    Raises:
+        RuntimeError: If another object has the same attributes.
+    """
+    own = cast[number - 1]
+    unique = [
+        names
+        for count in range(1, len(ATTRIBUTES) + 1)
+        for names in itertools.combinations(ATTRIBUTES, count)
+        if denoted_objects(cast, {n: own[n] for n in names}) == [number]
+    ]
+    if not unique:
+        raise RuntimeError(f'Object {number} has a double: {own}.')
+    pool = [names for names in unique if 'motion' not in names] or unique
+    return [names for names in pool if len(names) == len(pool[0])]
+
+
 def describe(
     rng: np.random.Generator, objects: Sequence[SyntheticObject]
 ) -> list[Expression]:
     """Write two or three different expressions for every object.
 
-    Each uses a smallest set of attributes that denotes its object alone,
-    without motion where appearance suffices; some add one attribute that
-    would not have been necessary. An object which one attribute gives away
-    gets fewer sentences, so that most sentences need several.
+    Each mentions a smallest set of attributes that only its object has; some
+    mention one attribute more. An object that one attribute identifies gets
+    fewer sentences, so that most sentences need several attributes.
 
-    Raises:
-        RuntimeError: If two objects cannot be told apart.
+    Args:
+        rng: Random stream of the video.
+        objects: The objects of the video.
+
+    Returns:
+        The expressions, by object.
     """
     cast = [obj.attributes for obj in objects]
     written = []
     for number, own in enumerate(cast, start=1):
-        unique = [
-            names
-            for count in range(1, len(ATTRIBUTES) + 1)
-            for names in itertools.combinations(ATTRIBUTES, count)
-            if denoted_objects(cast, {n: own[n] for n in names}) == [number]
-        ]
-        if not unique:
-            raise RuntimeError(f'Object {number} has a double: {own}.')
-        quiet = [names for names in unique if 'motion' not in names]
-        pool = quiet or unique
-        shortest = [n for n in pool if len(n) == len(pool[0])]
+        shortest = _shortest_descriptions(cast, number)
         texts: set[str] = set()
         wanted = 2 if len(shortest[0]) == 1 else 3
         while len(texts) < wanted:
             names = shortest[int(rng.integers(len(shortest)))]
-            # "the red one" alone sounds odd and teaches little: sentences
-            # usually name the shape as well.
+            # Most sentences with one attribute get a second one: "the red
+            # one" is unusual and teaches little.
             extras = [
                 name
                 for name in ('colour', 'shape', 'size')
@@ -129,10 +152,7 @@ def describe(
             if extras and rng.random() < (0.7 if len(names) == 1 else 0.25):
                 names = (*names, pick(rng, extras))
             names = tuple(n for n in ATTRIBUTES if n in names)
-            mentioned = {name: own[name] for name in names}
-            if denoted_objects(cast, mentioned) != [number]:
-                raise RuntimeError(f'{mentioned} does not denote {number}.')
-            text = _say(rng, mentioned)
+            text = _to_words(rng, {name: own[name] for name in names})
             if text not in texts:
                 texts.add(text)
                 written.append(Expression(text, number, names))

@@ -17,8 +17,8 @@ from referformer.testing.scenes.rendering import (
 )
 from referformer.testing.scenes.sentences import Expression, describe
 
-# A scene whose objects are not visible enough is drawn again; the limit only
-# guards against absurd frame sizes.
+# A scene whose objects are not visible enough is drawn again. Only frames of
+# an extreme aspect ratio reach the limit.
 _MAX_ATTEMPTS = 500
 
 
