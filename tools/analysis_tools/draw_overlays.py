@@ -6,11 +6,9 @@ Example:
 """
 
 import argparse
-import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from cli_options import add_common_options, parse_overrides
+from referformer.utils.cli import add_common_options, parse_overrides, run
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -152,4 +150,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run(main)
