@@ -6,8 +6,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from mmengine.dataset import BaseDataset
+from mmengine.dataset import BaseDataset, force_full_init
 
+from referformer.datasets.items import ItemId, Items
+from referformer.errors import ConfigError, DataError, report_error
 from referformer.formats.expressions import VideoEntry
 from referformer.registry import DATASETS
 from referformer.utils.seeding import seed_sample
@@ -24,21 +26,25 @@ class BaseReferDataset(BaseDataset):
     ``video_id``    str, name of the video
     ``exp_id``      str, name of the expression within the video
     ``text``        str, the expression, not empty
-    ``obj_id``      str, the object meant; ``None`` if not published
+    ``obj_id``      str, the object it means; ``None`` if not published
     ``label``       int, class of the object, 0 unless classes are told
                     apart
     ``num_frames``  int, frames of the whole video
     ``frame_names`` list[str], names of all frames in temporal order
-    ``img_dir``     str, folder with ``<frame_name><img_suffix>``
+    ``img_dir``     str, folder with ``<frame_name><img_suffix>``; other
+                    suffixes of pictures are found as well
     ``img_suffix``  str
     ``mask_dir``    str, folder with ``<frame_name><mask_suffix>``;
                     ``None`` if there is no ground truth
     ``mask_suffix`` str
     ============== ====================================================
 
-    Where frames and masks are not files in folders, a clip has instead
+    Where frames and masks are not files in folders, or masks are not maps of
+    object ids, a clip has instead
 
     ============== ====================================================
+    ``mask_value``  int, the value that means the object in its mask, if
+                    that is not ``obj_id``
     ``video_path``  str, the video file whose frames they are
     ``mask_path``   str, one file with the masks of all frames
     ``rles``        encoded masks, however the dataset's own loading
@@ -46,13 +52,16 @@ class BaseReferDataset(BaseDataset):
     ``annotated``   int, position of the only annotated frame
     ============== ====================================================
 
-    Further keys are facts of the clip, copied along to every frame.
+    Further keys are facts of the expression. They travel along to every
+    frame; ``extra_clip_keys`` of ``PackReferInputs`` passes them on to
+    models and metrics.
 
-    In training, each of them becomes several items: one per start frame
+    In training, each clip becomes several items: one per start frame
     ``0, clip_length, 2 * clip_length, ...``, named by the additional key
     ``anchor``; of a clip with a single annotated frame, one that starts
     there. In test mode an item is a whole video with one expression, or
-    with all of them.
+    with all of them. :class:`~referformer.datasets.items.Items` stores them
+    without repetition; ``filter_data`` sees the clips.
 
     Args:
         clip_length: Distance between the start frames of training items;
@@ -64,26 +73,22 @@ class BaseReferDataset(BaseDataset):
             item tells in ``text_obj_id`` whom the expression is about.
         group_by_video: Whether an item is a video with all of its
             expressions, so that frames are read and seen only once: the
-            key ``expressions`` lists dicts of :attr:`EXPRESSION_KEYS`, which
-            the item itself then lacks. Only in test mode.
+            key ``expressions`` lists the facts of each, such as ``text``
+            and ``mask_dir``. Only in test mode. Clips of one video that show
+            different frames stay apart.
         **kwargs: Arguments of :class:`mmengine.dataset.BaseDataset`.
 
     Raises:
-        ValueError: If an argument or the data is unusable.
+        ConfigError: If an argument is unusable.
+        DataError: If the data are.
     """
 
     METAINFO: ClassVar[dict] = {
         'classes': ('object',),
         'palette': [(220, 60, 60)],
     }
-    #: What differs between the expressions of a video.
-    EXPRESSION_KEYS: ClassVar[tuple[str, ...]] = (
-        'exp_id',
-        'text',
-        'text_obj_id',
-        'obj_id',
-        'label',
-    )
+
+    items: Items
 
     def __init__(
         self,
@@ -95,21 +100,21 @@ class BaseReferDataset(BaseDataset):
         **kwargs: Any,
     ) -> None:
         if clip_length < 1:
-            raise ValueError(
+            raise ConfigError(
                 f'clip_length is {clip_length}; it must be at least 1.'
             )
         if expression_from not in ('self', 'other_object'):
-            raise ValueError(
+            raise ConfigError(
                 f'expression_from is {expression_from!r}; use "self" or '
                 '"other_object".'
             )
         if expression_from == 'other_object' and not test_mode:
-            raise ValueError(
+            raise ConfigError(
                 'expression_from="other_object" teaches nonsense in '
                 'training; set test_mode=True.'
             )
         if group_by_video and not test_mode:
-            raise ValueError(
+            raise ConfigError(
                 'group_by_video=True gives items without a single expression, '
                 'which cannot be trained on; set test_mode=True.'
             )
@@ -117,6 +122,27 @@ class BaseReferDataset(BaseDataset):
         self.clip_length = clip_length
         self.expression_from = expression_from
         super().__init__(*args, test_mode=test_mode, **kwargs)
+
+    def full_init(self) -> None:
+        """Read the annotations; see :class:`mmengine.dataset.BaseDataset`."""
+        if self._fully_initialized:
+            return
+        self.data_list = self.load_data_list()
+        clips = self.filter_data()
+        self.items = Items(
+            clips,
+            anchors=None if self.test_mode else self._anchors,
+            grouped=self.group_by_video,
+            serialize=self.serialize_data,
+        )
+        self.data_list = []
+        if self._indices is not None:
+            self.items = self.items.subset(self._indices)
+        self._fully_initialized = True
+
+    @force_full_init
+    def __len__(self) -> int:
+        return len(self.items)
 
     def __getitem__(self, idx: int) -> dict:
         """Return a sample whose random numbers depend on its index.
@@ -127,6 +153,32 @@ class BaseReferDataset(BaseDataset):
         """
         seed_sample(idx)
         return super().__getitem__(idx)
+
+    @force_full_init
+    def get_data_info(self, idx: int) -> dict:
+        """Return an item as the pipeline gets it."""
+        return {
+            **self.items[idx],
+            'sample_idx': idx if idx >= 0 else len(self) + idx,
+        }
+
+    @force_full_init
+    def item_id(self, idx: int) -> ItemId:
+        """Say what an item is; quicker than :meth:`get_data_info`."""
+        return self.items.id(idx)
+
+    @force_full_init
+    def get_subset_(self, indices: int | Sequence[int]) -> None:
+        """Keep only some items; see :meth:`Items.subset`."""
+        self.items = self.items.subset(indices)
+
+    @force_full_init
+    def get_subset(self, indices: int | Sequence[int]) -> 'BaseReferDataset':
+        """Return a dataset of some of the items; see :meth:`Items.subset`."""
+        other = self._copy_without_annotation(memo={})
+        other.data_list = []
+        other.get_subset_(indices)
+        return other
 
     @abstractmethod
     def load_expressions(self) -> list[dict]:
@@ -148,61 +200,44 @@ class BaseReferDataset(BaseDataset):
         }
 
     def load_data_list(self) -> list[dict]:
-        """Return the items of the dataset.
+        """Return the clips of which the items are made.
 
         Raises:
-            ValueError: If there is none, or training lacks ground truth.
+            DataError: If there is none, or training lacks ground truth.
         """
         clips = self.load_expressions()
         if self.expression_from == 'other_object':
             clips = self._exchange_expressions(clips)
         if not clips:
-            raise ValueError(
+            raise DataError(
                 f'{self.ann_file} yields no clip; check that it belongs to '
-                'the configured split.'
+                'the configured split.',
+                file=self.ann_file,
+                code='expression-none',
             )
-        if self.test_mode:
-            return self._group(clips) if self.group_by_video else clips
-        for clip in clips:
+        for clip in () if self.test_mode else clips:
             if clip['obj_id'] is None or all(
                 clip.get(key) is None
                 for key in ('mask_dir', 'mask_path', 'rles')
             ):
-                raise ValueError(
-                    f'{self.ann_file}: expression {clip["exp_id"]} of video '
-                    f'{clip["video_id"]} has no ground truth (obj_id and '
-                    'masks), which training needs; set test_mode=True to '
-                    'predict.'
+                report_error(
+                    DataError(
+                        f'{self.ann_file}: expression {clip["exp_id"]} of '
+                        f'video {clip["video_id"]} has no ground truth '
+                        '(obj_id and masks), which training needs; set '
+                        'test_mode=True to predict.',
+                        file=self.ann_file,
+                        value=clip['exp_id'],
+                        code='object-id-missing',
+                    )
                 )
-        return [
-            {**clip, 'anchor': anchor}
-            for clip in clips
-            for anchor in self._anchors(clip)
-        ]
+        return clips
 
     def _anchors(self, clip: dict) -> Sequence[int]:
         """Return the start frames of the training items of a clip."""
         if clip.get('annotated') is not None:
             return (clip['annotated'],)
         return range(0, clip['num_frames'], self.clip_length)
-
-    def _group(self, clips: list[dict]) -> list[dict]:
-        """Return one item per video, with its expressions in a list."""
-        videos: dict[str, dict] = {}
-        for clip in clips:
-            facts = {
-                k: v for k, v in clip.items() if k not in self.EXPRESSION_KEYS
-            }
-            video = videos.setdefault(
-                clip['video_id'], {**facts, 'expressions': []}
-            )
-            # a video may mix expressions with and without ground truth
-            if video.get('mask_dir') is None:
-                video['mask_dir'] = facts.get('mask_dir')
-            video['expressions'].append(
-                {k: clip[k] for k in self.EXPRESSION_KEYS if k in clip}
-            )
-        return list(videos.values())
 
     def _exchange_expressions(self, clips: list[dict]) -> list[dict]:
         """Give each clip the words for the next object of its video.
@@ -216,10 +251,12 @@ class BaseReferDataset(BaseDataset):
         )
         for clip in clips:
             if clip['obj_id'] is None:
-                raise ValueError(
+                raise DataError(
                     f'{self.ann_file}: video {clip["video_id"]} has no '
                     'obj_id, so expression_from="other_object" cannot know '
-                    'the other objects.'
+                    'the other objects.',
+                    file=self.ann_file,
+                    value=clip['video_id'],
                 )
             spoken[clip['video_id']][clip['obj_id']].append(clip)
         exchanged = []

@@ -3,7 +3,7 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from mmengine.logging import MMLogger
 
@@ -49,11 +49,6 @@ class MeViSDataset(BaseReferDataset):
         MissingDataError: If a file or folder is missing.
         DataError: If a file does not hold what it should.
     """
-
-    EXPRESSION_KEYS: ClassVar[tuple[str, ...]] = (
-        *BaseReferDataset.EXPRESSION_KEYS,
-        'anno_ids',
-    )
 
     def __init__(
         self,

@@ -4,7 +4,6 @@
 from collections import defaultdict
 from typing import ClassVar
 
-from referformer.datasets.base_refer_dataset import BaseReferDataset
 from referformer.datasets.ref_youtube_vos import RefYouTubeVOSDataset
 from referformer.errors import DataError, report_error
 from referformer.formats.davis_text import NUM_ANNOTATORS
@@ -25,10 +24,6 @@ class RefDAVISDataset(RefYouTubeVOSDataset):
         DataError: If the expressions of a video are not numbered like that.
     """
 
-    EXPRESSION_KEYS: ClassVar[tuple[str, ...]] = (
-        *BaseReferDataset.EXPRESSION_KEYS,
-        'annotator',
-    )
     # fmt: off
     CATEGORIES: ClassVar[tuple[str, ...]] = (
         'airplane', 'backpack', 'ball', 'bear', 'bicycle', 'bird', 'boat',

@@ -3,7 +3,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any, ClassVar
+from typing import Any
 
 from mmengine.logging import print_log
 
@@ -52,14 +52,6 @@ class RefCOCODataset(BaseReferDataset):
         MissingDataError: If a file or folder is missing.
         DataError: If a file does not hold what it should.
     """
-
-    EXPRESSION_KEYS: ClassVar[tuple[str, ...]] = (
-        *BaseReferDataset.EXPRESSION_KEYS,
-        'image_id',
-        'subset',
-        'rles',
-        'ori_bbox',
-    )
 
     def __init__(
         self,

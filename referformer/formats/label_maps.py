@@ -81,6 +81,7 @@ def read_label_map(
         f'{path} is a {kind} of mode {mode}, not an indexed PNG; save masks '
         'with one channel of 8 bits whose values are the object ids.',
         file=path,
+        code='mask-not-indexed',
     )
 
 

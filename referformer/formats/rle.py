@@ -114,3 +114,8 @@ def _draw_polygons(polygons: list, height: int, width: int) -> dict:
     if not drawn:
         return mask_utils.encode(np.zeros((height, width), np.uint8, 'F'))
     return mask_utils.merge(mask_utils.frPyObjects(drawn, height, width))
+
+
+def encode_mask(mask: np.ndarray) -> dict:
+    """Encode a mask of shape (H, W) as COCO does."""
+    return mask_utils.encode(np.asfortranarray(mask, dtype=np.uint8))

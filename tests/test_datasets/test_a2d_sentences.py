@@ -88,7 +88,7 @@ def test_masks_lie_on_what_they_mean(prepared):
         sample = clip['data_samples']
         frame = sample.video_data_samples[sample.annotated_frame]
         image = clip['inputs'][sample.annotated_frame].numpy()
-        mask = frame.gt_instances.masks.masks[0].astype(bool)
+        mask = frame.gt_instances.masks.to_ndarray()[0].astype(bool)
         inside = image[:, mask].mean(axis=1)
         colour = a2d.colour_of(int(sample.obj_id))
         assert np.abs(inside - colour).max() < 12
@@ -160,7 +160,7 @@ def test_a_mask_of_a_rounded_size(root):
     clip = data[0]['data_samples']
     frame = clip.video_data_samples[clip.annotated_frame]
     assert tuple(frame.ori_shape) == (48, 81)
-    assert frame.gt_instances.masks.masks.shape == (1, 48, 81)
+    assert frame.gt_instances.masks.shape == (1, 48, 81)
 
     with h5py.File(path, 'a') as file:
         del file['reMask']

@@ -86,7 +86,9 @@ def test_expressions_without_truth_beside_others():
             return [{**first, 'obj_id': None, 'mask_dir': None}, *others]
 
     video = Mixed(test_mode=True, group_by_video=True)[0]
-    assert video['mask_dir'] == 'mask'
+    assert [e['mask_dir'] for e in video['expressions']] == [
+        *(None, 'mask', 'mask')
+    ]
     assert [e['obj_id'] for e in video['expressions']] == [None, '1', '3']
 
 

@@ -66,7 +66,7 @@ def test_masks_lie_on_what_they_mean(prepared):
         assert frame.frame_name == f'{frame.frame_id + 1:05d}'
         assert sample.image_id.endswith(f'_f_{frame.frame_id + 1}')
         image = clip['inputs'][sample.annotated_frame].numpy()
-        mask = frame.gt_instances.masks.masks[0].astype(bool)
+        mask = frame.gt_instances.masks.to_ndarray()[0].astype(bool)
         np.testing.assert_array_equal(
             np.unique(image[:, mask], axis=1)[:, 0], jhmdb.actor_colour()
         )

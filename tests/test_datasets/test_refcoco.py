@@ -151,8 +151,8 @@ def test_truth_keeps_the_size_of_the_image(coco):
     # 96 x 48, the long side to 640; grey, and yet three channels
     assert item['inputs'].shape == (1, 3, 320, 640)
     assert item['inputs'].float().std(dim=1).max() == 0
-    assert frame.gt_instances.masks.masks.shape == (1, 48, 96)
-    mask = frame.gt_instances.masks.masks[0]
+    assert frame.gt_instances.masks.shape == (1, 48, 96)
+    mask = frame.gt_instances.masks.to_ndarray()[0]
     assert mask[10:30, 70:90].all()
     assert mask.sum() == 400
     assert frame.gt_instances.bboxes.tolist() == [[70, 10, 90, 30]]

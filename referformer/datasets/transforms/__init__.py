@@ -9,6 +9,7 @@ from referformer.datasets.transforms.frame_sampling import (
 )
 from referformer.datasets.transforms.image_to_clip import ImageToClip
 from referformer.datasets.transforms.loading import (
+    BaseLoadReferAnnotations,
     LoadReferAnnotations,
     LoadReferFrame,
 )
@@ -36,6 +37,7 @@ from referformer.datasets.transforms.video_loading import (
 )
 
 __all__ = [
+    'BaseLoadReferAnnotations',
     'ImageToClip',
     'LoadA2DAnnotations',
     'LoadCocoReferAnnotations',

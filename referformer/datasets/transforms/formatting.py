@@ -10,7 +10,11 @@ from mmcv.transforms import BaseTransform
 from mmdet.structures import DetDataSample, TrackDataSample
 from mmengine.structures import InstanceData
 
+from referformer.datasets.items import same
+from referformer.errors import ConfigError, DataError
+from referformer.formats.rle import encode_mask
 from referformer.registry import TRANSFORMS
+from referformer.structures import RLEMasks
 
 
 @TRANSFORMS.register_module()
@@ -24,9 +28,13 @@ class PackReferInputs(BaseTransform):
     * ``video_data_samples``: T ``DetDataSample`` with the facts of the
       frame and, if annotations were loaded, ``gt_instances`` of ``bboxes``
       (float32, shape (n, 4), x1 y1 x2 y2 in pixels), ``labels`` (int64,
-      shape (n,)) and ``masks`` (BitmapMasks, n x h x w). n is 1 when the
-      object is visible in the frame and else 0. A video with all its
-      ``expressions`` has ``gt_rles`` among the facts of the frame instead.
+      shape (n,)) and ``masks`` (n x h x w). n is 1 when the object is
+      visible in the frame and else 0. A video with all its ``expressions``
+      has ``gt_rles`` among the facts of the frame instead.
+
+    In training they are tensors and ``BitmapMasks``. In testing the truth is
+    encoded (arrays and ``RLEMasks``): each tensor that leaves a worker
+    process occupies a file handle, and a video has hundreds of frames.
 
     Args:
         test_mode: In training (``False``) an object whose box has lost its
@@ -36,6 +44,8 @@ class PackReferInputs(BaseTransform):
         clip_keys: Facts of the clip to pass on. Those a dataset does not
             give are left out.
         frame_keys: Facts of the frame, likewise.
+        extra_clip_keys: Facts of the clip to pass on besides ``clip_keys``,
+            such as a category of the expression that a metric reads.
     """
 
     CLIP_KEYS = (
@@ -70,9 +80,10 @@ class PackReferInputs(BaseTransform):
         test_mode: bool = False,
         clip_keys: Sequence[str] = CLIP_KEYS,
         frame_keys: Sequence[str] = FRAME_KEYS,
+        extra_clip_keys: Sequence[str] = (),
     ) -> None:
         self.test_mode = test_mode
-        self.clip_keys = tuple(clip_keys)
+        self.clip_keys = (*clip_keys, *extra_clip_keys)
         self.frame_keys = tuple(frame_keys)
 
     def transform(self, results: dict[str, list]) -> dict | None:
@@ -85,19 +96,26 @@ class PackReferInputs(BaseTransform):
             ``inputs`` and ``data_samples``, or ``None`` (see the class).
 
         Raises:
-            ValueError: If the frames differ in size or in what should hold
-                for the whole clip.
+            DataError: If the frames differ in size.
+            ConfigError: If they differ in what should hold for the clip.
         """
         images = results['img']
         shapes = {image.shape for image in images}
         if len(shapes) > 1:
-            raise ValueError(
+            raise DataError(
                 f'The frames of video {results["video_id"][0]} differ in '
                 f'size, {sorted(shapes)}; geometric transforms of a clip '
                 'need share_random_params=True, and a video frames of one '
-                'size.'
+                'size.',
+                value=sorted(shapes),
+                code='frame-size-differs',
             )
-        clip = np.stack(images).transpose(0, 3, 1, 2)
+        height, width, channels = images[0].shape
+        clip = np.empty(
+            (len(images), channels, height, width), images[0].dtype
+        )
+        for frame, image in zip(clip, images, strict=True):
+            frame[:] = image.transpose(2, 0, 1)
         sample = TrackDataSample(metainfo=self._clip_facts(results))
         sample.video_data_samples = [
             self._pack_frame({k: v[t] for k, v in results.items()})
@@ -110,7 +128,7 @@ class PackReferInputs(BaseTransform):
         ):
             return None
         return {
-            'inputs': torch.from_numpy(np.ascontiguousarray(clip)),
+            'inputs': torch.from_numpy(clip),
             'data_samples': sample,
         }
 
@@ -122,12 +140,13 @@ class PackReferInputs(BaseTransform):
                 continue
             first, *others = results[key]
             for other in others:
-                if other != first:
-                    raise ValueError(
+                if other is not first and not same(other, first):
+                    raise ConfigError(
                         f'The frames of a clip of {results["video_id"][0]} '
                         f'disagree on {key!r}: {first!r} and {other!r}; a '
                         'transform that changes it needs '
-                        'share_random_params=True.'
+                        'share_random_params=True.',
+                        value=key,
                     )
             facts[key] = first
         return facts
@@ -139,14 +158,22 @@ class PackReferInputs(BaseTransform):
         if 'gt_masks' not in frame:
             return sample
         boxes = frame['gt_bboxes'].tensor.float()
-        labels = torch.from_numpy(frame['gt_bboxes_labels'])
-        masks = frame['gt_masks']
-        if not self.test_mode:
-            keep = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
-            boxes, labels = boxes[keep], labels[keep]
-            masks = masks[keep.numpy()]
+        labels, masks = frame['gt_bboxes_labels'], frame['gt_masks']
+        if self.test_mode:
+            sample.gt_instances = InstanceData(
+                bboxes=boxes.numpy(),
+                labels=labels,
+                masks=RLEMasks(
+                    [encode_mask(mask) for mask in masks.masks],
+                    (masks.height, masks.width),
+                ),
+            )
+            return sample
+        keep = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
         sample.gt_instances = InstanceData(
-            bboxes=boxes, labels=labels, masks=masks
+            bboxes=boxes[keep],
+            labels=torch.from_numpy(labels)[keep],
+            masks=masks[keep.numpy()],
         )
         return sample
 

@@ -1,17 +1,25 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
 """Reading one frame and the mask of the referred object."""
 
-from pathlib import Path
-from typing import Any
+from abc import abstractmethod
+from typing import Any, Literal
 
 import mmcv
 import numpy as np
 from mmcv.transforms import BaseTransform
 from mmdet.structures.bbox import HorizontalBoxes
 from mmdet.structures.mask import BitmapMasks
-from PIL import Image
-from pycocotools import mask as mask_utils
 
+from referformer.errors import (
+    ConfigError,
+    DataError,
+    MediaError,
+    MissingDataError,
+    MissingMediaError,
+)
+from referformer.formats.frames import find_file
+from referformer.formats.label_maps import read_label_map
+from referformer.formats.rle import encode_mask
 from referformer.registry import TRANSFORMS
 
 
@@ -24,6 +32,9 @@ class LoadReferFrame(BaseTransform):
     note in the file to turn the picture (EXIF) is ignored, as annotations
     and published code know nothing of it.
 
+    A file with another suffix of pictures (.jpg, .jpeg or .png in any case)
+    takes the place of one that is missing.
+
     Required key: ``img_path``. Added keys: ``img`` (uint8, BGR, shape
     (H, W, 3)), ``img_shape`` and ``ori_shape`` ((H, W)).
     """
@@ -32,26 +43,33 @@ class LoadReferFrame(BaseTransform):
         """Read the image.
 
         Raises:
-            FileNotFoundError: If the file is missing.
-            OSError: If the file is damaged or no image.
+            MissingMediaError: If the file is missing.
+            MediaError: If the file is damaged or no image.
         """
-        path = Path(results['img_path'])
-        try:
-            content = path.read_bytes()
-        except FileNotFoundError as error:
-            raise FileNotFoundError(
-                f'Frame {path} is missing; extract the video again or remove '
-                'the frame from the expressions file.'
-            ) from error
+        path = find_file(results['img_path'])
+        if path is None:
+            raise MissingMediaError(
+                f'Frame {results["img_path"]} is missing',
+                file=results['img_path'],
+                remedy='extract the video again or remove the frame from the '
+                'expressions file.',
+                code='frame-missing',
+            )
         try:
             image = mmcv.imfrombytes(
-                content, flag='color_ignore_orientation', backend='pillow'
+                path.read_bytes(),
+                flag='color_ignore_orientation',
+                backend='pillow',
             )
         except Exception as error:
-            raise OSError(
+            raise MediaError(
                 f'Frame {path} cannot be decoded ({error}); the file is '
-                'damaged, extract it again.'
+                'damaged',
+                file=path,
+                remedy='extract it again.',
+                code='frame-broken',
             ) from error
+        results['img_path'] = str(path)
         results['img'] = image
         results['img_shape'] = image.shape[:2]
         results['ori_shape'] = image.shape[:2]
@@ -80,9 +98,8 @@ def mask_to_box(mask: np.ndarray) -> np.ndarray:
     )
 
 
-@TRANSFORMS.register_module()
-class LoadReferAnnotations(BaseTransform):
-    """Read the mask of the referred object from an indexed PNG.
+class BaseLoadReferAnnotations(BaseTransform):
+    """Base of the transforms that read the mask of the referred object.
 
     In training, place it before the first geometric transform; in testing,
     after the resize, so that the ground truth keeps the original size. A
@@ -97,30 +114,26 @@ class LoadReferAnnotations(BaseTransform):
 
     A video with all its ``expressions`` gets ``gt_rles`` instead: for each
     expression the encoded mask, or ``None`` where it has no ground truth.
-
-    Data sets whose masks come in another form subclass it and override
-    :meth:`open` and :meth:`select`.
+    Each is read from the files that its own facts name.
     """
 
+    @abstractmethod
     def open(self, results: dict) -> Any | None:
         """Read the masks of all objects in a frame.
 
         Args:
-            results: The frame.
+            results: The frame. Of an expression it knows ``mask_path`` only.
 
         Returns:
             What :meth:`select` picks from, ``None`` if the frame is not
             annotated.
 
         Raises:
-            FileNotFoundError: If the file is missing.
-            OSError: If the file is damaged.
-            ValueError: If it is no map of object ids.
+            MissingDataError: If the file is missing.
+            DataError: If it is damaged or another file.
         """
-        if results['mask_path'] is None:
-            return None
-        return self._read_ids(Path(results['mask_path']))
 
+    @abstractmethod
     def select(
         self, source: Any, results: dict, expression: dict
     ) -> np.ndarray | None:
@@ -137,26 +150,20 @@ class LoadReferAnnotations(BaseTransform):
             truth.
 
         Raises:
-            ValueError: If the object id is no number from 1 to 255.
+            DataError: If the file does not hold it.
         """
-        if expression['obj_id'] is None:
-            return None
-        return source == self._parse_id(results, expression)
 
     def transform(self, results: dict) -> dict:
         """Read the mask; see also :meth:`open` and :meth:`select`.
 
         Raises:
-            ValueError: If the mask has another size than its frame.
+            DataError: If the mask has another size than its frame.
         """
+        if 'expressions' in results:
+            self._encode_all(results)
+            return results
         source = self.open(results)
         if source is not None:
-            if 'expressions' in results:
-                results['gt_rles'] = [
-                    self._encode(source, results, expression)
-                    for expression in results['expressions']
-                ]
-                return results
             mask = self._checked(source, results, results)
         elif results.get('annotated_frame') is not None:
             # all frames of a clip must have the same keys
@@ -188,6 +195,32 @@ class LoadReferAnnotations(BaseTransform):
         """
         return mask_to_box(mask)
 
+    def _encode_all(self, results: dict) -> None:
+        """Add ``gt_rles``, if an expression has ground truth."""
+        sources: dict[str | None, Any] = {}
+        rles = []
+        for expression in results['expressions']:
+            path = self._mask_path(results, expression)
+            frame = {**results, 'mask_path': path}
+            if path not in sources:
+                sources[path] = self.open(frame)
+            mask = None
+            if sources[path] is not None:
+                mask = self._checked(sources[path], frame, expression)
+            rles.append(None if mask is None else encode_mask(mask))
+        if any(source is not None for source in sources.values()):
+            results['gt_rles'] = rles
+
+    @staticmethod
+    def _mask_path(results: dict, expression: dict) -> str | None:
+        """Return the file with the mask of an expression in a frame."""
+        if expression.get('mask_dir') is not None:
+            name = f'{results["frame_name"]}{expression["mask_suffix"]}'
+            return f'{expression["mask_dir"]}/{name}'
+        if 'mask_dir' in expression or 'mask_path' in expression:
+            return expression.get('mask_path')
+        return results['mask_path']
+
     def _checked(
         self, source: Any, results: dict, expression: dict
     ) -> np.ndarray | None:
@@ -198,45 +231,92 @@ class LoadReferAnnotations(BaseTransform):
             frame = results.get('img_path') or (
                 f'{results["frame_name"]} of {results.get("video_path")}'
             )
-            raise ValueError(
+            raise DataError(
                 f'Mask {results["mask_path"]} is {mask.shape[1]}x'
                 f'{mask.shape[0]}, its frame {frame} {shape[1]}x{shape[0]}; '
-                'both must be of one size.'
+                'both must be of one size.',
+                file=results['mask_path'],
+                value=mask.shape,
+                code='mask-transposed'
+                if mask.shape == shape[::-1]
+                else 'mask-size-differs',
             )
         return mask
 
-    def _encode(
-        self, source: Any, results: dict, expression: dict
-    ) -> dict | None:
-        """Return the mask of an expression, run-length encoded."""
-        mask = self._checked(source, results, expression)
-        if mask is None:
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}()'
+
+
+@TRANSFORMS.register_module()
+class LoadReferAnnotations(BaseLoadReferAnnotations):
+    """Read the mask of the referred object from an indexed PNG.
+
+    Its pixels are the ids of objects, so that ``obj_id`` picks one; in files
+    of one object each, ``mask_value`` names the value that means it.
+    Otherwise as :class:`BaseLoadReferAnnotations`.
+
+    Args:
+        mask_missing: What a missing file means: ``'error'``, or ``'absent'``
+            where a set has no file for frames that do not show the object.
+
+    Raises:
+        ConfigError: If ``mask_missing`` is neither.
+    """
+
+    def __init__(
+        self, mask_missing: Literal['error', 'absent'] = 'error'
+    ) -> None:
+        if mask_missing not in ('error', 'absent'):
+            raise ConfigError(
+                f'mask_missing is {mask_missing!r}; use "error" or "absent".'
+            )
+        self.mask_missing = mask_missing
+
+    def open(self, results: dict) -> np.ndarray | None:
+        """Return the map of object ids, uint8, shape (H, W)."""
+        if results['mask_path'] is None:
             return None
-        return mask_utils.encode(np.asfortranarray(mask, dtype=np.uint8))
+        path = find_file(results['mask_path'], ('.png',))
+        if path is not None:
+            return self._read_ids(str(path))
+        if self.mask_missing == 'absent':
+            return np.zeros(results['ori_shape'], np.uint8)
+        raise MissingDataError(
+            f'Mask {results["mask_path"]} is missing',
+            file=results['mask_path'],
+            remedy='extract the annotations of the video again.',
+            code='mask-missing',
+        )
+
+    def select(
+        self, source: np.ndarray, results: dict, expression: dict
+    ) -> np.ndarray | None:
+        """Return where the map has the value of the object.
+
+        Raises:
+            DataError: If the object id is no number from 1 to 255.
+        """
+        if expression['obj_id'] is None:
+            return None
+        value = expression.get('mask_value')
+        if value is None:
+            value = self._parse_id(results, expression)
+        return source == value
 
     @staticmethod
-    def _read_ids(path: Path) -> np.ndarray:
+    def _read_ids(path: str) -> np.ndarray:
         """Return the map of object ids, shape (H, W)."""
         try:
-            with Image.open(path) as image:
-                mode = image.mode
-                ids = np.asarray(image)
-        except FileNotFoundError as error:
-            raise FileNotFoundError(
-                f'Mask {path} is missing; extract the annotations of the '
-                'video again.'
+            return read_label_map(path)
+        except DataError as error:
+            if error.code == 'mask-not-indexed':
+                raise
+            raise DataError(
+                f'Mask {path} cannot be decoded; the file is damaged',
+                file=path,
+                remedy='extract it again.',
+                code='mask-broken',
             ) from error
-        except Exception as error:
-            raise OSError(
-                f'Mask {path} cannot be decoded ({error}); the file is '
-                'damaged, extract it again.'
-            ) from error
-        if mode not in ('P', 'L'):
-            raise ValueError(
-                f'Mask {path} has mode {mode}; it must be an indexed or grey '
-                'PNG whose values are object ids.'
-            )
-        return ids
 
     @staticmethod
     def _parse_id(results: dict, expression: dict) -> int:
@@ -244,12 +324,15 @@ class LoadReferAnnotations(BaseTransform):
         text = str(expression['obj_id'])
         number = int(text) if text.isdecimal() else 0
         if not 0 < number < 256:
-            raise ValueError(
+            raise DataError(
                 f'Object id {text!r} of video {results.get("video_id")} is '
-                'no number from 1 to 255, so no mask can hold it; correct '
-                'the expressions file.'
+                'no number from 1 to 255, so no mask can hold it',
+                file=results.get('mask_path'),
+                value=text,
+                remedy='correct the expressions file.',
+                code='object-id-wrong',
             )
         return number
 
     def __repr__(self) -> str:
-        return f'{type(self).__name__}()'
+        return f'{type(self).__name__}(mask_missing={self.mask_missing!r})'

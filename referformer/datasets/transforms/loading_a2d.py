@@ -6,7 +6,8 @@ from pathlib import Path
 import mmcv
 import numpy as np
 
-from referformer.datasets.transforms.loading import LoadReferAnnotations
+from referformer.datasets.transforms.loading import BaseLoadReferAnnotations
+from referformer.errors import DataError
 from referformer.formats.a2d import A2DFrame, read_a2d_frame
 from referformer.registry import TRANSFORMS
 
@@ -15,7 +16,7 @@ _ROUNDING = 2
 
 
 @TRANSFORMS.register_module()
-class LoadA2DAnnotations(LoadReferAnnotations):
+class LoadA2DAnnotations(BaseLoadReferAnnotations):
     """Read the mask of the referred object from the frame's HDF5 file.
 
     Only the frame ``mask_frame`` (position in the video) has one. Where the
@@ -23,7 +24,7 @@ class LoadA2DAnnotations(LoadReferAnnotations):
     the frame in training; in testing, after the resize, it is left alone and
     its size becomes ``ori_shape``: that is the size it is scored at.
 
-    Required keys: those of :class:`LoadReferAnnotations`, ``frame_id`` and
+    Required keys: those of :class:`BaseLoadReferAnnotations`, ``frame_id`` and
     ``mask_frame``.
     """
 
@@ -55,13 +56,17 @@ class LoadA2DAnnotations(LoadReferAnnotations):
         """Return the mask of the instance the expression is about.
 
         Raises:
-            ValueError: If the frame does not show it.
+            DataError: If the frame does not show it.
         """
         instance = int(expression['obj_id'])
         if instance not in source.ids:
-            raise ValueError(
+            raise DataError(
                 f'{results["mask_path"]} has the instances {source.ids}, but '
-                f'an expression is about {instance}; make the annotation '
-                'files again by tools/dataset_converters/a2d_to_coco.py.'
+                f'an expression is about {instance}',
+                file=results['mask_path'],
+                value=instance,
+                remedy='make the annotation files again by '
+                'tools/dataset_converters/a2d_to_coco.py.',
+                code='instance-missing',
             )
         return source.masks[source.ids.index(instance)]

@@ -5,18 +5,18 @@ from pathlib import Path
 
 import numpy as np
 
-from referformer.datasets.transforms.loading import LoadReferAnnotations
+from referformer.datasets.transforms.loading import BaseLoadReferAnnotations
 from referformer.formats.jhmdb import read_puppet_mask
 from referformer.registry import TRANSFORMS
 
 
 @TRANSFORMS.register_module()
-class LoadJHMDBAnnotations(LoadReferAnnotations):
+class LoadJHMDBAnnotations(BaseLoadReferAnnotations):
     """Read the mask of the actor from the video's ``puppet_mask.mat``.
 
     Only that of the frame ``mask_frame`` (position in the video) is read.
 
-    Required keys: those of :class:`LoadReferAnnotations`, ``frame_id`` and
+    Required keys: those of :class:`BaseLoadReferAnnotations`, ``frame_id`` and
     ``mask_frame``.
     """
 

@@ -3,7 +3,7 @@
 
 import numpy as np
 
-from referformer.datasets.transforms.loading import LoadReferAnnotations
+from referformer.datasets.transforms.loading import BaseLoadReferAnnotations
 from referformer.formats.mask_dict import (
     MaskTable,
     open_mask_table,
@@ -12,12 +12,12 @@ from referformer.registry import TRANSFORMS
 
 
 @TRANSFORMS.register_module()
-class LoadMeViSAnnotations(LoadReferAnnotations):
+class LoadMeViSAnnotations(BaseLoadReferAnnotations):
     """Read the union of the objects meant from ``mask_dict.json``.
 
     Required keys: ``mask_path`` (the table, ``None`` without ground truth),
     ``frame_id``, ``anno_ids``, ``label``, ``ori_shape``. Added keys: those of
-    :class:`LoadReferAnnotations`.
+    :class:`BaseLoadReferAnnotations`.
     """
 
     def open(self, results: dict) -> MaskTable | None:
@@ -32,7 +32,7 @@ class LoadMeViSAnnotations(LoadReferAnnotations):
         """Return the union of the masks an expression means.
 
         Raises:
-            ValueError: If a mask is unreadable or has another size than the
+            DataError: If a mask is unreadable or has another size than the
                 frame.
         """
         return source.mask(

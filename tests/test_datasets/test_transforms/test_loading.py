@@ -10,6 +10,7 @@ from referformer.datasets.transforms import (
     LoadReferFrame,
 )
 from referformer.datasets.transforms.loading import mask_to_box
+from referformer.errors import ConfigError, DataError
 
 
 @pytest.fixture
@@ -80,6 +81,59 @@ def test_expressions_of_a_video(frame):
     assert mask_utils.area(absent) == 0
 
 
+def test_every_expression_is_read_from_its_own_file(tmp_path):
+    """One folder of masks per object, as Long-RVOS has them."""
+    expressions = []
+    for number in range(3):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        mask = np.zeros((24, 40), np.uint8)
+        mask[: 5 + number] = 255
+        if number < 2:
+            Image.fromarray(mask).save(folder / '00003.PNG')
+        expressions.append(
+            dict(
+                obj_id=f'object {number}',
+                mask_dir=str(folder),
+                mask_suffix='.png',
+                mask_value=255,
+            )
+        )
+    expressions.append(dict(expressions[0], obj_id=None, mask_dir=None))
+    frame = dict(
+        frame_name='00003',
+        ori_shape=(24, 40),
+        mask_path=None,
+        expressions=expressions,
+    )
+    with pytest.raises(FileNotFoundError, match=r'2/00003\.png is missing'):
+        LoadReferAnnotations()(dict(frame))
+    out = LoadReferAnnotations(mask_missing='absent')(frame)
+    first, second, absent, unknown = out['gt_rles']
+    assert mask_utils.area([first, second, absent]).tolist() == [200, 240, 0]
+    assert unknown is None
+    with pytest.raises(ConfigError, match="'ignore'"):
+        LoadReferAnnotations(mask_missing='ignore')
+
+
+def test_one_expression_whose_mask_is_missing(frame, tmp_path):
+    frame['mask_path'] = str(tmp_path / 'gone.png')
+    out = LoadReferAnnotations(mask_missing='absent')(frame)
+    assert len(out['gt_masks']) == 0
+    assert (out['gt_masks'].height, out['gt_masks'].width) == (24, 40)
+
+
+@pytest.mark.parametrize('suffix', ['.JPG', '.jpeg', '.Png'])
+def test_frames_with_another_suffix_are_found(frame, tmp_path, suffix):
+    file = tmp_path / f'0{suffix}'
+    Image.fromarray(frame['rgb']).save(file)
+    # what macOS leaves beside it is no picture
+    (tmp_path / f'._0{suffix}').write_bytes(b'Mac OS X')
+    out = LoadReferFrame()({'img_path': str(tmp_path / '0.jpg')})
+    assert out['img_path'] == str(file)
+    assert out['ori_shape'] == (24, 40)
+
+
 def test_frames_beside_the_annotated_one(frame):
     # One with and one without keys would not go through a broadcaster.
     out = LoadReferAnnotations()(
@@ -126,7 +180,7 @@ def test_mask_of_another_size_is_refused(frame):
 def test_missing_or_damaged_mask_is_named(frame, tmp_path):
     broken = tmp_path / 'broken.png'
     broken.write_bytes(b'no png')
-    with pytest.raises(OSError, match=r'broken\.png cannot be decoded'):
+    with pytest.raises(DataError, match=r'broken\.png cannot be decoded'):
         LoadReferAnnotations()({**frame, 'mask_path': str(broken)})
     gone = str(tmp_path / 'gone.png')
     with pytest.raises(FileNotFoundError, match=r'gone\.png is missing'):
@@ -134,7 +188,7 @@ def test_missing_or_damaged_mask_is_named(frame, tmp_path):
 
 
 def test_coloured_mask_is_refused(frame):
-    with pytest.raises(ValueError, match='has mode RGB'):
+    with pytest.raises(ValueError, match='of mode RGB, not an indexed'):
         LoadReferAnnotations()({**frame, 'mask_path': frame['img_path']})
 
 

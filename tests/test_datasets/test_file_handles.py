@@ -1,0 +1,87 @@
+# Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
+"""Long videos leave worker processes under the usual limit of handles."""
+
+import json
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+FRAMES = 300
+SCRIPT = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 1024))
+from mmengine.runner import Runner
+from referformer.evaluation.metrics.clip_reader import read_clip, true_mask
+from referformer.structures import split_expressions
+
+loader = Runner.build_dataloader(dict(
+    batch_size=1,
+    num_workers=2,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type='referformer.RefYouTubeVOSDataset',
+        data_root=sys.argv[1],
+        ann_file='a.json',
+        data_prefix=dict(img='img', mask='masks'),
+        test_mode=True,
+        group_by_video=sys.argv[2] == 'grouped',
+        pipeline=[
+            dict(type='referformer.SampleAllFrames'),
+            dict(type='TransformBroadcaster', transforms=[
+                dict(type='referformer.LoadReferFrame'),
+                dict(type='referformer.LoadReferAnnotations'),
+            ]),
+            dict(type='referformer.PackReferInputs', test_mode=True),
+        ],
+    ),
+))
+kept, areas = [], []
+for batch in loader:
+    kept.append(batch)
+    (sample,) = batch['data_samples']
+    clips = [sample]
+    if 'expressions' in sample:
+        clips = split_expressions(sample)
+    for clip in clips:
+        clip = read_clip(clip.to_dict())
+        areas.append(sum(
+            int(true_mask(clip, t).sum()) for t in range(len(clip.frames))
+        ))
+print(areas)
+"""
+
+
+@pytest.fixture(scope='module')
+def root(tmp_path_factory):
+    root = tmp_path_factory.mktemp('long')
+    frames = [str(t) for t in range(FRAMES)]
+    for video in 'ab':
+        for kind, suffix in (('img', 'jpg'), ('masks', 'png')):
+            (root / kind / video).mkdir(parents=True)
+            picture = np.zeros((8, 8), np.uint8)
+            if kind == 'masks':
+                picture[:2], picture[5:] = 1, 2
+            for name in frames:
+                file = root / kind / video / f'{name}.{suffix}'
+                cv2.imwrite(str(file), picture)
+    expressions = {
+        str(k): {'exp': 'a dog', 'obj_id': str(k + 1)} for k in range(2)
+    }
+    table = {v: dict(frames=frames, expressions=expressions) for v in 'ab'}
+    (root / 'a.json').write_text(json.dumps({'videos': table}))
+    return root
+
+
+@pytest.mark.parametrize('kind', ['grouped', 'single'])
+def test_300_frames_and_two_workers(root, kind):
+    done = subprocess.run(
+        [sys.executable, '-c', SCRIPT, str(root), kind],
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert json.loads(done.stdout) == [16 * FRAMES, 24 * FRAMES] * 2
