@@ -260,7 +260,7 @@ def test_identical_set_is_reused_and_another_refused(tmp_path):
     assert (out / 'train' / 'meta.json').stat().st_mtime_ns == stamp
 
     other = dataclasses.replace(params, seed=1)
-    with pytest.raises(ConfigError, match='another synthetic set'):
+    with pytest.raises(ConfigError, match=r'\(seed is 0, not 1\)'):
         make_synthetic_rvos(out, other, progress=False)
     foreign = tmp_path / 'foreign'
     foreign.mkdir()

@@ -88,6 +88,17 @@ def _manifest(params: SyntheticParams) -> dict:
     return {'version': VERSION, 'params': dataclasses.asdict(params)}
 
 
+def _differences(found: dict, wanted: dict) -> str:
+    """Say in which parameters two manifests differ."""
+    old = {'version': found.get('version'), **found.get('params', {})}
+    new = {'version': wanted['version'], **wanted['params']}
+    return ', '.join(
+        f'{name} is {old.get(name)}, not {value}'
+        for name, value in new.items()
+        if old.get(name) != value
+    )
+
+
 def _is_ready(out: Path, params: SyntheticParams) -> bool:
     """Tell whether ``out`` already holds exactly the wanted set.
 
@@ -105,16 +116,18 @@ def _is_ready(out: Path, params: SyntheticParams) -> bool:
             'choose another folder.'
         )
     try:
-        found = json.loads(path.read_text(encoding='utf-8'))
-    except ValueError as error:
+        found = dict(json.loads(path.read_text(encoding='utf-8')))
+    except (TypeError, ValueError) as error:
         raise ConfigError(
             f'{path} is not readable ({error}); remove {out} to make the set '
             'again.'
         ) from error
-    if found != _manifest(params):
+    wanted = _manifest(params)
+    if found != wanted:
         raise ConfigError(
-            f'{out} holds another synthetic set ({found}); wanted '
-            f'{_manifest(params)}. Remove it or choose another folder.'
+            f'{out} holds another synthetic set ({_differences(found, wanted)}'
+            '); remove it or choose another folder.',
+            file=out,
         )
     return True
 
