@@ -12,6 +12,7 @@ from pathlib import Path
 
 # torch and mmengine are imported in main(), so that --help and a mistyped
 # option answer at once.
+from referformer.utils.cli import run
 
 
 def seconds(text: str) -> float:
@@ -148,15 +149,22 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     group.add_argument(
         '--points', action='store_true', help='draw reference points'
     )
+    parser.add_argument(
+        '--traceback',
+        action='store_true',
+        help='print the whole traceback of an error',
+    )
     return parser.parse_args(argv)
 
 
-def run(args: argparse.Namespace) -> None:
+def main(argv: list[str] | None = None) -> None:
     """Segment the video and say what was written.
 
     Args:
-        args (argparse.Namespace): The options.
+        argv (list[str], optional): Arguments. Defaults to None: sys.argv.
     """
+    args = parse_args(argv)
+
     from referformer.apis import Predictor, ReferInferencer
     from referformer.apis.outputs import Collector, OutputOptions
 
@@ -201,29 +209,11 @@ def run(args: argparse.Namespace) -> None:
         print(path)
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Run the demo; what goes wrong is told in one sentence.
-
-    Args:
-        argv (list[str], optional): Arguments. Defaults to None: sys.argv.
-    """
-    args = parse_args(argv)
-
-    from referformer.errors import ReferError
-
-    try:
-        run(args)
-    except KeyboardInterrupt:
-        sys.exit('interrupted: nothing was written')
-    except (ReferError, OSError) as error:
-        sys.exit(f'error: {error}')
-
-
 if __name__ == '__main__':
     import signal
 
-    # whoever ends us leaves no half-written files behind
+    # SIGTERM ends like Ctrl-C: no half-written files are left behind
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     # names of files need not be what the terminal can show
     sys.stdout.reconfigure(errors='backslashreplace')
-    main()
+    run(main)

@@ -39,8 +39,14 @@ def demo(monkeypatch):
     return demo
 
 
+@pytest.fixture(autouse=True)
+def _cache(monkeypatch, tmp_path):
+    """Where the log of errors goes."""
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+
+
 def run(demo, *arguments):
-    demo.main([str(argument) for argument in arguments])
+    demo.run(lambda: demo.main([str(argument) for argument in arguments]))
 
 
 def test_help_answers_at_once():
@@ -108,12 +114,12 @@ def test_times(demo, text, value):
 def no_video(tmp_path, arguments):
     path = tmp_path / 'a.mp4'
     path.write_text('no video')
-    return [path, 'a dog', *arguments], f'error: Video {path} cannot be opened'
+    return [path, 'a dog', *arguments], f'Video {path} cannot be opened'
 
 
 def no_expression(tmp_path, arguments):
     path = write_clip(tmp_path / 'a.mp4', moving_square(2))
-    return [path, '', *arguments], "error: an expression must .* got ''"
+    return [path, '', *arguments], "an expression must .* got ''"
 
 
 def no_weights(tmp_path, arguments):
@@ -121,7 +127,7 @@ def no_weights(tmp_path, arguments):
     lost = tmp_path / 'lost.pth'
     return (
         [path, 'a', *arguments, '--checkpoint', lost],
-        f'error: {lost} is not a file',
+        f'{lost} is not a file',
     )
 
 
@@ -129,7 +135,7 @@ def no_window(tmp_path, arguments):
     path = write_clip(tmp_path / 'a.mp4', moving_square(2))
     return (
         [path, 'a', *arguments, '--window', 0],
-        'error: window must be at least 1, got 0',
+        'window must be at least 1, got 0',
     )
 
 
@@ -137,7 +143,7 @@ def no_device(tmp_path, arguments):
     path = write_clip(tmp_path / 'a.mp4', moving_square(2))
     return (
         [path, 'a', *arguments, '--device', 'gpu'],
-        "error: device 'gpu' cannot be used",
+        "device 'gpu' cannot be used",
     )
 
 
@@ -146,7 +152,7 @@ def no_device(tmp_path, arguments):
 )
 def test_an_error_is_one_sentence(demo, tmp_path, arguments, make):
     line, reason = make(tmp_path, arguments)
-    with pytest.raises(SystemExit, match=f'^{reason}[^\\n]*$'):
+    with pytest.raises(SystemExit, match=rf': {reason}[^\n]*$'):
         run(demo, *line)
     assert not (tmp_path / 'out').exists()
 
@@ -183,6 +189,6 @@ def test_an_interrupt_leaves_nothing(tmp_path, arguments):
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=30)
-    assert process.returncode == 1, errors
-    assert errors.strip().endswith('interrupted: nothing was written')
+    assert process.returncode == 130, errors
+    assert errors.strip().endswith('demo.py: interrupted')
     assert not out.exists()
