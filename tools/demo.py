@@ -166,7 +166,8 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
 
     from referformer.apis import Predictor, ReferInferencer
-    from referformer.apis.outputs import Collector, OutputOptions
+    from referformer.apis.outputs import OutputOptions
+    from referformer.apis.results import Collector
 
     predictor = Predictor(
         window=args.window,

@@ -3,7 +3,7 @@
 
 from referformer.apis.inferencer import ReferInferencer
 from referformer.apis.model import init_model
-from referformer.apis.outputs import ExpressionResult, VideoResult
+from referformer.apis.results import ExpressionResult, VideoResult
 from referformer.media.sources import open_source
 from referformer.prediction import FrameResult, Predictor, segment_frames
 

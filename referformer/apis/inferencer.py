@@ -15,14 +15,8 @@ from mmengine.infer import BaseInferencer
 from tqdm import tqdm
 
 from referformer.apis.model import FramePipeline, init_model, load_config
-from referformer.apis.outputs import (
-    Collector,
-    MaskFormat,
-    OutputOptions,
-    Sink,
-    VideoResult,
-    open_files,
-)
+from referformer.apis.outputs import OutputOptions, open_files
+from referformer.apis.results import Collector, MaskFormat, Sink, VideoResult
 from referformer.errors import ConfigError
 from referformer.media.sources import FrameSource, open_source
 from referformer.models import ReferFormer

@@ -1,9 +1,8 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
-"""What becomes of the results of a video: arrays, files, overlays.
+"""Files of the results of a video: masks, numbers, an overlay.
 
-A sink takes the results frame by frame and keeps none of them longer than it
-has to. Files are written to a hidden folder and get their names when the
-whole video is done.
+They are written to a hidden folder and get their names when the whole video
+is done.
 """
 
 import json
@@ -11,44 +10,36 @@ import os
 import re
 import secrets
 import shutil
-from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import cv2
 import numpy as np
-from pycocotools import mask as mask_utils
 
+from referformer.apis.results import MaskFormat, Sink
 from referformer.errors import ConfigError
+from referformer.formats.coco import encode_masks
 from referformer.media.pictures import write_image
+from referformer.media.sound import Sound
 from referformer.media.sources import FrameSource
-from referformer.media.writer import Sound, VideoWriter
+from referformer.media.writer import VideoWriter
 from referformer.prediction import FrameResult, Predictor
 from referformer.visualization import ReferLocalVisualizer
 from referformer.visualization.drawing import colour_of
 
 __all__ = [
-    'Collector',
-    'ExpressionResult',
     'JSONSink',
-    'MaskFormat',
     'OutputOptions',
     'OverlaySink',
     'PNGSink',
-    'Sink',
-    'VideoResult',
-    'encode_mask',
     'expression_folder',
     'open_files',
     'staged_folder',
 ]
-
-MaskFormat = Literal['rle', 'array', 'png', 'none']
-"""What masks are given as: encoded by COCO, a boolean array, files, or not."""
 
 
 @dataclass(frozen=True)
@@ -83,174 +74,12 @@ class OutputOptions:
 _FILES = ('results.json', 'overlay.mp4', 'overlay.png', 'masks')
 
 
-@dataclass
-class ExpressionResult:
-    """What an expression means in a video of n frames.
-
-    Attributes:
-        text (str): The expression, as given.
-        scores (np.ndarray): Score of each frame, in [0, 1], shape (n,).
-        window_scores (np.ndarray): Score of each window, shape (W,).
-        boxes (np.ndarray): x1, y1, x2, y2 in pixels, shape (n, 4).
-        areas (np.ndarray): Pixels of the mask in each frame, shape (n,).
-        masks (list[dict] | np.ndarray | None): n masks encoded by COCO
-            (``counts`` are str), or bool, shape (n, H, W); None if they
-            were not asked for or are files.
-    """
-
-    text: str
-    scores: np.ndarray
-    window_scores: np.ndarray
-    boxes: np.ndarray
-    areas: np.ndarray
-    masks: list[dict] | np.ndarray | None
-
-
-@dataclass
-class VideoResult:
-    """Results of a video.
-
-    Attributes:
-        name (str): Its name.
-        size (tuple[int, int]): Width and height.
-        fps (float): Frames per second that were looked at, the mean if the
-            rate varies.
-        frame_names (list[str]): Names of the n frames.
-        frame_indices (np.ndarray): Their numbers in the video, shape (n,).
-        times (np.ndarray): Seconds from its beginning, shape (n,).
-        windows (np.ndarray): Window of each frame, shape (n,).
-        expressions (list[ExpressionResult]): In the order they were given.
-        missing (int): Frames lost because the file is cut off.
-        files (dict[str, str]): Files written: ``overlay``, ``json``,
-            ``masks``.
-    """
-
-    name: str
-    size: tuple[int, int]
-    fps: float
-    frame_names: list[str]
-    frame_indices: np.ndarray
-    times: np.ndarray
-    windows: np.ndarray
-    expressions: list[ExpressionResult]
-    missing: int = 0
-    files: dict[str, str] = field(default_factory=dict)
-
-
-class Sink(AbstractContextManager):
-    """Takes results; a context manager that finishes when left."""
-
-    @abstractmethod
-    def write(self, result: FrameResult) -> None:
-        """Take the result of the next frame."""
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Finish, unless ``error`` says that the block failed."""
-
-
-def encode_mask(mask: np.ndarray) -> dict[str, Any]:
-    """Encode a mask as COCO does, ready for JSON.
-
-    Args:
-        mask (np.ndarray): bool, shape (H, W).
-
-    Returns:
-        dict: ``size`` [H, W] and ``counts``, a str.
-    """
-    rle = mask_utils.encode(np.asfortranarray(mask, np.uint8))
-    return {
-        'size': [int(side) for side in rle['size']],
-        'counts': rle['counts'].decode('ascii'),
-    }
-
-
 def expression_folder(number: int, text: str) -> str:
     """Return a folder name for an expression, such as ``00-the-red-car``."""
     words = re.sub(r'\W+', '-', text.lower()).strip('-')
     # file systems count bytes
     words = words.encode()[:60].decode(errors='ignore').strip('-')
     return f'{number:02d}-{words}' if words else f'{number:02d}'
-
-
-class Collector(Sink):
-    """Keep the numbers of all frames, and masks where asked for.
-
-    Args:
-        texts (Sequence[str]): E expressions.
-        masks (MaskFormat): What to keep of masks.
-    """
-
-    def __init__(self, texts: Sequence[str], masks: MaskFormat) -> None:
-        self.texts = list(texts)
-        self.format = masks
-        self._rows: list[tuple] = []
-
-    def write(self, result: FrameResult) -> None:
-        """Take the result of the next frame."""
-        masks: list[dict] | np.ndarray | None = None
-        if self.format == 'array':
-            masks = result.masks
-        elif self.format == 'rle':
-            masks = [encode_mask(mask) for mask in result.masks]
-        self._rows.append(
-            (
-                replace(result.frame, image=None),
-                result.window,
-                result.scores,
-                result.window_scores,
-                result.boxes,
-                result.masks.sum((1, 2)),
-                masks,
-            )
-        )
-
-    def result(
-        self, source: FrameSource, files: dict[str, str] | None = None
-    ) -> VideoResult:
-        """Put everything together.
-
-        Args:
-            source (FrameSource): Where the frames came from.
-            files (dict[str, str], optional): Files written.
-
-        Returns:
-            VideoResult: The results.
-        """
-        # [n] each, of shape (E, ...) where they differ between expressions
-        frames, windows, scores, window_scores, boxes, areas, masks = zip(
-            *self._rows, strict=True
-        )
-        first = np.unique(windows, return_index=True)[1]
-        expressions = []
-        for e, text in enumerate(self.texts):
-            kept = None if masks[0] is None else [each[e] for each in masks]
-            expressions.append(
-                ExpressionResult(
-                    text,
-                    np.stack(scores)[:, e],
-                    np.stack(window_scores)[first, e],
-                    np.stack(boxes)[:, e],
-                    np.stack(areas)[:, e],
-                    np.stack(kept) if self.format == 'array' else kept,
-                )
-            )
-        return VideoResult(
-            source.name,
-            frames[0].shape[::-1],
-            source.fps,
-            [frame.name for frame in frames],
-            np.array([frame.index for frame in frames]),
-            np.array([frame.time for frame in frames]),
-            np.array(windows),
-            expressions,
-            source.missing,
-            files or {},
-        )
 
 
 class PNGSink(Sink):
@@ -345,7 +174,7 @@ class JSONSink(Sink):
             'boxes': _rounded(result.boxes, 2),
         }
         if self.with_masks:
-            frame['masks'] = [encode_mask(mask) for mask in result.masks]
+            frame['masks'] = encode_masks(result.masks)
         comma = ',\n' if self._number else ''
         self._file.write(f'{comma}  {json.dumps(frame, ensure_ascii=False)}')
         self._number += 1

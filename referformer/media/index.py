@@ -48,6 +48,17 @@ class Index(NamedTuple):
     missing: int
 
 
+def damaged(path: str, what: str) -> MediaError:
+    """Make the error of a video that cannot be used as it is.
+
+    Args:
+        path (str): The file.
+        what (str): What is wrong with it, as the end of a sentence.
+    """
+    remedy = 'it is no video or not complete; copy or download it again.'
+    return MediaError(f'Video {path} {what}', file=path, remedy=remedy)
+
+
 def open_video(path: str) -> Any:
     """Open a video file.
 
@@ -59,11 +70,8 @@ def open_video(path: str) -> Any:
     try:
         return av.open(path)
     except av.error.FFmpegError as error:
-        raise MediaError(
-            f'Video {path} cannot be opened ({error.strerror}); it is no '
-            'video or not complete, copy or download it again.',
-            file=path,
-        ) from error
+        what = f'cannot be opened ({error.strerror})'
+        raise damaged(path, what) from error
 
 
 def video_stream(container: Any, path: str) -> Any:
@@ -74,11 +82,7 @@ def video_stream(container: Any, path: str) -> Any:
     """
     stream = container.streams.best('video')
     if stream is None:
-        raise MediaError(
-            f'Video {path} holds no pictures; it is no video or not '
-            'complete, copy or download it again.',
-            file=path,
-        )
+        raise damaged(path, 'holds no pictures')
     return stream
 
 
@@ -144,11 +148,7 @@ def read_index(path: str, mtime: int, size: int) -> Index:
         )
         seconds = (pts - pts[:1]) * time_base
     if not len(packet):
-        raise MediaError(
-            f'Video {path} has no frame; it is not complete, copy or '
-            'download it again.',
-            file=path,
-        )
+        raise damaged(path, 'has no frame')
     if not rate and seconds[-1] > 0:
         rate = (len(seconds) - 1) / seconds[-1]
     return Index(

@@ -2,7 +2,6 @@
 """Pictures, and folders of them."""
 
 import os
-import re
 from pathlib import Path
 
 import cv2
@@ -11,6 +10,7 @@ from PIL import Image, ImageOps
 
 from referformer.errors import MediaError
 from referformer.formats.files import write_atomic
+from referformer.formats.frames import is_residue, natural_key
 
 __all__ = ['PICTURE_SUFFIXES', 'list_pictures', 'read_picture', 'write_image']
 
@@ -39,28 +39,20 @@ def list_pictures(folder: Path) -> list[Path]:
     Raises:
         MediaError: If there is none, or two are one frame by name.
     """
-
-    def natural(path: Path) -> list[tuple[int, str]]:
-        parts = re.split(r'(\d+)', path.name)
-        return [
-            (int(part), '') if i % 2 else (-1, part)
-            for i, part in enumerate(parts)
-        ]
-
     try:
-        entries = [path for path in folder.iterdir() if path.is_file()]
+        pictures = [
+            path
+            for path in folder.iterdir()
+            if path.suffix.lower() in PICTURE_SUFFIXES
+            and path.is_file()
+            and not is_residue(path.name)
+        ]
     except OSError as error:
         raise MediaError(
             f'Folder {folder} cannot be read ({error.strerror}); check its '
             'permissions.',
             file=folder,
         ) from error
-    pictures = [
-        path
-        for path in entries
-        if path.suffix.lower() in PICTURE_SUFFIXES
-        and not path.name.startswith('.')
-    ]
     if not pictures:
         raise MediaError(
             f'Folder {folder} holds no picture ({", ".join(PICTURE_SUFFIXES)})'
@@ -76,7 +68,7 @@ def list_pictures(folder: Path) -> list[Path]:
                 'are one frame by name; keep one of them.',
                 file=folder,
             )
-    return sorted(pictures, key=natural)
+    return sorted(pictures, key=lambda path: natural_key(path.name))
 
 
 def read_picture(path: Path) -> np.ndarray:

@@ -19,8 +19,9 @@ from typing import Any
 import av
 import numpy as np
 
-from referformer.errors import MediaError, MissingMediaError
+from referformer.errors import MissingMediaError
 from referformer.media.index import (
+    damaged,
     decode,
     demux,
     open_video,
@@ -105,11 +106,10 @@ class VideoReader:
             ) from None
         self._index = read_index(self.path, status.st_mtime_ns, status.st_size)
         if self._index.missing and not partial:
-            raise MediaError(
-                f'Video {path} is cut off: {self._index.missing} of '
-                f'{self._index.missing + len(self)} frames are missing; copy '
-                'or download it again.',
-                file=path,
+            raise damaged(
+                path,
+                f'is cut off: {self.missing} of {self.missing + len(self)} '
+                'frames are missing',
             )
 
     def __len__(self) -> int:
@@ -309,9 +309,4 @@ class VideoReader:
                     return frame
                 if position >= number:
                     break
-        raise MediaError(
-            f'Video {self.path}: frame {number} cannot be decoded; the file '
-            'is damaged, copy or download it again.',
-            file=self.path,
-            value=number,
-        )
+        raise damaged(self.path, f'cannot be decoded at frame {number}')

@@ -246,7 +246,8 @@ class Predictor:
                 masks = found.masks.transpose(1, 2) > _logit(self.mask_thr)
                 chosen = linker.choose(found.scores, masks, self.overlap)
                 found = found.choose(chosen)
-            yield WindowPredictions(window, self._emptied(found))
+            found = found.without_doubtful_masks(self.score_thr)
+            yield WindowPredictions(window, found)
             del window, visual, found
 
     def _decode(
@@ -258,26 +259,17 @@ class Predictor:
     ) -> SequencePredictions:
         """Ask one clip for E expressions, in batches; on the device."""
         device = visual.fine.map.device
-        num_frames = len(visual.fine.map)
-        batch_frames = self.batch_frames
-        if batch_frames is None:
-            batch_frames = 1 if device.type == 'cpu' else 64
+        default = 1 if device.type == 'cpu' else 64
+        batch = (self.batch_frames or default) // len(visual.fine.map)
         each = torch.arange(len(text.sentence), device=device)
         parts = []
         with self.arithmetic(device):
-            for index in each.split(max(1, batch_frames // num_frames)):
-                clips = visual
-                if len(index) > 1:
-                    clips = visual.repeat(len(index))
+            for index in each.split(max(1, batch)):
+                several = len(index) > 1
+                clips = visual.repeat(len(index)) if several else visual
                 words = text.index_select(index)
                 parts.append(model.answer(clips, words, selector))
         return SequencePredictions.cat(parts)
-
-    def _emptied(self, found: SequencePredictions) -> SequencePredictions:
-        """Apply the threshold of scores."""
-        if not self.score_thr:
-            return found
-        return found.without_doubtful_masks(self.score_thr)
 
     # -- data samples ---------------------------------------------------------
 
@@ -332,7 +324,7 @@ class Predictor:
         """Predict N clips with one expression each."""
         with self.arithmetic(batch_inputs.device):
             found = model.answer(*model.read(batch_inputs, batch_data_samples))
-        found = self._emptied(found.to_host())
+        found = found.to_host().without_doubtful_masks(self.score_thr)
         for n, sample in enumerate(batch_data_samples):
             frames = list(sample.video_data_samples)
             if 'annotated_frame' in sample:

@@ -93,6 +93,8 @@ class SequencePredictions(NamedTuple):
         Returns:
             SequencePredictions: Otherwise the same.
         """
+        if not score_thr:
+            return self
         doubtful = self.frame_scores[..., None, None] < score_thr
         return self._replace(
             masks=self.masks.masked_fill(doubtful, EMPTY_LOGIT)
