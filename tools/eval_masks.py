@@ -6,16 +6,15 @@ python tools/eval_masks.py davis --gt GT --pred PRED --protocol identity \
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
 # The checkout, also where the package is not installed.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from referformer.errors import ReferError
 from referformer.evaluation.functional.commands import COMMANDS
-from referformer.formats.files import write_atomic
+from referformer.formats.files import write_json
+from referformer.utils.cli import keep_errors_in, run
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -33,28 +32,22 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: list[str] | None = None) -> None:
     """Run the chosen command.
 
-    Returns:
-        int: Exit status: 0 = scored, 1 = something is wrong with the files,
-        2 = wrong command line, 130 = interrupted.
+    Args:
+        argv (list[str], optional): Arguments. Defaults to None: sys.argv.
+
+    Raises:
+        ReferError: If something is wrong with the files; nothing is written.
     """
     args = parse_args(argv)
-    try:
-        scores = args.command.run(args)
-        text = json.dumps(scores, indent=2, ensure_ascii=False)
-        write_atomic(args.out, text + '\n')
-    except KeyboardInterrupt:
-        print('\neval_masks.py: interrupted, nothing written', file=sys.stderr)
-        return 130
-    except (OSError, ImportError, ReferError) as error:
-        print(f'eval_masks.py: error: {error}', file=sys.stderr)
-        return 1
+    keep_errors_in(args.out.parent)
+    scores = args.command.run(args)
+    write_json(args.out, scores)
     print(args.command.table(scores))
     print(f'written to {args.out}')
-    return 0
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    run(main)

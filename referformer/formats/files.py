@@ -60,7 +60,7 @@ def write_json(path: str | Path, content: Any) -> None:
     Raises:
         TypeError: If something in it has no form in JSON.
     """
-    text = json.dumps(content, indent=2, default=_plain)
+    text = json.dumps(content, indent=2, ensure_ascii=False, default=_plain)
     write_atomic(path, f'{text}\n')
 
 

@@ -18,10 +18,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from pycocotools import mask as mask_utils
 
 from referformer.errors import DataError, MissingDataError
-from referformer.formats.rle import to_rle
+from referformer.formats.rle import decode_union, to_rle
 
 #: The name of an annotation, where its list begins. RLE has no quotes in it,
 #: so a word in quotes with a colon is a key, and the lists of other keys
@@ -139,7 +138,7 @@ class MaskTable:
             DataError: If a mask is unreadable or of another size, or there
                 is no such annotation or frame.
         """
-        union = np.zeros(shape, dtype=bool)
+        rles = []
         for anno_id in anno_ids:
             if anno_id not in self:
                 raise DataError(
@@ -165,13 +164,13 @@ class MaskTable:
                     'must be of one size.'
                 )
             try:
-                union |= mask_utils.decode(to_rle(rle, *shape)).astype(bool)
+                rles.append(to_rle(rle, *shape))
             except ValueError as error:
                 raise DataError(
                     f'{where} {error} in frame {frame}; download the file '
                     'again.'
                 ) from error
-        return union
+        return decode_union(rles, shape)
 
 
 def _is_rle(mask: object) -> bool:

@@ -117,7 +117,7 @@ def videos(tmp_path):
 def tool(videos, pred, protocol, out):
     args = ['ref-davis', '--gt', videos.root, '--pred', pred, '--jobs', 1]
     args += ['--protocol', protocol, '--out', out]
-    assert eval_masks.main(list(map(str, args))) == 0
+    eval_masks.main(list(map(str, args)))
     return json.loads(out.read_text())
 
 

@@ -52,7 +52,10 @@ def error_of(gt, pred, out, protocol='identity', jobs=1):
     assert 'Traceback' not in result.stderr
     assert not out.exists()
     line = result.stderr.splitlines()[-1]
-    assert line.startswith('eval_masks.py: error: ')
+    assert line.startswith('eval_masks.py: ')
+    log = out.parent / 'errors.log'
+    assert line.endswith(f'(traceback: {log})')
+    assert 'Traceback' in log.read_text()
     return line
 
 
@@ -220,6 +223,28 @@ def test_errors_in_files(pair, jobs):
     save(frame, np.full((24, 32), 21))
     text = error_of(gt, pred, out, 'unsupervised', jobs)
     assert 'id 21' in text
+
+
+def test_the_traceback_on_demand(pair):
+    gt, _, out = pair
+    result = run(
+        *('davis', '--gt', gt, '--pred', gt / 'nowhere', '--out', out),
+        *('--protocol', 'identity', '--traceback'),
+    )
+    assert result.returncode == 1
+    assert 'Traceback' in result.stderr
+    assert result.stderr.splitlines()[-1].startswith('eval_masks.py: ')
+
+
+def test_suffixes_in_capitals_are_files_too(pair):
+    gt, pred, out = pair
+    before, _ = score(gt, pred, 'identity', out)
+    for root in (gt, pred):
+        for path in (root / 'a').iterdir():
+            path.rename(path.with_suffix('.PNG'))
+        (root / 'a' / '._00000.png').touch()
+        (root / '__MACOSX').mkdir()
+    assert score(gt, pred, 'identity', out)[0] == before
 
 
 def test_errors_in_folders(pair):

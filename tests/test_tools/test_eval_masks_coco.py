@@ -124,6 +124,6 @@ def test_a_fault_is_one_line(files):
     (files / 'pred.json').write_text('[{]')
     result = run('a2d', files)
     assert result.returncode == 1
-    assert result.stderr.startswith('eval_masks.py: error: ')
+    assert result.stderr.startswith('eval_masks.py: ')
     assert len(result.stderr.splitlines()) == 1
     assert not (files / 'scores.json').exists()

@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.optimize import linear_sum_assignment
 
 from referformer.errors import DataError
 from referformer.evaluation.functional.tracks import (
@@ -97,6 +96,9 @@ def combine_unsupervised(frames: Sequence[FrameScores]) -> VideoScores:
     Raises:
         DataError: If the prediction has more than :data:`MAX_PROPOSALS`.
     """
+    # It takes longer to import than everything else together.
+    from scipy.optimize import linear_sum_assignment
+
     num_gt, never_seen = _count_objects(frames)
     num_pred = max(frame.num_pred for frame in frames)
     if num_pred > MAX_PROPOSALS:

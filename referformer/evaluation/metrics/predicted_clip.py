@@ -16,6 +16,7 @@ from referformer.errors import ConfigError, DataError
 from referformer.evaluation.functional import score_targets
 from referformer.evaluation.functional.kernel import BOUND_TH
 from referformer.formats.coco import Box
+from referformer.formats.rle import decode_union
 
 _ADD_META_KEY = 'list it in the meta keys of the transform that packs the clip'
 
@@ -118,7 +119,7 @@ class PredictedClip(NamedTuple):
                 f'{array.shape[2]} x {array.shape[1]} pixels but the frame '
                 f'is {shape[1]} x {shape[0]}; resize masks to ori_shape.'
             )
-        return array != 0
+        return _as_bool(array)
 
     def mask(self, index: int) -> np.ndarray:
         """Best predicted mask of a frame, see :meth:`masks`.
@@ -185,17 +186,21 @@ class PredictedClip(NamedTuple):
             DataError: If the size of the masks is not that of the frame.
         """
         shape = self.shape(index)
-        array = _to_numpy(self._truth(index))
-        if not len(array):
+        masks = self._truth(index)
+        if not len(masks):
             return np.zeros(shape, bool)
-        if array.shape[1:] != shape:
+        encoded = hasattr(masks, 'rles')
+        array = masks if encoded else _to_numpy(masks)
+        if tuple(array.shape[1:]) != shape:
             raise DataError(
                 f'The true mask of frame {index} of {self.name} is '
                 f'{array.shape[2]} x {array.shape[1]} pixels but the frame '
                 f'is {shape[1]} x {shape[0]}; in the test pipeline load '
                 'annotations after the resize.'
             )
-        return (array != 0).any(axis=0)
+        if encoded:
+            return decode_union(masks.rles, shape)
+        return _as_bool(array).any(axis=0)
 
     def truth_key(self, index: int) -> Hashable:
         """What tells the true mask of a frame from others.
@@ -222,6 +227,11 @@ def _to_numpy(masks: Any) -> np.ndarray:
     if hasattr(masks, 'cpu'):
         masks = masks.detach().cpu()
     return np.asarray(masks)
+
+
+def _as_bool(masks: np.ndarray) -> np.ndarray:
+    """Masks as bool, without a copy if they are."""
+    return masks if masks.dtype == bool else masks != 0
 
 
 def read_clip(data_sample: Mapping[str, Any]) -> PredictedClip:

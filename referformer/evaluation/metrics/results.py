@@ -7,7 +7,6 @@ items. On the way to the main process named tuples become plain ones, and what
 a distributed sampler repeats to fill its last round arrives twice.
 """
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from itertools import chain
 from typing import Any, TypeVar
@@ -15,7 +14,7 @@ from typing import Any, TypeVar
 from mmengine.logging import MMLogger
 
 from referformer.errors import DataError
-from referformer.formats.files import write_atomic
+from referformer.formats.files import write_json
 from referformer.utils.console import shorten
 
 Record = TypeVar('Record')
@@ -66,6 +65,5 @@ def gather_records(
 
 def write_table(path: str, table: Mapping[str, Any]) -> None:
     """Write scores in detail as JSON, and say where they are."""
-    text = json.dumps(table, indent=2, ensure_ascii=False)
-    write_atomic(path, text + '\n')
+    write_json(path, table)
     MMLogger.get_current_instance().info('Scores in detail are in %s.', path)

@@ -39,7 +39,7 @@ def add_paths(
     pred_help: str,
     metavar: str = 'DIR',
 ) -> None:
-    """Add ``--gt``, ``--pred`` and ``--out``.
+    """Add ``--gt``, ``--pred``, ``--out`` and ``--traceback``.
 
     Args:
         parser (argparse.ArgumentParser): Parser of the command.
@@ -59,6 +59,12 @@ def add_paths(
         required=True,
         metavar='FILE.json',
         help='where to write the scores',
+    )
+    # Read by utils.cli.run, which catches the errors.
+    parser.add_argument(
+        '--traceback',
+        action='store_true',
+        help='print the whole traceback of an error',
     )
 
 
