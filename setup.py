@@ -1,13 +1,16 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
 """Packaging of ReferFormer-MM.
 
-mmengine, mmcv and mmdet are not in ``install_requires``: they exist as two
-sets of distributions with the same import names, and mmcv must be compiled
-against the torch that is already installed. ``requirements/mminstall*.txt``
-list both sets; ``import referformer`` checks what it finds.
+mmengine, mmcv and mmdet exist as several distributions that write the same
+files: ``mmcv-lite`` without operators, ``mmcv`` with compiled ones, and a fork
+of all three. pip does not know that they exclude each other, so what is
+required depends on what the environment holds already.
 """
 
 import re
+import site
+import sysconfig
+from importlib import metadata
 from pathlib import Path
 
 from setuptools import find_packages, setup
@@ -26,6 +29,27 @@ def read_requirements(name: str) -> list[str]:
     lines = (ROOT / 'requirements' / f'{name}.txt').read_text('utf-8')
     stripped = (line.split('#', 1)[0].strip() for line in lines.splitlines())
     return [line for line in stripped if line]
+
+
+def openmmlab_requirements() -> list[str]:
+    """Return the OpenMMLab distributions that this environment lacks.
+
+    The build runs isolated from the environment that the package goes into,
+    but with its interpreter: its folders are looked into by their paths.
+    """
+    folders = {sysconfig.get_path('purelib'), sysconfig.get_path('platlib')}
+    folders.update(site.getsitepackages(), [site.getusersitepackages()])
+    found = {
+        re.sub(r'[-_.]+', '-', distribution.metadata['Name'] or '').lower()
+        for distribution in metadata.distributions(path=sorted(folders))
+    }
+    if any(name.startswith('onedl-mm') for name in found):
+        return []  # the fork; `import referformer` tells what it lacks
+    return [
+        line
+        for line in read_requirements('mminstall')
+        if not (line.startswith('mmcv-lite') and 'mmcv' in found)
+    ]
 
 
 def read_readme() -> str:
@@ -54,7 +78,7 @@ setup(
     include_package_data=True,
     package_data={'referformer': ['py.typed']},
     python_requires='>=3.10',
-    install_requires=read_requirements('runtime'),
+    install_requires=read_requirements('runtime') + openmmlab_requirements(),
     extras_require=extras,
     zip_safe=False,
     classifiers=[

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 from packaging.specifiers import SpecifierSet
 
+from referformer.errors import MissingPackageError
+
 
 class Requirement(NamedTuple):
     """A distribution and the versions of it this package runs on.
@@ -68,48 +70,64 @@ def installed_version(distribution: str) -> str | None:
 
 
 def _check_one(requirement: Requirement) -> None:
-    """Raise ``ImportError`` unless ``requirement`` is met."""
-    found = installed_version(requirement.distribution)
+    """Raise ``MissingPackageError`` unless ``requirement`` is met."""
+    name, versions, command = requirement
+    found = installed_version(name)
     if found is None:
-        raise ImportError(
-            f'referformer needs {requirement.distribution} '
-            f'{requirement.versions}, which is not installed; run: '
-            f'{requirement.command}'
-        )
-    if not SpecifierSet(requirement.versions, prereleases=True).contains(
-        found
-    ):
-        raise ImportError(
-            f'referformer needs {requirement.distribution} '
-            f'{requirement.versions} but found {found}; run: '
-            f'{requirement.command}'
-        )
+        reason = ', which is not installed'
+    elif not SpecifierSet(versions, prereleases=True).contains(found):
+        reason = f' but found {found}'
+    else:
+        return
+    raise MissingPackageError(
+        f'referformer needs {name} {versions}{reason}',
+        value=found,
+        remedy=f'run: {command}',
+    )
+
+
+def _refuse_both(one: str, other: str, remedy: str) -> None:
+    """Raise ``MissingPackageError``: two distributions of the same files."""
+    raise MissingPackageError(
+        f'{one} and {other} are both installed and must not be mixed, because '
+        'they write the same files',
+        value=(one, other),
+        remedy=remedy,
+    )
 
 
 def check_versions() -> None:
     """Check that one complete set of the packages we build on is there.
 
     Raises:
-        ImportError: When a package is missing, has a version that does not
-            work, or when the two sets of OpenMMLab distributions are mixed.
-            The message names what was found, what is wanted and the command
-            that brings it.
+        MissingPackageError: When a package is missing, has a version that
+            does not work, or when distributions that write the same files
+            are mixed. The message names what was found, what is wanted and
+            the command that brings it.
     """
+    lite = installed_version(MMCV_LITE.distribution)
     forked = [r for r in ONEDL.values() if installed_version(r.distribution)]
     plain = [
         r for r in OPENMMLAB.values() if installed_version(r.distribution)
     ]
     if forked and plain:
-        raise ImportError(
-            f'{plain[0].distribution} and {forked[0].distribution} are both '
-            'installed and must not be mixed, because both sets write the '
-            'same modules; uninstall one set, for example: pip uninstall '
-            f'{" ".join(r.distribution for r in forked)}'
+        _refuse_both(
+            plain[0].distribution,
+            forked[0].distribution,
+            'uninstall one set, for example: pip uninstall '
+            f'{" ".join(r.distribution for r in forked)}',
         )
     wanted = ONEDL if forked else OPENMMLAB
-    if not installed_version(wanted['mmcv'].distribution) and (
-        installed_version(MMCV_LITE.distribution)
-    ):
+    mmcv = wanted['mmcv'].distribution
+    if lite and installed_version(mmcv):
+        _refuse_both(
+            mmcv,
+            'mmcv-lite',
+            f'run: pip uninstall -y mmcv-lite {mmcv}, then install one again '
+            f'({MMCV_LITE.command}, or with compiled operators: '
+            f'{wanted["mmcv"].command})',
+        )
+    if not forked and not installed_version(mmcv):
         wanted = {**wanted, 'mmcv': MMCV_LITE}
     for requirement in (*COMMON.values(), *wanted.values()):
         _check_one(requirement)

@@ -42,7 +42,14 @@ def shell(tmp_path):
             check=False,
         )
 
+    def fake_python(body):
+        python = venv / 'bin' / 'python'
+        python.unlink()
+        python.write_text(f'#!/bin/bash\n{body}\n')
+        python.chmod(0o755)
+
     run.venv = venv
+    run.fake_python = fake_python
     return run
 
 
@@ -96,17 +103,35 @@ def test_no_disk(shell):
 
 
 def test_no_compiler(shell):
-    done = shell('setup_device=cpu; setup_check_compiler', CXX='no-such-c++')
+    done = shell('setup_check_compiler', CXX='no-such-c++')
     assert 'no C++ compiler (no-such-c++)' in failure(done)
 
 
-def test_cuda_without_nvcc(shell, tmp_path):
+@pytest.mark.parametrize(
+    ('cuda', 'nvcc', 'asked', 'wanted'),
+    [
+        (False, False, '', False),
+        (False, True, '', False),
+        (True, True, '', True),
+        (True, False, '', False),
+        (False, False, '1', True),
+        (True, True, '0', False),
+    ],
+)
+def test_when_operators_are_compiled(
+    shell, tmp_path, cuda, nvcc, asked, wanted
+):
+    shell.fake_python('' if cuda else 'exit 1')
+    if nvcc:
+        (tmp_path / 'bin' / 'nvcc').touch(0o755)
     done = shell(
-        'command() { [ "$2" != nvcc ]; }; setup_device=cuda; '
-        'setup_check_compiler',
+        ('' if nvcc else 'command() { [ "$2" != nvcc ]; }; ')
+        + 'setup_wants_operators && echo yes || echo no',
         CUDA_HOME=str(tmp_path),
+        MMCV_WITH_OPS=asked,
     )
-    assert 'nvcc was not found' in failure(done)
+    assert done.stdout.splitlines()[-1] == ('yes' if wanted else 'no')
+    assert ('no nvcc' in done.stdout) == (cuda and not nvcc and not asked)
 
 
 @pytest.mark.parametrize(
@@ -122,22 +147,20 @@ def test_cuda_without_nvcc(shell, tmp_path):
             'ERROR: No matching distribution found for torch==2.13.0',
             'No matching distribution found for torch==2.13.0',
         ),
+        ('Killed signal terminated program cc1plus', 'MAX_JOBS=1'),
         ('Segmentation fault', 'the log says why'),
     ],
 )
 def test_pip_failures(shell, message, sentence):
-    (shell.venv / 'bin' / 'python').unlink()
-    fake = shell.venv / 'bin' / 'python'
-    fake.write_text(f'#!/bin/bash\necho "{message}"; exit 1\n')
-    fake.chmod(0o755)
-    done = shell('setup_begin x; setup_pip install y')
+    shell.fake_python(f'echo "{message}"; exit 1')
+    done = shell('setup_pip x install y')
     assert sentence in failure(done)
 
 
 def test_an_index_that_cannot_be_reached(shell):
     """The real pip, with an address where nobody listens."""
     done = shell(
-        'setup_begin x; setup_pip install --target t surely-not-here',
+        'setup_pip x install --target t surely-not-here',
         PIP_INDEX_URL='http://127.0.0.1:9/simple',
         PIP_EXTRA_INDEX_URL='',
         PIP_RETRIES='0',
@@ -167,7 +190,7 @@ def test_an_interruption_ends_the_children_too(tmp_path):
     code = (
         f'set -euo pipefail; source "{SETUP}"; '
         'trap setup_interrupted INT TERM;'
-        f"setup_begin x; setup_run '' bash -c 'sleep {marker} & wait'"
+        f"setup_run x bash -c 'sleep {marker} & wait'"
     )
     process = subprocess.Popen(
         ['bash', '-c', code],
@@ -196,6 +219,47 @@ def test_an_interruption_ends_the_children_too(tmp_path):
     assert process.returncode == 130
     assert 'the same command continues it' in message
     assert not sleeping()
+
+
+@pytest.mark.parametrize(
+    ('installed', 'brought'),
+    [
+        ((), {'mmengine', 'mmcv-lite', 'mmdet'}),
+        (('mmcv_lite-2.1.0',), {'mmengine', 'mmcv-lite', 'mmdet'}),
+        (('mmcv-2.1.0',), {'mmengine', 'mmdet'}),
+        (('onedl_mmcv-2.3.6',), set()),
+    ],
+)
+def test_mmcv_of_this_environment_is_respected(tmp_path, installed, brought):
+    """Distributions that write the same files are not installed over it."""
+    for name in installed:
+        folder = tmp_path / f'{name}.dist-info'
+        folder.mkdir()
+        distribution, version = name.split('-')
+        (folder / 'METADATA').write_text(
+            f'Metadata-Version: 2.1\nName: {distribution}\n'
+            f'Version: {version}\n'
+        )
+    code = (
+        'import setuptools, site, sysconfig;'
+        'setuptools.setup = lambda **kwargs: '
+        "print(*kwargs['install_requires'], sep='\\n');"
+        f'here = {str(tmp_path)!r};'
+        'sysconfig.get_path = lambda name: here;'
+        'site.getsitepackages = lambda: [here];'
+        'site.getusersitepackages = lambda: here;'
+        "__file__ = 'setup.py'; exec(open(__file__).read())"
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    names = {line.split('==')[0] for line in done.stdout.splitlines()}
+    assert {n for n in names if n.startswith('mm')} == brought
+    assert 'scipy' in names
 
 
 def test_packaging():

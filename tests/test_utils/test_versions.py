@@ -3,12 +3,15 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from referformer.errors import MissingPackageError
 from referformer.utils import versions
 from referformer.utils.versions import check_versions
 
+ROOT = Path(__file__).parents[2]
 COMMON = {'torch': '2.13.0+cpu', 'transformers': '5.23.0'}
 OPENMMLAB = COMMON | {'mmengine': '0.10.7', 'mmcv': '2.1.0', 'mmdet': '3.3.0'}
 ONEDL = COMMON | {
@@ -33,8 +36,9 @@ def install(monkeypatch):
     [
         OPENMMLAB,
         ONEDL,
-        OPENMMLAB | {'torch': '2.1.0', 'transformers': '4.45.0'},
+        OPENMMLAB | {'torch': '2.6.0', 'transformers': '4.56.0'},
         OPENMMLAB | {'mmcv': '2.0.0rc4'},
+        OPENMMLAB | {'mmcv': None, 'mmcv-lite': '2.1.0'},
         OPENMMLAB | {'torch': '2.14.0a0+git123'},
     ],
 )
@@ -51,10 +55,10 @@ def test_supported_sets(install, packages):
             r'needs mmcv >=2\.0\.0rc4,<2\.2\.0 but found 2\.2\.0; run: '
             r'MMCV_WITH_OPS=1 pip install --no-build-isolation mmcv==2\.1\.0',
         ),
-        (OPENMMLAB | {'torch': '2.0.1'}, r'torch >=2\.1 but found 2\.0\.1'),
+        (OPENMMLAB | {'torch': '2.5.1'}, r'torch >=2\.6 but found 2\.5\.1'),
         (
             OPENMMLAB | {'transformers': '6.0.0'},
-            r'found 6\.0\.0; run: pip install "transformers>=4\.45,<6"',
+            r'found 6\.0\.0; run: pip install "transformers>=4\.56,<6"',
         ),
         (
             {k: v for k, v in OPENMMLAB.items() if k != 'mmdet'},
@@ -66,25 +70,34 @@ def test_supported_sets(install, packages):
         ),
         (OPENMMLAB | {'onedl-mmcv': '2.3.6'}, r'must not be mixed'),
         (
-            OPENMMLAB | {'mmcv': None, 'mmcv-lite': '2.1.0'},
-            r'mmcv-lite is installed, which lacks',
+            {k: v for k, v in OPENMMLAB.items() if k != 'mmcv'},
+            r'mmcv-lite .* not installed; run: pip install mmcv-lite==2\.1\.0',
+        ),
+        (
+            OPENMMLAB | {'mmcv': None, 'mmcv-lite': '2.2.0'},
+            r'mmcv-lite >=2\.0\.0rc4,<2\.2\.0 but found 2\.2\.0',
+        ),
+        (
+            OPENMMLAB | {'mmcv-lite': '2.1.0'},
+            r'mmcv and mmcv-lite .* must not be mixed.*; run: pip uninstall',
+        ),
+        (
+            ONEDL | {'mmcv-lite': '2.1.0'},
+            r'onedl-mmcv and mmcv-lite are both installed',
         ),
     ],
 )
 def test_a_mismatch_is_one_sentence(install, packages, sentence):
     install(packages)
-    with pytest.raises(ImportError, match=sentence) as caught:
+    with pytest.raises(MissingPackageError, match=sentence) as caught:
         check_versions()
     assert '\n' not in str(caught.value)
 
 
 def test_the_requirement_files_are_supported(install):
     """What requirements/mminstall*.txt names passes the check."""
-    from pathlib import Path
-
-    folder = Path(__file__).parents[2] / 'requirements'
-    for name in ('mminstall.txt', 'mminstall-onedl.txt'):
-        lines = (folder / name).read_text().splitlines()
+    for path in sorted((ROOT / 'requirements').glob('mminstall*.txt')):
+        lines = path.read_text().splitlines()
         pins = [line.split('==') for line in lines if line[:1].isalpha()]
         assert len(pins) == 3
         install(COMMON | dict(pins))

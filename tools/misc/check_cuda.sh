@@ -69,6 +69,8 @@ print("%d.%d" % torch.cuda.get_device_capability())')}
     "$PYTHON" -m pip install "${offline[@]+"${offline[@]}"}" \
         'setuptools<81' wheel ninja packaging ||
         fail 'the build tools could not be installed; pip says why above.'
+    # the distribution without operators writes the same files
+    "$PYTHON" -m pip uninstall -qy mmcv-lite
     TORCH_CUDA_ARCH_LIST=$arch FORCE_CUDA=1 MMCV_WITH_OPS=1 \
         CUDA_HOME=${CUDA_HOME:-$(dirname "$(dirname "$nvcc")")} \
         "$PYTHON" -m pip install -v --no-build-isolation --no-cache-dir \
