@@ -39,18 +39,20 @@ class BaseReferDataset(BaseDataset):
     ``mask_suffix`` str
     ============== ====================================================
 
-    Where frames and masks are not files in folders, or masks are not maps of
-    object ids, a clip has instead
+    Where masks are not maps of object ids, or not for every frame, or frames
+    and masks are not files in folders at all, a clip also has
 
-    ============== ====================================================
-    ``mask_value``  int, the value that means the object in its mask, if
-                    that is not ``obj_id``
-    ``video_path``  str, the video file whose frames they are
-    ``mask_path``   str, one file with the masks of all frames
-    ``rles``        encoded masks, however the dataset's own loading
-                    transform expects them
-    ``annotated``   int, position of the only annotated frame
-    ============== ====================================================
+    ================ ==================================================
+    ``mask_value``    int, the value that means the object in its mask,
+                      if that is not ``obj_id``
+    ``mask_missing``  ``'absent'`` if a missing file means that the frame
+                      does not show the object; else it is an error
+    ``video_path``    str, the video file whose frames they are
+    ``mask_path``     str, one file with the masks of all frames
+    ``rles``          encoded masks, however the dataset's own loading
+                      transform expects them
+    ``annotated``     int, position of the only annotated frame
+    ================ ==================================================
 
     Further keys are facts of the expression. They travel along to every
     frame; ``extra_clip_keys`` of ``PackReferInputs`` passes them on to

@@ -2,7 +2,7 @@
 """Reading one frame and the mask of the referred object."""
 
 from abc import abstractmethod
-from typing import Any, Literal
+from typing import Any
 
 import mmcv
 import numpy as np
@@ -122,7 +122,8 @@ class BaseLoadReferAnnotations(BaseTransform):
         """Read the masks of all objects in a frame.
 
         Args:
-            results: The frame. Of an expression it knows ``mask_path`` only.
+            results: The frame. Of an expression it knows ``mask_path`` and
+                ``mask_missing`` only.
 
         Returns:
             What :meth:`select` picks from, ``None`` if the frame is not
@@ -197,16 +198,19 @@ class BaseLoadReferAnnotations(BaseTransform):
 
     def _encode_all(self, results: dict) -> None:
         """Add ``gt_rles``, if an expression has ground truth."""
-        sources: dict[str | None, Any] = {}
+        sources: dict[tuple, Any] = {}
         rles = []
         for expression in results['expressions']:
-            path = self._mask_path(results, expression)
-            frame = {**results, 'mask_path': path}
-            if path not in sources:
-                sources[path] = self.open(frame)
+            facts = {
+                'mask_path': self._mask_path(results, expression),
+                'mask_missing': expression.get('mask_missing', 'error'),
+            }
+            frame, key = {**results, **facts}, tuple(facts.values())
+            if key not in sources:
+                sources[key] = self.open(frame)
             mask = None
-            if sources[path] is not None:
-                mask = self._checked(sources[path], frame, expression)
+            if sources[key] is not None:
+                mask = self._checked(sources[key], frame, expression)
             rles.append(None if mask is None else encode_mask(mask))
         if any(source is not None for source in sources.values()):
             results['gt_rles'] = rles
@@ -253,24 +257,10 @@ class LoadReferAnnotations(BaseLoadReferAnnotations):
 
     Its pixels are the ids of objects, so that ``obj_id`` picks one; in files
     of one object each, ``mask_value`` names the value that means it.
-    Otherwise as :class:`BaseLoadReferAnnotations`.
-
-    Args:
-        mask_missing: What a missing file means: ``'error'``, or ``'absent'``
-            where a set has no file for frames that do not show the object.
-
-    Raises:
-        ConfigError: If ``mask_missing`` is neither.
+    Where a set has no file for a frame that does not show the object, its
+    clips say ``mask_missing='absent'``; the default is ``'error'``. Otherwise
+    as :class:`BaseLoadReferAnnotations`.
     """
-
-    def __init__(
-        self, mask_missing: Literal['error', 'absent'] = 'error'
-    ) -> None:
-        if mask_missing not in ('error', 'absent'):
-            raise ConfigError(
-                f'mask_missing is {mask_missing!r}; use "error" or "absent".'
-            )
-        self.mask_missing = mask_missing
 
     def open(self, results: dict) -> np.ndarray | None:
         """Return the map of object ids, uint8, shape (H, W)."""
@@ -279,7 +269,12 @@ class LoadReferAnnotations(BaseLoadReferAnnotations):
         path = find_file(results['mask_path'], ('.png',))
         if path is not None:
             return self._read_ids(str(path))
-        if self.mask_missing == 'absent':
+        missing = results.get('mask_missing', 'error')
+        if missing not in ('error', 'absent'):
+            raise ConfigError(
+                f'mask_missing is {missing!r}; use "error" or "absent".'
+            )
+        if missing == 'absent':
             return np.zeros(results['ori_shape'], np.uint8)
         raise MissingDataError(
             f'Mask {results["mask_path"]} is missing',
@@ -333,6 +328,3 @@ class LoadReferAnnotations(BaseLoadReferAnnotations):
                 code='object-id-wrong',
             )
         return number
-
-    def __repr__(self) -> str:
-        return f'{type(self).__name__}(mask_missing={self.mask_missing!r})'

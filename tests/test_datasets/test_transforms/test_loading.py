@@ -108,17 +108,19 @@ def test_every_expression_is_read_from_its_own_file(tmp_path):
     )
     with pytest.raises(FileNotFoundError, match=r'2/00003\.png is missing'):
         LoadReferAnnotations()(dict(frame))
-    out = LoadReferAnnotations(mask_missing='absent')(frame)
+    expressions[2]['mask_missing'] = 'absent'
+    out = LoadReferAnnotations()(frame)
     first, second, absent, unknown = out['gt_rles']
     assert mask_utils.area([first, second, absent]).tolist() == [200, 240, 0]
     assert unknown is None
+    expressions[2]['mask_missing'] = 'ignore'
     with pytest.raises(ConfigError, match="'ignore'"):
-        LoadReferAnnotations(mask_missing='ignore')
+        LoadReferAnnotations()(frame)
 
 
 def test_one_expression_whose_mask_is_missing(frame, tmp_path):
-    frame['mask_path'] = str(tmp_path / 'gone.png')
-    out = LoadReferAnnotations(mask_missing='absent')(frame)
+    frame.update(mask_path=str(tmp_path / 'gone.png'), mask_missing='absent')
+    out = LoadReferAnnotations()(frame)
     assert len(out['gt_masks']) == 0
     assert (out['gt_masks'].height, out['gt_masks'].width) == (24, 40)
 

@@ -1,0 +1,1 @@
+# Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.

@@ -1,0 +1,150 @@
+# Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
+"""The example of a dataset of one's own: a folder of masks per object."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+from referformer.registry import DATASETS
+from tests.fixtures.drawing import Mover, draw
+from tests.test_datasets.helpers import Oracle, make_runner, shrink
+
+ROOT = Path(__file__).parents[2]
+CONFIG = (
+    ROOT / 'projects/example_dataset/configs/referformer_r50_object-folders.py'
+)
+LENGTH = 12
+#: One object in sight all the time, one for some frames, one never.
+MOVERS = [
+    Mover(4, 4, 3),
+    Mover(40, 30, -1, 10, hidden=tuple(range(4))),
+    Mover(60, 4, 0, 8, hidden=tuple(range(LENGTH))),
+]
+VIDEOS = {'train': ['walk', 'ride'], 'valid': ['jump']}
+
+
+@pytest.fixture(scope='module')
+def root(tmp_path_factory):
+    root = tmp_path_factory.mktemp('data') / 'object-folders'
+    frames, ids = draw(MOVERS, LENGTH)
+    for split, videos in VIDEOS.items():
+        table = {}
+        for video in videos:
+            images = root / split / 'JPEGImages' / video
+            images.mkdir(parents=True)
+            for t, frame in enumerate(frames):
+                # names without zeros in front: 0, 1, ..., 11
+                cv2.imwrite(str(images / f'{t}.jpg'), frame[..., ::-1])
+            described = range(3 if split == 'valid' else 2)
+            for number in described:
+                masks = root / split / 'Annotations' / video / f'o{number}'
+                masks.mkdir(parents=True)
+                for t, labels in enumerate(ids):
+                    mask = (labels == number + 1).astype(np.uint8) * 255
+                    if mask.any():
+                        cv2.imwrite(str(masks / f'{t}.png'), mask)
+            table[video] = {
+                'frames': [str(t) for t in range(LENGTH)],
+                'expressions': {
+                    str(number): {
+                        'exp': f'object number {number}',
+                        'obj_id': f'o{number}',
+                    }
+                    for number in described
+                },
+            }
+        (root / split / 'meta_expressions.json').write_text(
+            json.dumps({'videos': table})
+        )
+    return root
+
+
+@pytest.fixture
+def cfg(root, monkeypatch):
+    # projects are imported from the top of the repository
+    monkeypatch.chdir(ROOT)
+    monkeypatch.syspath_prepend(str(ROOT))
+    cfg = Config.fromfile(CONFIG)
+    for name in ('train_dataloader', 'test_dataloader'):
+        loader = cfg[name].to_dict()
+        shrink(loader)
+        loader['dataset']['data_root'] = f'{root}/'
+        loader.update(num_workers=0, persistent_workers=False)
+        cfg[name] = loader
+    return cfg
+
+
+def test_it_is_as_short_as_it_says():
+    project = CONFIG.parents[1]
+    code = [p.read_text() for p in project.glob('object_folders/*.py')]
+    assert len(''.join(code).splitlines()) <= 40
+    assert len(CONFIG.read_text().splitlines()) <= 30
+
+
+def test_masks_are_those_of_the_object(cfg):
+    dataset = DATASETS.build(cfg.train_dataloader.dataset)
+    assert len(dataset) == 2 * 2 * 3  # videos, objects, start frames
+    _, ids = draw(MOVERS, LENGTH)
+    pipeline = cfg.test_dataloader.dataset.pipeline
+    single = {**cfg.test_dataloader.dataset, 'group_by_video': False}
+    dataset = DATASETS.build(dict(single, pipeline=pipeline))
+    for index in range(len(dataset)):
+        sample = dataset[index]['data_samples']
+        number = int(sample.obj_id[1:]) + 1
+        for t, frame in enumerate(sample.video_data_samples):
+            assert frame.frame_name == str(t)
+            found = frame.gt_instances.masks.to_ndarray().any(axis=0)
+            np.testing.assert_array_equal(found, ids[t] == number)
+
+
+def test_one_training_step(cfg, root, tmp_path):
+    run = make_runner(
+        'ref-ytvos',
+        root,
+        tmp_path / 'run',
+        {
+            'train_dataloader': {**cfg.train_dataloader, '_delete_': True},
+            'train_cfg': {
+                '_delete_': True,
+                'type': 'IterBasedTrainLoop',
+                'max_iters': 1,
+            },
+            'log_processor.by_epoch': False,
+            'default_hooks.checkpoint.by_epoch': False,
+        },
+    )
+    run.train()
+    assert run.iter == 1
+
+
+@pytest.mark.parametrize('grouped', [True, False])
+@pytest.mark.parametrize('blind', [None, 5])
+def test_grouped_and_single_expressions_score_the_same(
+    cfg, tmp_path, grouped, blind
+):
+    loader = cfg.test_dataloader
+    loader.dataset.group_by_video = grouped
+    run = Runner(
+        model=Oracle(blind),
+        work_dir=str(tmp_path),
+        test_dataloader=loader,
+        test_cfg=dict(type='TestLoop'),
+        test_evaluator=dict(
+            type='ReferVOSMetric', outfile=str(tmp_path / 'scores.json')
+        ),
+        default_scope='referformer',
+        experiment_name=f'{tmp_path}',
+    )
+    scores = run.test()
+    expected = 100 * (1 if blind is None else 1 - 1 / LENGTH)
+    assert scores['refer/J'] == pytest.approx(expected)
+    table = json.loads((tmp_path / 'scores.json').read_text())
+    assert set(table['per_expression']) == {f'jump/{k}' for k in range(3)}
+    for entry in table['per_expression'].values():
+        assert entry['J'] == pytest.approx(expected)
+        assert entry['num_frames'] == LENGTH
