@@ -248,7 +248,9 @@ def test_one_training_step_and_a_scored_test(runner, tmp_path):
 def test_the_truth_scores_full_marks(runner, prepared, tmp_path):
     """And likewise by the ground truth which the converter wrote."""
     predictions = tmp_path / 'predictions.json'
-    run = runner(**{'test_evaluator.outfile': str(predictions)})
+    # the truth is one candidate a sentence
+    options = {'outfile': str(predictions), 'queries': 'best'}
+    run = runner(**{f'test_evaluator.{k}': v for k, v in options.items()})
     run.model = Oracle()
     inside = run.test()
     out = tmp_path / 'scores.json'

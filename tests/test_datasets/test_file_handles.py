@@ -14,7 +14,7 @@ SCRIPT = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 1024))
 from mmengine.runner import Runner
-from referformer.evaluation.metrics.clip_reader import read_clip, true_mask
+from referformer.evaluation.metrics.predicted_clip import read_clip
 from referformer.structures import split_expressions
 
 loader = Runner.build_dataloader(dict(
@@ -48,7 +48,7 @@ for batch in loader:
     for clip in clips:
         clip = read_clip(clip.to_dict())
         areas.append(sum(
-            int(true_mask(clip, t).sum()) for t in range(len(clip.frames))
+            int(clip.true_mask(t).sum()) for t in range(len(clip.frames))
         ))
 print(areas)
 """
