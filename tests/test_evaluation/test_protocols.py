@@ -8,6 +8,7 @@ from PIL import Image
 from referformer.errors import DataError
 from referformer.evaluation.functional import (
     PROTOCOLS,
+    TrueLabels,
     sequence_scores,
     summarize,
 )
@@ -19,7 +20,7 @@ def score(protocol, preds, gts):
     protocol = PROTOCOLS[protocol]
     return protocol.combine(
         [
-            protocol.score_frame(pred, gt)
+            TrueLabels(gt).compare(pred, protocol.every_pair)
             for pred, gt in zip(preds, gts, strict=True)
         ]
     )

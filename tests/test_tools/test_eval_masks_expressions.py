@@ -476,7 +476,8 @@ def test_broken_expression_files(ytvos, capsys):
     line = changed(lambda v: v[video]['frames'].append(v[video]['frames'][0]))
     assert 'lists a frame twice' in line
     line = changed(lambda v: v[video]['expressions']['0'].pop('obj_id'))
-    assert f'(obj_id) 1 expressions mean: {video}/0; give the file' in line
+    assert f'{video}/0 has no obj_id' in line
+    assert 'give the file released with the ground truth' in line
     for wrong in (0, 255, '1 (copy)', None, [1], '-1', 1.0, True):
         line = changed(
             lambda v, w=wrong: v[video]['expressions']['0'].update(obj_id=w)

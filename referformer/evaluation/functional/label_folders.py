@@ -98,13 +98,13 @@ def _read(
 
 def _score_chunk(chunk: _Chunk) -> list[list[FrameScores]]:
     """Read and score some frames: for each prediction, its frames."""
-    score_frame = PROTOCOLS[chunk.protocol].score_frame
+    every_pair = PROTOCOLS[chunk.protocol].every_pair
     scores: list[list[FrameScores]] = [[] for _ in chunk.preds]
     for frame in chunk.frames:
         truth = TrueLabels(_read(chunk.gt / chunk.video, frame))
         for found, root in zip(scores, chunk.preds, strict=True):
             pred = _read(root / chunk.video, frame, truth.shape)
-            found.append(score_frame(pred, truth))
+            found.append(truth.compare(pred, every_pair))
     return scores
 
 

@@ -15,16 +15,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from referformer.errors import DataError
 from referformer.evaluation.functional.tracks import (
     FrameScores,
     SequenceScores,
-    TrueLabels,
     VideoScores,
-    score_frame_identity,
-    score_frame_pairs,
     sequence_statistics,
 )
 from referformer.formats.davis_text import NUM_ANNOTATORS
@@ -52,8 +48,7 @@ def combine_identity(frames: Sequence[FrameScores]) -> VideoScores:
     An object that the prediction lacks is an empty mask.
 
     Args:
-        frames (Sequence[FrameScores]): T results of
-            :func:`~.tracks.score_frame_identity`.
+        frames (Sequence[FrameScores]): T frames, equal ids compared.
 
     Returns:
         VideoScores: One row an object, by id.
@@ -87,8 +82,7 @@ def combine_unsupervised(frames: Sequence[FrameScores]) -> VideoScores:
     in the order of the *proposals*, like the official per-object output.
 
     Args:
-        frames (Sequence[FrameScores]): T results of
-            :func:`~.tracks.score_frame_pairs`.
+        frames (Sequence[FrameScores]): T frames, every pair compared.
 
     Returns:
         VideoScores: One row a matched pair, by proposal id.
@@ -132,19 +126,19 @@ class LabelProtocol(NamedTuple):
     """How label maps become scores of objects.
 
     Attributes:
-        score_frame (Callable): Scores one frame; frames are independent, so
-            they may be scored in any order and process.
+        every_pair (bool): What :meth:`TrueLabels.compare` compares in a
+            frame; frames may be scored in any order and process.
         combine (Callable): Pairs the objects of a video, given its frames in
             order.
     """
 
-    score_frame: Callable[[ArrayLike, ArrayLike | TrueLabels], FrameScores]
+    every_pair: bool
     combine: Callable[[Sequence[FrameScores]], VideoScores]
 
 
 PROTOCOLS: dict[str, LabelProtocol] = {
-    'identity': LabelProtocol(score_frame_identity, combine_identity),
-    'unsupervised': LabelProtocol(score_frame_pairs, combine_unsupervised),
+    'identity': LabelProtocol(False, combine_identity),
+    'unsupervised': LabelProtocol(True, combine_unsupervised),
 }
 
 

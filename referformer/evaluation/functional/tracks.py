@@ -7,7 +7,7 @@ predicted objects, ``H, W`` the size of a frame in pixels.
 
 import math
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from itertools import zip_longest
+from itertools import product, zip_longest
 from typing import NamedTuple
 
 import numpy as np
@@ -182,11 +182,11 @@ class FrameScores(NamedTuple):
     """Scores of the label maps of one frame, before objects are paired.
 
     Attributes:
-        j (np.ndarray): For ``identity`` shape (n,), entry k - 1 is object k.
-            For ``unsupervised`` shape (p + 1, g + 1), entry [a, b] is
-            prediction a against object b, and index 0 is the empty mask.
+        j (np.ndarray): Of every pair shape (p + 1, g + 1), entry [a, b] is
+            prediction a against object b, and index 0 is the empty mask; else
+            shape (n,), entry k - 1 is prediction k against object k.
         f (np.ndarray): Boundary accuracy, same shape.
-        num_pred (int): Highest id in the prediction.
+        num_pred (int): Highest id in the prediction, p.
         gt_areas (np.ndarray): Pixels of the objects 1..g in the ground
             truth, where g is the highest id, int64, shape (g,).
     """
@@ -197,14 +197,6 @@ class FrameScores(NamedTuple):
     gt_areas: np.ndarray
 
 
-def _split_labels(labels: np.ndarray, bound_th: float) -> list[MaskOutline]:
-    """Outlines of the ids 1..max of a label map without void."""
-    return [
-        MaskOutline(labels == index, bound_th=bound_th)
-        for index in range(1, int(labels.max(initial=0)) + 1)
-    ]
-
-
 class TrueLabels:
     """The true label map of one frame, ready to be compared.
 
@@ -212,100 +204,56 @@ class TrueLabels:
 
     Args:
         labels (ArrayLike): True ids, 0 = background, 255 = void, (H, W).
-        bound_th (float): Tolerance, see :func:`tolerance_radius`.
 
     Attributes:
         shape (tuple[int, int]): Height and width.
-        void (np.ndarray | None): Pixels that count for nobody, bool, (H, W);
-            None if there are none.
-        outlines (list[MaskOutline]): Objects 1..g, g the highest id.
-        areas (np.ndarray): Their pixels, int64, shape (g,).
-        nothing (MaskOutline): The empty mask.
     """
 
-    def __init__(self, labels: ArrayLike, bound_th: float = BOUND_TH) -> None:
+    def __init__(self, labels: ArrayLike) -> None:
         labels = np.asarray(labels)
         self.shape: tuple[int, int] = (labels.shape[0], labels.shape[1])
-        self.bound_th = bound_th
-        void = labels == VOID_LABEL
-        self.void = void if void.any() else None
-        self.outlines = _split_labels(
-            labels if self.void is None else np.where(void, 0, labels),
-            bound_th,
-        )
-        self.areas = np.array(
-            [outline.area for outline in self.outlines], np.int64
-        )
-        self.nothing = MaskOutline(np.zeros(self.shape, bool))
+        self._void = labels == VOID_LABEL
+        self._nothing = MaskOutline(np.zeros(self.shape, bool))
+        self._outlines = self._split(labels)
+        self._areas = np.array([o.area for o in self._outlines], np.int64)
 
-    def split(self, pred: ArrayLike) -> list[MaskOutline]:
-        """Outlines of the ids 1..max of a prediction, void left out.
+    def _split(self, labels: np.ndarray) -> list[MaskOutline]:
+        """Outlines of the ids 1..max, those of void pixels left out."""
+        # 255 in a prediction may stem from a copied annotation.
+        nobody = (labels == VOID_LABEL) | self._void
+        labels = np.where(nobody, 0, labels)
+        ids = range(1, int(labels.max(initial=0)) + 1)
+        return [MaskOutline(labels == index) for index in ids]
+
+    def compare(self, pred: ArrayLike, every_pair: bool) -> FrameScores:
+        """Score a predicted label map.
 
         Args:
             pred (ArrayLike): Predicted ids, 0 and 255 = no object, (H, W).
-                255 may stem from a copied annotation.
+            every_pair (bool): Whether to compare every id with every other,
+                or only with its equal.
 
         Returns:
-            list[MaskOutline]: Outlines in the order of the ids.
+            FrameScores: The scores.
 
         Raises:
-            DataError: If its size is not that of the ground truth.
+            DataError: If the sizes of the two maps differ.
         """
         pred = np.asarray(pred)
         check_same_shape(pred.shape, self.shape, 'pred')
-        nobody = pred == VOID_LABEL
-        if self.void is not None:
-            nobody |= self.void
-        return _split_labels(np.where(nobody, 0, pred), self.bound_th)
-
-
-def score_frame_identity(
-    pred: ArrayLike, gt: ArrayLike | TrueLabels
-) -> FrameScores:
-    """Score every id of a frame against the same id of the ground truth.
-
-    Args:
-        pred (ArrayLike): Predicted ids, 0 and 255 = no object, (H, W).
-        gt (ArrayLike | TrueLabels): True ids, 0 = background, 255 = void,
-            (H, W); or the same made ready, which may have a tolerance of its
-            own.
-
-    Returns:
-        FrameScores: ``j`` and ``f`` of shape (max(p, g),).
-
-    Raises:
-        DataError: If the sizes of the two maps differ.
-    """
-    gt = gt if isinstance(gt, TrueLabels) else TrueLabels(gt)
-    mine = gt.split(pred)
-    pairs = list(zip_longest(mine, gt.outlines, fillvalue=gt.nothing))
-    return FrameScores(
-        np.array([a.iou(b) for a, b in pairs], np.float64),
-        np.array([a.boundary_f(b) for a, b in pairs], np.float64),
-        len(mine),
-        gt.areas,
-    )
-
-
-def score_frame_pairs(
-    pred: ArrayLike, gt: ArrayLike | TrueLabels
-) -> FrameScores:
-    """Score every id of a frame against every id of the ground truth.
-
-    Arguments and errors are those of :func:`score_frame_identity`.
-
-    Returns:
-        FrameScores: ``j`` and ``f`` of shape (p + 1, g + 1).
-    """
-    gt = gt if isinstance(gt, TrueLabels) else TrueLabels(gt)
-    mine = [gt.nothing, *gt.split(pred)]
-    truth = [gt.nothing, *gt.outlines]
-    return FrameScores(
-        np.array([[a.iou(b) for b in truth] for a in mine], np.float64),
-        np.array([[a.boundary_f(b) for b in truth] for a in mine], np.float64),
-        len(mine) - 1,
-        gt.areas,
-    )
+        mine, shape = self._split(pred), (-1,)
+        if every_pair:
+            rows = [self._nothing, *mine]
+            columns = [self._nothing, *self._outlines]
+            pairs = product(rows, columns)
+            shape = (len(rows), len(columns))
+        else:
+            pairs = zip_longest(mine, self._outlines, fillvalue=self._nothing)
+        scores = [(a.iou(b), a.boundary_f(b)) for a, b in pairs]
+        j, f = np.array(scores, np.float64).reshape(-1, 2).T
+        return FrameScores(
+            j.reshape(shape), f.reshape(shape), len(mine), self._areas
+        )
 
 
 class VideoScores(NamedTuple):

@@ -130,7 +130,7 @@ class RefDAVISMetric(BaseMetric):
         self, clips: list[PredictedClip]
     ) -> list[VideoScores]:
         """Score a video once for each annotator."""
-        score_frame, combine = PROTOCOLS['unsupervised']
+        every_pair, combine = PROTOCOLS['unsupervised']
         annotators = _split_clips(clips)
         frames: list[list] = [[] for _ in annotators]
         for t in range(len(clips[0].frames)):
@@ -139,7 +139,7 @@ class RefDAVISMetric(BaseMetric):
                 labels = merge_objects(
                     [clip.probabilities(t) for clip in objects]
                 )
-                frames[index].append(score_frame(labels, truth))
+                frames[index].append(truth.compare(labels, every_pair))
                 if self.out_dir is not None:
                     folder = self.out_dir / f'anno_{index}' / clips[0].video_id
                     path = folder / f'{clips[0].frame_name(t)}.png'

@@ -7,9 +7,9 @@ expressions of one annotator each.
 
 import argparse
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from referformer.errors import ConfigError, DataError, MissingDataError
 from referformer.evaluation.functional.commands.common import (
@@ -20,7 +20,7 @@ from referformer.evaluation.functional.commands.common import (
     add_paths,
     print_protocol,
 )
-from referformer.utils.console import shorten, warn
+from referformer.utils.console import warn
 
 if TYPE_CHECKING:
     from referformer.evaluation.functional.expression_masks import (
@@ -77,59 +77,79 @@ def _add_label_files(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _label_targets(
-    args: argparse.Namespace, excluded: Iterable[str] = ()
+def _read_targets(
+    path: Path,
+    read_target: Callable[[dict], Hashable],
+    excluded: Iterable[str] = (),
+    positional: bool = False,
 ) -> list['VideoTargets']:
-    """Read the expressions of label maps, which name one object each.
+    """Read an expressions file and what each expression means.
+
+    Args:
+        path (Path): The file.
+        read_target (Callable): Takes an expression; raises ``ValueError``
+            with the reason if it does not say what it means.
+        excluded (Iterable[str]): Videos to leave out.
+        positional (bool): Whether masks belong to positions in the list of
+            frames, not to names.
 
     Raises:
-        DataError: If the file is unusable or does not name an object.
+        DataError: If the file is unusable or does not say what is meant.
     """
     from referformer.evaluation.functional.expression_masks import VideoTargets
     from referformer.formats.expressions import read_expressions
 
+    videos = []
+    excluded = set(excluded)
+    for video, entry in read_expressions(path, positional=positional).items():
+        if video in excluded:
+            continue
+        targets = {}
+        for name, expression in entry['expressions'].items():
+            try:
+                targets[name] = read_target(expression)
+            except ValueError as error:
+                raise DataError(
+                    f'{path}: {video}/{name} has {error}.', file=path
+                ) from None
+        videos.append(VideoTargets(video, tuple(entry['frames']), targets))
+    return videos
+
+
+def _label_targets(
+    args: argparse.Namespace, excluded: Iterable[str] = ()
+) -> list['VideoTargets']:
+    """Read the expressions of label maps, which name one object each."""
     path = args.expressions or args.gt / _META.format('valid')
-    videos = read_expressions(path)
-    for video in excluded:
-        videos.pop(video, None)
-    nameless = [
-        f'{video}/{name}'
-        for video, entry in videos.items()
-        for name, expression in entry['expressions'].items()
-        if 'obj_id' not in expression
-    ]
-    if nameless:
-        raise DataError(
-            f'{path} does not say which object (obj_id) {len(nameless)} '
-            f'expressions mean: {shorten(nameless)}; give the file released '
-            'with the ground truth by --expressions.',
-            file=path,
-        )
-    return [
-        VideoTargets(
-            video,
-            tuple(entry['frames']),
-            {
-                name: _object_id(path, f'{video}/{name}', expression['obj_id'])
-                for name, expression in entry['expressions'].items()
-            },
-        )
-        for video, entry in videos.items()
-    ]
+    return _read_targets(path, _read_object_id, excluded)
 
 
-def _object_id(path: Path, name: str, value: Any) -> int:
-    """An id as a number, or an error that names the expression."""
-    if isinstance(value, int | str) and str(value).isdecimal():
-        number = int(value)
-        if 0 < number < 255:
-            return number
-    raise DataError(
-        f'{path}: {name} has obj_id {value!r}; expected a number from 1 to '
-        '254, the id in the label maps.',
-        file=path,
-        value=value,
-    )
+def _read_object_id(expression: dict) -> int:
+    """The id of an object in the label maps."""
+    if 'obj_id' not in expression:
+        raise ValueError(
+            'no obj_id, so it is unknown which object it means; give the '
+            'file released with the ground truth by --expressions'
+        )
+    value = expression['obj_id']
+    number = isinstance(value, int | str) and str(value).isdecimal()
+    if not number or not 0 < int(value) < 255:
+        raise ValueError(
+            f'obj_id {value!r}; expected a number from 1 to 254, the id in '
+            'the label maps'
+        )
+    return int(value)
+
+
+def _read_annotations(expression: dict) -> tuple[str, ...]:
+    """Names of the annotations of MeViS that an expression means, sorted."""
+    ids = expression.get('anno_id')
+    if not isinstance(ids, list) or any(type(i) is not int for i in ids):
+        raise ValueError(
+            f'anno_id {ids!r}; expected a list of numbers (the split "valid" '
+            'has none: its ground truth is not public)'
+        )
+    return tuple(str(i) for i in sorted(set(ids)))
 
 
 def _label_truth(args: argparse.Namespace) -> 'LabelTruth':
@@ -326,25 +346,11 @@ def _add_mevis(parser: argparse.ArgumentParser) -> None:
 
 
 def _run_mevis(args: argparse.Namespace) -> Scores:
-    from referformer.evaluation.functional.expression_masks import (
-        TableTruth,
-        VideoTargets,
-    )
-    from referformer.formats.expressions import read_expressions
+    from referformer.evaluation.functional.expression_masks import TableTruth
     from referformer.formats.mask_dict import open_mask_table
 
     path = args.gt / 'meta_expressions.json'
-    clips = [
-        VideoTargets(
-            video,
-            tuple(entry['frames']),
-            {
-                name: _annotations(path, f'{video}/{name}', expression)
-                for name, expression in entry['expressions'].items()
-            },
-        )
-        for video, entry in read_expressions(path, positional=True).items()
-    ]
+    clips = _read_targets(path, _read_annotations, positional=True)
     truth = TableTruth(args.gt / 'mask_dict.json')
     # Now, so that processes forked later find it there.
     table = open_mask_table(truth.path)
@@ -360,19 +366,6 @@ def _run_mevis(args: argparse.Namespace) -> Scores:
                     file=truth.path,
                 )
     return _score(args, 'MeViS, per expression', clips, truth)
-
-
-def _annotations(path: Path, name: str, expression: dict) -> tuple[str, ...]:
-    """Names of the annotations an expression means, sorted."""
-    ids = expression.get('anno_id')
-    if not isinstance(ids, list) or any(type(i) is not int for i in ids):
-        raise DataError(
-            f'{path}: {name} has anno_id {ids!r}; expected a list of numbers '
-            '(the split "valid" has none: its ground truth is not public).',
-            file=path,
-            value=ids,
-        )
-    return tuple(str(i) for i in sorted(set(ids)))
 
 
 COMMANDS = (
