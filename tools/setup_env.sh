@@ -156,7 +156,10 @@ setup_check_compiler() {
 setup_build_mmcv() {
     local source=$SETUP_ROOT/.cache/mmcv cuda=0
     setup_check_compiler
-    if setup_has_nvcc; then cuda=1; fi
+    if setup_has_nvcc && "$VENV/bin/python" -c 'import sys, torch
+sys.exit(not torch.version.cuda)'; then
+        cuda=1
+    fi
     export MMCV_WITH_OPS=1 FORCE_CUDA=$cuda MAX_JOBS=${MAX_JOBS:-$(nproc)}
     setup_pip 'build tools' install 'setuptools<81' wheel ninja packaging numpy
     if [ ! -f "$source/setup.py" ]; then

@@ -1,9 +1,11 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
 import json
+import shutil
 
 import cv2
 import pytest
 
+from referformer.errors import ConfigError, ReferError
 from referformer.testing.scenes import SyntheticParams, make_synthetic_rvos
 
 from .test_train import ROOT, script
@@ -78,6 +80,31 @@ def test_sweep(main, tmp_path, capsys):
     assert 'C: frames 6' in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    'command', [['infer', CONFIG, *SMALL], ['eval', '--masks', '5']]
+)
+def test_another_checkout(main, tmp_path, capsys, command):
+    """A copy of this one stands for it."""
+    for name in ('referformer', 'configs'):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    report = main([*command, '--vs', str(tmp_path)])
+    if command[0] == 'eval':
+        assert report['other_masks_per_second']['median'] > 0
+        assert 'x its time' in capsys.readouterr().out
+        return
+    here, there = report['measured']
+    assert there['setting'] == {**here['setting'], 'checkout': str(tmp_path)}
+    assert set(there['stages']) == set(here['stages'])
+    assert report['ratio']['least'] <= report['ratio']['greatest']
+
+
+def test_another_checkout_that_cannot_run(main, tmp_path, capfd):
+    (tmp_path / 'referformer').mkdir()
+    with pytest.raises(ConfigError, match='cannot be measured; its error'):
+        main(['eval', '--masks', '5', '--vs', str(tmp_path)])
+    assert 'holds no package referformer' in capfd.readouterr().err
+
+
 @pytest.mark.parametrize('amp', ['off', 'bf16'])
 def test_training_step(main, amp):
     report = main(['train', CONFIG, *SMALL, '--amp', amp, '--batch', '2'])
@@ -130,7 +157,7 @@ def test_scoring(main):
 )
 def test_errors(main, options, message, capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit) as stopped:
+    with pytest.raises((SystemExit, ReferError)) as stopped:
         main(options)
     text = f'{stopped.value} {capsys.readouterr().err}'
     assert message in text
