@@ -11,48 +11,8 @@ Example:
 """
 
 import argparse
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import NamedTuple
 
-import torch
-from mmengine.config import Config, ConfigDict, DictAction
-from mmengine.logging import MMLogger
-from mmengine.registry import init_default_scope
-from torch import nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
-
-from referformer.registry import MODELS
-from referformer.structures import TextTokens
-
-# once per clip; the other parts once per expression
-FRAME_PARTS = ('backbone', 'neck')
-PARTS = (
-    *FRAME_PARTS,
-    'text_encoder',
-    'fusion',
-    'queries',
-    'transformer',
-    'pixel_decoder',
-    'head',
-)
-
-
-class PartCost(NamedTuple):
-    """Cost of a part of the model.
-
-    Attributes:
-        name (str): Its key in the model config.
-        params (int): Number of parameters.
-        flops (int): Operations for one clip and one expression.
-    """
-
-    name: str
-    params: int
-    flops: int
+from referformer.utils.cli import parse_overrides, run
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -92,149 +52,15 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
-        help='override settings, key=value',
+        default=[],
+        metavar='KEY=VALUE',
+        help='override settings of the config',
     )
     args = parser.parse_args(argv)
-    if not Path(args.config).is_file():
-        parser.error(f'{args.config} is not a file; give a config.')
+    args.cfg_options = parse_overrides(parser, args.cfg_options)
     if min(*args.shape, args.expressions, args.words) < 1:
         parser.error('--shape, --expressions and --words must be positive')
     return args
-
-
-def build(model_cfg: ConfigDict) -> nn.Module:
-    """Build a model without weights.
-
-    Args:
-        model_cfg (ConfigDict): The model config; not changed.
-
-    Returns:
-        nn.Module: In evaluation mode, without gradients.
-    """
-    model_cfg = model_cfg.copy()
-    try:
-        model = MODELS.build(model_cfg)
-    except OSError as error:
-        pretrained = model_cfg.text_encoder.get('pretrained')
-        if pretrained is None:
-            raise
-        reason = str(error).split(':', 1)[0]
-        print(f'{reason}; RoBERTa-base takes its place.', file=sys.stderr)
-        model_cfg.text_encoder = ConfigDict(
-            model_cfg.text_encoder,
-            pretrained=None,
-            hf_config=dict(
-                model_type='roberta',
-                max_position_embeddings=514,
-                type_vocab_size=1,
-            ),
-        )
-        model = MODELS.build(model_cfg)
-    # the counter follows modules by their gradients, which nobody needs here
-    return model.eval().requires_grad_(False)
-
-
-@contextmanager
-def count_parts(model: nn.Module) -> Iterator[dict[str, int]]:
-    """Count operations per part while the model runs.
-
-    Args:
-        model (nn.Module): A ``ReferFormer``.
-
-    Yields:
-        dict[str, int]: Name of the part to operations, filled on the way.
-    """
-    counter = FlopCounterMode(display=False)
-    flops = dict.fromkeys(PARTS, 0)
-    handles = []
-    for name in PARTS[:-1]:
-        module = getattr(model, name)
-
-        def start(*_: object, name: str = name) -> None:
-            flops[name] -= counter.get_total_flops()
-
-        def stop(*_: object, name: str = name) -> None:
-            flops[name] += counter.get_total_flops()
-
-        handles.append(module.register_forward_pre_hook(start))
-        handles.append(module.register_forward_hook(stop))
-    try:
-        # the plain kernel is made of products the counter knows
-        with sdpa_kernel(SDPBackend.MATH), counter:
-            yield flops
-            # the head predicts by a method of its own, past any hook
-            flops['head'] = counter.get_total_flops() - sum(flops.values())
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def measure(
-    model: nn.Module, shape: tuple[int, int, int], num_words: int = 12
-) -> list[PartCost]:
-    """Run one clip with one expression, as for a prediction.
-
-    Args:
-        model (nn.Module): A ``ReferFormer`` without gradients.
-        shape (tuple[int, int, int]): Frames, height and width of the clip.
-        num_words (int): Tokens of the expression.
-
-    Returns:
-        list[PartCost]: In the order of the computation.
-    """
-    num_frames, height, width = shape
-    clip = torch.zeros(1, num_frames, 3, height, width)
-    # beyond the special ids, within any vocabulary
-    ids = torch.full((1, num_words), 5)
-    with count_parts(model) as flops:
-        visual = model.extract_feat(clip)
-        text = model.text_encoder(TextTokens(ids, torch.ones_like(ids)))
-        decoded, mask_feats = model.decode(visual, text)
-        model.head.predict(decoded, mask_feats, visual.sizes)
-    return [
-        PartCost(
-            name,
-            sum(p.numel() for p in getattr(model, name).parameters()),
-            flops[name],
-        )
-        for name in PARTS
-    ]
-
-
-def format_table(
-    costs: list[PartCost], shape: tuple[int, int, int], expressions: int
-) -> str:
-    """Lay the costs out as a table.
-
-    Args:
-        costs (list[PartCost]): Of all parts.
-        shape (tuple[int, int, int]): Frames, height and width of the clip.
-        expressions (int): Expressions asked of the clip.
-
-    Returns:
-        str: Several lines.
-    """
-    frames = sum(c.flops for c in costs if c.name in FRAME_PARTS)
-    each = sum(c.flops for c in costs) - frames
-    total = frames + expressions * each
-    lines = [f'{"part":<14}{"params (M)":>12}{"GFLOPs":>12}{"share":>9}']
-    for name, params, flops in costs:
-        times = 1 if name in FRAME_PARTS else expressions
-        lines.append(
-            f'{name:<14}{params / 1e6:>12.2f}{times * flops / 1e9:>12.2f}'
-            f'{times * flops / total:>9.1%}'
-        )
-    params = sum(c.params for c in costs)
-    lines += [
-        f'{"total":<14}{params / 1e6:>12.2f}{total / 1e9:>12.2f}{1:>9.1%}',
-        '',
-        f'clip of {shape[0]} frames of {shape[1]} x {shape[2]}, '
-        f'{expressions} expression(s)',
-        f'frames, once per clip:        {frames / 1e9:.2f} GFLOPs',
-        f'text to mask, per expression: {each / 1e9:.2f} GFLOPs',
-    ]
-    return '\n'.join(lines)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -244,15 +70,24 @@ def main(argv: list[str] | None = None) -> None:
         argv (list[str], optional): Arguments. Defaults to None: sys.argv.
     """
     args = parse_args(argv)
-    cfg = Config.fromfile(args.config)
-    if args.cfg_options:
-        cfg.merge_from_dict(args.cfg_options)
+
+    from mmengine.logging import MMLogger
+    from mmengine.registry import init_default_scope
+
+    from referformer.testing.flops import (
+        build_without_weights,
+        count_cost,
+        format_costs,
+    )
+    from referformer.utils.launch import load_config
+
+    cfg = load_config(args.config, args.cfg_options)
     MMLogger.get_instance('get_flops', log_level='ERROR')
     init_default_scope(cfg.get('default_scope', 'referformer'))
     shape = tuple(args.shape)
-    costs = measure(build(cfg.model), shape, args.words)
-    print(format_table(costs, shape, args.expressions))
+    costs = count_cost(build_without_weights(cfg.model), shape, args.words)
+    print(format_costs(costs, shape, args.expressions))
 
 
 if __name__ == '__main__':
-    main()
+    run(main)

@@ -7,10 +7,13 @@ Examples:
 """
 
 import argparse
-import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mmengine.config import Config, ConfigDict, DictAction
+from referformer.errors import ConfigError
+from referformer.utils.cli import parse_overrides, run
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -32,16 +35,16 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
-        help='override settings, key=value',
+        default=[],
+        metavar='KEY=VALUE',
+        help='override settings of the config',
     )
     args = parser.parse_args(argv)
-    if not Path(args.config).is_file():
-        parser.error(f'{args.config} is not a file; give a config.')
+    args.cfg_options = parse_overrides(parser, args.cfg_options)
     return args
 
 
-def select(cfg: Config, key: str) -> Config:
+def select(cfg: 'Config', key: str) -> 'Config':
     """Cut a part out of a config.
 
     Args:
@@ -52,12 +55,18 @@ def select(cfg: Config, key: str) -> Config:
         Config: Only that part, under the last word of the key.
 
     Raises:
-        KeyError: If there is no such part.
+        ConfigError: If there is no such part.
     """
+    from mmengine.config import Config, ConfigDict
+
     part = cfg._cfg_dict
     for name in key.split('.'):
         if not isinstance(part, ConfigDict) or name not in part:
-            raise KeyError(f'the config has no {key!r}: {name!r} is missing')
+            raise ConfigError(
+                f'{cfg.filename} has no {key!r}: {name!r} is missing.',
+                file=cfg.filename,
+                value=key,
+            )
         part = part[name]
     return Config({key.rsplit('.', 1)[-1]: part})
 
@@ -69,16 +78,12 @@ def main(argv: list[str] | None = None) -> None:
         argv (list[str], optional): Arguments. Defaults to None: sys.argv.
     """
     args = parse_args(argv)
-    cfg = Config.fromfile(args.config)
-    if args.cfg_options:
-        cfg.merge_from_dict(args.cfg_options)
-    if args.key:
-        try:
-            cfg = select(cfg, args.key)
-        except KeyError as error:
-            sys.exit(error.args[0])
-    print(cfg.pretty_text)
+
+    from referformer.utils.launch import load_config
+
+    cfg = load_config(args.config, args.cfg_options)
+    print((select(cfg, args.key) if args.key else cfg).pretty_text)
 
 
 if __name__ == '__main__':
-    main()
+    run(main)
