@@ -94,10 +94,33 @@ class A2DSentencesDataset(BaseReferDataset):
                     code='row-repeated',
                 )
             )
+        self._check_place(Path(self.data_prefix['video']))
         for kind, suffix in (('video', '.mp4'), ('mask', '')):
             wanted = {f'{clip["video_id"]}{suffix}' for clip in clips}
             check_present(self.data_prefix[kind], wanted, self.ann_file, PAGE)
         return clips
+
+    def _check_place(self, folder: Path) -> None:
+        """Look where else the folder of the videos is, if it is not there.
+
+        Some archives lack the folder above, or write it in other letters.
+        """
+        if folder.is_dir():
+            return
+        root = Path(self.data_root or '.')
+        names = {folder.name.lower(), 'clips320'}
+        for other in (*root.glob('*'), *root.glob('*/*')):
+            if other.is_dir() and other.name.lower() in names:
+                report_error(
+                    DataError(
+                        f'{other} holds the videos, which are expected in '
+                        f'{folder}; move it there.',
+                        file=other,
+                        value=str(folder),
+                        code='folder-misplaced',
+                    )
+                )
+                return
 
     def get_data_info(self, idx: int) -> dict:
         """Return an item with the names of its frames, ``00001`` onwards.

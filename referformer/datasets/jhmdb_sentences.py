@@ -68,13 +68,16 @@ class JHMDBSentencesDataset(BaseReferDataset):
         folders = {clip['img_dir'] for clip in clips}
         missing = sorted(f for f in folders if not Path(f).is_dir())
         if missing:
-            raise MissingDataError(
-                f'{len(missing)} of {len(folders)} videos of {self.ann_file} '
-                f'have no folder of frames, first {missing[0]}',
-                file=missing[0],
-                value=missing,
-                remedy='extract the archive completely.',
-                code='video-missing',
+            report_error(
+                MissingDataError(
+                    f'{len(missing)} of {len(folders)} videos of '
+                    f'{self.ann_file} have no folder of frames, first '
+                    f'{missing[0]}',
+                    file=missing[0],
+                    value=missing,
+                    remedy='extract the archive completely.',
+                    code='video-missing',
+                )
             )
         return clips
 

@@ -77,7 +77,10 @@ class MeViSDataset(BaseReferDataset):
         if self.mask_file is not None:
             # Opened here, so that worker processes share it.
             path = Path(self.data_root or '') / self.mask_file
-            table = open_mask_table(str(path))
+            try:
+                table = open_mask_table(str(path))
+            except DataError as error:
+                report_error(error)
         clips = [
             clip
             for video_id, video in videos.items()
@@ -115,22 +118,28 @@ class MeViSDataset(BaseReferDataset):
         """Yield the clips of a video, one per expression."""
         for exp_id, expression in video['expressions'].items():
             where = f'{self.ann_file}: video {video_id}, expression {exp_id}'
+            target = self._parse_target(where, expression, table)
+            if target is None:
+                continue
             yield {
                 **self.frame_facts(video_id, video),
                 'exp_id': exp_id,
                 'text': expression['exp'],
                 'label': 0,
                 'mask_path': None if table is None else str(table.path),
-                **self._parse_target(where, expression, table),
+                **target,
             }
 
     def _parse_target(
         self, where: str, expression: Mapping, table: MaskTable | None
-    ) -> dict:
-        """Return the objects an expression means, and their masks."""
-        nothing = {'obj_id': None, 'anno_ids': None}
+    ) -> dict | None:
+        """Return the objects an expression means, and their masks.
+
+        Returns:
+            Facts of the clip; ``None`` only while errors are collected.
+        """
         if table is None:
-            return nothing
+            return {'obj_id': None, 'anno_ids': None}
         objects = expression.get('obj_id')
         annotations = expression.get('anno_id')
         if (
@@ -146,7 +155,7 @@ class MeViSDataset(BaseReferDataset):
                     code='target-wrong',
                 )
             )
-            return nothing
+            return None
         anno_ids = tuple(map(str, annotations))
         lost = [anno_id for anno_id in anno_ids if anno_id not in table]
         if lost:
@@ -159,5 +168,5 @@ class MeViSDataset(BaseReferDataset):
                     code='annotation-unknown',
                 )
             )
-            return nothing
+            return None
         return {'obj_id': ','.join(map(str, objects)), 'anno_ids': anno_ids}

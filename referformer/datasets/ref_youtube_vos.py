@@ -8,7 +8,12 @@ from typing import Any, ClassVar
 from mmengine.config import Config
 
 from referformer.datasets.base_refer_dataset import BaseReferDataset
-from referformer.errors import ConfigError, DataError, report_error
+from referformer.errors import (
+    ConfigError,
+    DataError,
+    MissingDataError,
+    report_error,
+)
 from referformer.formats.expressions import (
     VideoEntry,
     read_expressions,
@@ -134,12 +139,33 @@ class RefYouTubeVOSDataset(BaseReferDataset):
         """Return ``path`` relative to the root of the data."""
         return Path(self.data_root or '') / path
 
+    def _read_table(self, name: str, what: str, missing: str) -> dict:
+        """Read a second file of the set.
+
+        Args:
+            name: The file, relative to the root of the data.
+            what: What it is, for the messages.
+            missing: Code of the fault that it is missing.
+
+        Returns:
+            Its videos; empty only while errors are collected.
+        """
+        try:
+            return read_video_table(self._beside(name), what)
+        except DataError as error:
+            if isinstance(error, MissingDataError):
+                error.code = missing
+            report_error(error)
+            return {}
+
     def load_expressions(self) -> list[dict]:
         """Return one dict per (video, expression)."""
         videos = read_expressions(self.ann_file)
         if self.exclude_ann_file is not None:
-            excluded = read_video_table(
-                self._beside(self.exclude_ann_file), 'expressions to exclude'
+            excluded = self._read_table(
+                self.exclude_ann_file,
+                'expressions to exclude',
+                'test-list-missing',
             )
             videos = {k: v for k, v in videos.items() if k not in excluded}
         if self.expected_videos not in (None, len(videos)):
@@ -156,9 +182,10 @@ class RefYouTubeVOSDataset(BaseReferDataset):
             self._name_objects(videos)
         objects = None
         if self.meta_file is not None:
-            objects = read_video_table(
-                self._beside(self.meta_file),
+            objects = self._read_table(
+                self.meta_file,
                 'categories; set meta_file=None to go without',
+                'meta-missing',
             )
         clips = [
             clip
@@ -186,7 +213,11 @@ class RefYouTubeVOSDataset(BaseReferDataset):
     def _name_objects(self, videos: Mapping[str, VideoEntry]) -> None:
         """Add the ``obj_id`` of every expression from the second file."""
         path = self._beside(self.obj_id_file)
-        named = read_video_table(path, 'expressions with objects')
+        named = self._read_table(
+            self.obj_id_file, 'expressions with objects', 'file-missing'
+        )
+        if not named:
+            return
         for video_id, video in videos.items():
             known = named.get(video_id, {}).get('expressions')
             for exp_id, expression in video['expressions'].items():
@@ -219,10 +250,23 @@ class RefYouTubeVOSDataset(BaseReferDataset):
         for exp_id, expression in video['expressions'].items():
             obj_id = expression.get('obj_id')
             obj_id = None if obj_id is None else str(obj_id)
+            has_masks = obj_id is not None and 'mask' in self.data_prefix
+            if has_masks and not self._is_pixel_value(obj_id):
+                where = f'{self.ann_file}: video {video_id}'
+                report_error(
+                    DataError(
+                        f'{where}, expression {exp_id}: object id '
+                        f'{show(obj_id)} is no number from 1 to 255, so no '
+                        'mask can hold it; correct it.',
+                        file=self.ann_file,
+                        value=obj_id,
+                        code='object-id-wrong',
+                    )
+                )
+                continue
             label = 0
             if obj_id is not None and known is not None:
                 label = self._label(video_id, exp_id, obj_id, known)
-            has_masks = obj_id is not None and 'mask' in self.data_prefix
             yield {
                 **self.frame_facts(video_id, video),
                 'exp_id': exp_id,
@@ -235,11 +279,16 @@ class RefYouTubeVOSDataset(BaseReferDataset):
                 'mask_suffix': '.png',
             }
 
+    @staticmethod
+    def _is_pixel_value(obj_id: str) -> bool:
+        """Return whether a mask can hold the id of an object."""
+        return obj_id.isdecimal() and 0 < int(obj_id) < 256
+
     def _known_objects(
         self, video_id: str, objects: Mapping[str, dict] | None
     ) -> dict | None:
         """Return the objects of a video by id, if a file names them."""
-        if objects is None:
+        if not objects:
             return None
         path = self._beside(self.meta_file)
         if video_id not in objects:

@@ -8,7 +8,12 @@ from typing import Any
 from mmengine.logging import print_log
 
 from referformer.datasets.base_refer_dataset import BaseReferDataset
-from referformer.errors import ConfigError, DataError, MissingDataError
+from referformer.errors import (
+    ConfigError,
+    DataError,
+    MissingDataError,
+    report_error,
+)
 from referformer.formats.coco import CocoSentence, read_sentences
 from referformer.registry import DATASETS
 
@@ -81,16 +86,22 @@ class RefCOCODataset(BaseReferDataset):
         """Return one dict per sentence."""
         folder = Path(self.data_prefix['img'])
         if not folder.is_dir():
-            raise MissingDataError(
-                f'Folder {folder} (data_prefix "img") does not exist; it '
-                'holds the images of COCO train2014, see '
-                'docs/datasets/refcoco.md.',
-                file=folder,
-                code='folder-missing',
+            report_error(
+                MissingDataError(
+                    f'Folder {folder} (data_prefix "img") does not exist; it '
+                    'holds the images of COCO train2014, see '
+                    'docs/datasets/refcoco.md.',
+                    file=folder,
+                    code='folder-missing',
+                )
             )
         clips = []
         for path in self.ann_files:
-            sentences = read_sentences(path)
+            try:
+                sentences = read_sentences(path)
+            except DataError as error:
+                report_error(error)
+                continue
             usable = [
                 sentence
                 for sentence in sentences
@@ -105,10 +116,12 @@ class RefCOCODataset(BaseReferDataset):
                     logger='current',
                 )
             if not usable:
-                raise DataError(
-                    f'{path} holds no usable sentence.',
-                    file=path,
-                    code='expression-none',
+                report_error(
+                    DataError(
+                        f'{path} holds no usable sentence.',
+                        file=path,
+                        code='expression-none',
+                    )
                 )
             subset = path.stem.removeprefix('instances_')
             clips += [self._make_clip(subset, s) for s in usable]
@@ -130,5 +143,6 @@ class RefCOCODataset(BaseReferDataset):
             'img_suffix': name.suffix,
             'subset': subset,
             'rles': sentence.segmentation,
+            'ann_shape': sentence.shape,
             'ori_bbox': list(sentence.box),
         }

@@ -69,6 +69,8 @@ class CocoSentence(NamedTuple):
             checks them where the size of the image is known.
         box (Box): x1, y1, x2, y2 in pixels.
         crowd (bool): Whether it means a crowd (``iscrowd``).
+        shape (tuple[int, int] | None): Height and width of the image
+            according to the file, if it says so.
     """
 
     image_id: int | str
@@ -78,6 +80,7 @@ class CocoSentence(NamedTuple):
     segmentation: Any
     box: Box
     crowd: bool
+    shape: tuple[int, int] | None
 
 
 def read_tables(
@@ -232,6 +235,7 @@ def _read_sentence(image: dict, annotation: dict) -> CocoSentence:
     obj_id = annotation.get('original_id', annotation.get('id'))
     if not _is_id(obj_id):
         raise _EntryError('table-wrong', 'has an annotation without id')
+    shape = (image.get('height'), image.get('width'))
     return CocoSentence(
         image['id'],
         file_name,
@@ -240,6 +244,7 @@ def _read_sentence(image: dict, annotation: dict) -> CocoSentence:
         annotation['segmentation'],
         box,
         bool(annotation.get('iscrowd')),
+        shape if all(type(side) is int for side in shape) else None,
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from referformer.errors import MissingDataError
+from referformer.errors import MissingDataError, report_error
 
 __all__ = [
     'IMAGE_SUFFIXES',
@@ -142,12 +142,15 @@ def check_present(
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise MissingDataError(
-            f'Folder {folder} does not exist',
-            file=folder,
-            remedy=f'{page} shows the expected folders.',
-            code='folder-missing',
+        report_error(
+            MissingDataError(
+                f'Folder {folder} does not exist',
+                file=folder,
+                remedy=f'{page} shows the expected folders.',
+                code='folder-missing',
+            )
         )
+        return
     wanted = set(names)
     missing = wanted - {path.name for path in folder.iterdir()}
     missing = [
@@ -156,11 +159,13 @@ def check_present(
         if '/' not in name or not (folder / name).exists()
     ]
     if missing:
-        raise MissingDataError(
-            f'{len(missing)} of {len(wanted)} videos of {listed_in} are not '
-            f'in {folder}, first {missing[0]!r}',
-            file=folder / missing[0],
-            value=missing,
-            remedy='extract the archive completely.',
-            code='video-missing',
+        report_error(
+            MissingDataError(
+                f'{len(missing)} of {len(wanted)} videos of {listed_in} are '
+                f'not in {folder}, first {missing[0]!r}',
+                file=folder / missing[0],
+                value=missing,
+                remedy='extract the archive completely.',
+                code='video-missing',
+            )
         )

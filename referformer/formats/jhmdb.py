@@ -207,18 +207,31 @@ def read_puppet_masks(path: Path) -> np.ndarray:
     return np.atleast_3d(masks).transpose(2, 0, 1) > 0
 
 
-def read_puppet_mask(path: Path, position: int) -> np.ndarray:
+def read_puppet_mask(
+    path: Path, position: int, shape: tuple[int, int] | None = None
+) -> np.ndarray:
     """Return the mask of a frame, bool, shape (H, W).
 
     Args:
         path: A ``puppet_mask.mat``.
         position: The frame, from 0 on.
+        shape: Height and width of the frame, to check the order of axes.
 
     Raises:
-        DataError: If the file ends before the frame; see also
-            :func:`read_puppet_masks`.
+        DataError: If the axes of the file are in another order, or it ends
+            before the frame; see also :func:`read_puppet_masks`.
     """
     masks = read_puppet_masks(path)
+    frames, *size = masks.shape
+    if shape not in (None, tuple(size)) and set(shape) <= {frames, *size}:
+        raise DataError(
+            f'{path}: "part_mask" has the shape {(*size, frames)}, the frame '
+            f'{tuple(shape)}; the axes are not (H, W, T).',
+            file=path,
+            value=masks.shape,
+            remedy='extract puppet_mask.zip again.',
+            code='mask-transposed',
+        )
     if position >= len(masks):
         raise DataError(
             f'{path} has masks of {len(masks)} frames, but frame '

@@ -48,13 +48,14 @@ class MaskTable:
                 f'{path} does not exist; it holds the masks of MeViS and lies '
                 'beside meta_expressions.json (there is none for "valid").',
                 file=path,
+                code='file-missing',
             )
         if not self.path.stat().st_size:
-            raise DataError(f'{path} is empty; download it again.')
+            raise self._fault('is empty; download it again.')
         with self.path.open('rb') as file:
             self._bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         if not re.search(rb'\}\s*$', self._bytes[-64:]):
-            raise DataError(f'{path} ends in the middle; download it again.')
+            raise self._fault('ends in the middle; download it again.')
         self._spans: dict[str, tuple[int, int]] = {}
         begin, name = 0, None
         for match in _ENTRY.finditer(self._bytes):
@@ -62,17 +63,20 @@ class MaskTable:
             begin, name = match.end(), match[1].decode()
         self._note(name, begin, len(self._bytes))
         if not self._spans:
-            raise DataError(
-                f'{path} names no annotation; it is no mask_dict.json of '
-                'MeViS.'
+            raise self._fault(
+                'names no annotation; it is no mask_dict.json of MeViS.'
             )
         self._parse = functools.lru_cache(maxsize=_KEPT)(self._parse_entry)
+
+    def _fault(self, message: str, code: str = 'table-wrong') -> DataError:
+        """Return the error that something is wrong with the file."""
+        return DataError(f'{self.path} {message}', file=self.path, code=code)
 
     def _note(self, name: str | None, begin: int, end: int) -> None:
         """Note where an annotation lies in the file."""
         if name in self._spans:
-            raise DataError(
-                f'{self.path} has annotation {name} twice; download it again.'
+            raise self._fault(
+                f'has annotation {name} twice; download it again.'
             )
         if name is not None:
             self._spans[name] = (begin, end)
@@ -107,17 +111,17 @@ class MaskTable:
             text = self._bytes[begin:end].decode('ascii')
             masks, stop = json.JSONDecoder().raw_decode(text)
         except ValueError as error:
-            raise DataError(
-                f'{self.path}: annotation {anno_id} is not valid json '
-                f'({error}); download the file again.'
+            raise self._fault(
+                f'annotation {anno_id} is not valid json ({error}); download '
+                'the file again.'
             ) from error
         # Nothing but the comma before the next one, or the final brace.
         if text[stop:].strip() not in (',', '}') or not all(
             mask is None or _is_rle(mask) for mask in masks
         ):
-            raise DataError(
-                f'{self.path}: annotation {anno_id} is no list of RLE masks '
-                '(size, counts) and null; download the file again.'
+            raise self._fault(
+                f'annotation {anno_id} is no list of RLE masks (size, '
+                'counts) and null; download the file again.'
             )
         return masks
 
@@ -141,34 +145,39 @@ class MaskTable:
         rles = []
         for anno_id in anno_ids:
             if anno_id not in self:
-                raise DataError(
-                    f'{self.path} has no annotation {anno_id}; it and '
-                    'meta_expressions.json belong to different splits.'
+                raise self._fault(
+                    f'has no annotation {anno_id}; it and '
+                    'meta_expressions.json belong to different splits.',
+                    'annotation-unknown',
                 )
             masks = self[anno_id]
-            where = f'{self.path}: annotation {anno_id}'
+            where = f'annotation {anno_id}'
             if not 0 <= frame < len(masks):
-                raise DataError(
+                raise self._fault(
                     f'{where} has masks of {len(masks)} frames, so none of '
                     f'frame {frame}; the file and meta_expressions.json '
-                    'belong to different splits.'
+                    'belong to different splits.',
+                    'masks-of-frames-differ',
                 )
             rle = masks[frame]
             if rle is None:
                 continue
             # Before decoding: the size decides how much memory it takes.
             if tuple(rle['size']) != tuple(shape):
-                raise DataError(
+                turned = tuple(rle['size']) == tuple(shape)[::-1]
+                raise self._fault(
                     f'{where} is {rle["size"][1]}x{rle["size"][0]} in frame '
                     f'{frame}, the frame itself {shape[1]}x{shape[0]}; both '
-                    'must be of one size.'
+                    'must be of one size.',
+                    'mask-transposed' if turned else 'mask-size-differs',
                 )
             try:
                 rles.append(to_rle(rle, *shape))
             except ValueError as error:
-                raise DataError(
+                raise self._fault(
                     f'{where} {error} in frame {frame}; download the file '
-                    'again.'
+                    'again.',
+                    'rle-broken',
                 ) from error
         return decode_union(rles, shape)
 

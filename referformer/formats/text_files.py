@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from referformer.errors import DataError, MissingDataError
+from referformer.errors import DataError, MissingDataError, report_error
 
 __all__ = ['read_json', 'read_rows', 'read_table', 'read_text', 'show']
 
@@ -165,16 +165,22 @@ def read_rows(path: str | Path, width: int, page: str) -> list[list]:
         DataError: If it is something else.
     """
     rows = read_json(path, remedy=f'{page} tells how to make it')
-    if not isinstance(rows, list) or not all(
-        isinstance(row, list) and len(row) == width for row in rows
-    ):
-        raise DataError(
-            f'{path} is not a list of rows with {width} columns',
-            file=path,
-            remedy=f'make it again, see {page}.',
-            code='table-wrong',
+    whole = []
+    for position, row in enumerate(rows if isinstance(rows, list) else [rows]):
+        if isinstance(row, list) and len(row) == width:
+            whole.append(row)
+            continue
+        report_error(
+            DataError(
+                f'{path} is not a list of rows with {width} columns: row '
+                f'{position} is {show(row)}',
+                file=path,
+                value=position,
+                remedy=f'make it again, see {page}.',
+                code='row-wrong' if isinstance(rows, list) else 'table-wrong',
+            )
         )
-    return rows
+    return whole
 
 
 def read_table(path: str | Path) -> list[list[str]]:

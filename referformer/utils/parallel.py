@@ -5,7 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from referformer.errors import DataError
 
@@ -59,15 +59,28 @@ class ProgressBar:
         print(f'{start}{line}', end=end, file=sys.stderr, flush=True)
 
 
-def _start_worker() -> None:
+_shared: Any = None
+
+
+def _start_worker(shared: Any) -> None:
     """Keep a worker to one core: there is one worker a core already."""
     import cv2
 
+    global _shared
+    _shared = shared
     cv2.setNumThreads(1)
 
 
+def _run_task(function: Callable[..., Result], task: Any) -> Result:
+    """Do a task in a worker."""
+    return function(task) if _shared is None else function(_shared, task)
+
+
 def run_tasks(
-    function: Callable[[Task], Result], tasks: Sequence[Task], jobs: int
+    function: Callable[..., Result],
+    tasks: Sequence[Task],
+    jobs: int,
+    shared: Any = None,
 ) -> Iterator[tuple[int, Result]]:
     """Do the tasks, in this process or in others.
 
@@ -78,6 +91,8 @@ def run_tasks(
             short enough for a steady progress bar and an even load, long
             enough to make handing them out cheap.
         jobs (int): Processes; 1 = this one alone.
+        shared (Any): What all tasks need; handed to each process once, and
+            to ``function`` before the task, unless it is None.
 
     Yields:
         tuple[int, Result]: Position of a task and its result, as they come.
@@ -87,15 +102,17 @@ def run_tasks(
     """
     jobs = min(jobs, len(tasks))
     if jobs <= 1:
-        _start_worker()
-        yield from enumerate(map(function, tasks))
+        _start_worker(shared)
+        yield from enumerate(_run_task(function, task) for task in tasks)
         return
     from concurrent.futures import ProcessPoolExecutor, as_completed
     from concurrent.futures.process import BrokenProcessPool
 
-    with ProcessPoolExecutor(jobs, initializer=_start_worker) as pool:
+    with ProcessPoolExecutor(
+        jobs, initializer=_start_worker, initargs=(shared,)
+    ) as pool:
         futures = {
-            pool.submit(function, task): index
+            pool.submit(_run_task, function, task): index
             for index, task in enumerate(tasks)
         }
         try:
@@ -104,7 +121,7 @@ def run_tasks(
                 yield futures.pop(future), future.result()
         except BrokenProcessPool:
             raise DataError(
-                'a scoring process was killed, most likely for want of '
+                'a process was killed, most likely for want of '
                 'memory; try again with a smaller --jobs.'
             ) from None
         finally:

@@ -16,7 +16,7 @@ import pytest
 import scipy.io
 from PIL import Image
 
-from referformer.datasets.doctor import KINDS, PROBLEMS, load_kind
+from referformer.datasets.doctor import KINDS, PROBLEMS
 from tests.fixtures.a2d import make_a2d, prepare_a2d
 from tests.fixtures.jhmdb import make_jhmdb, prepare_jhmdb
 from tests.fixtures.mevis import prepare_mevis
@@ -598,6 +598,7 @@ def annotation_of_two_videos(root):
 
 # ----------------------------------------------------------------------- A2D
 A2D = 'a2d'
+TRUTH = 'a2d_sentences_test_annotations_in_coco_format.json'
 ROWS = 'a2d_sentences_single_frame_{}_annotations.json'
 A2D_TRAIN, A2D_TEST = ROWS.format('train'), ROWS.format('test')
 MP4 = 'Release/clips320H/_0djE279Srg.mp4'
@@ -696,9 +697,9 @@ def clips_in_the_root(root):
     (root / 'Release/clips320H').rename(root / 'clips320H')
 
 
-@fault(A2D, 'truth-differs', load_kind(A2D).TRUTH)
+@fault(A2D, 'truth-differs', TRUTH)
 def truth_of_other_sentences(root):
-    edit(root / load_kind(A2D).TRUTH, lambda c: c['images'].pop() and {})
+    edit(root / TRUTH, lambda c: c['images'].pop() and {})
 
 
 @fault(A2D, 'split-overlap', A2D_TEST)
@@ -867,7 +868,7 @@ def polygon_without_area(root):
     change_annotations(root, segmentation=[[4, 6, 4, 6, 4, 6]])
 
 
-@fault(REFCOCO, 'box-wrong', IMAGE)
+@fault(REFCOCO, 'box-wrong', VAL)
 def box_of_three(root):
     change_annotations(root, bbox=[4, 6, 18])
 
@@ -1043,7 +1044,7 @@ def test_a_config_with_two_roots(tmp_path, capsys):
         [YTVOS, 'no-such-folder'],
         [YTVOS, '.', '--splits', 'valid_u'],
         [YTVOS, '.', '--jobs', '0'],
-        [str(CONFIGS / 'mevis.py'), '--splits', 'train'],
+        [str(CONFIGS / 'mevis.py'), '--splits', 'valid_u'],
     ],
 )
 def test_usage_errors(argv, capsys):

@@ -1,8 +1,8 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
-"""Look at a data set before training does: what is missing, broken, odd?
+"""Check a data set before training does: what is missing, broken, odd?
 
-python tools/misc/check_dataset.py ref-youtube-vos data/ref-youtube-vos
 python tools/misc/check_dataset.py configs/referformer_r50_ytvos.py
+python tools/misc/check_dataset.py ref-youtube-vos data/ref-youtube-vos
 """
 
 import argparse
@@ -12,26 +12,30 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.registry import DefaultScope
 
 from referformer.datasets.doctor import (
     KINDS,
     Report,
-    check_dataset,
-    load_kind,
-    standard_splits,
+    Source,
+    check_datasets,
+    list_sources,
 )
-from referformer.errors import DataError
+from referformer.errors import ConfigError, DataError
 from referformer.formats.files import write_atomic
 from referformer.utils.parallel import count_cores
+
+CONFIGS = Path(__file__).parents[2] / 'configs/_base_/datasets'
+LOADERS = ('train', 'val', 'test')
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
         description='Find what is missing, broken or suspicious in a data '
-        'set.',
+        'set, by reading all of it with its own transforms.',
         epilog='exit status: 0 = usable, perhaps with remarks; 1 = training '
-        'or scoring would be wrong; 2 = wrong command line.',
+        'or scoring would be wrong; 2 = wrong command line or config.',
     )
     parser.add_argument(
         'what',
@@ -47,10 +51,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         '--splits',
+        '--split',
         nargs='+',
         metavar='SPLIT',
-        help='splits that must be there and are looked at (default: all that '
-        'are there); not with a config, which names its own',
+        help='what to check: dataloaders of a config (train, val, test), or '
+        'splits of a kind, which must be there (default: all that are there)',
     )
     parser.add_argument(
         '--jobs',
@@ -62,8 +67,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--quick',
         action='store_true',
-        help='look whether all files are there, but decode only the first '
-        'frame of each video',
+        help='check whether all files are there, but decode only one frame '
+        'of each video',
     )
     parser.add_argument(
         '--out', type=Path, metavar='REPORT.json', help='write a report'
@@ -71,124 +76,111 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.jobs < 1:
         parser.error(f'--jobs is {args.jobs}; it must be at least 1')
+    known = LOADERS
     if args.what in KINDS:
         if args.root is None:
             parser.error(f'{args.what} needs the ROOT of the data set')
-        known = load_kind(args.what).SPLITS
-        unknown = [name for name in args.splits or () if name not in known]
-        if unknown:
-            parser.error(
-                f'{args.what} has no split {unknown[0]!r}; '
-                f'choose from {", ".join(known)}'
-            )
+        known = tuple(KINDS[args.what].full)
     elif not Path(args.what).is_file():
         parser.error(
             f'{args.what} is neither a file nor one of {", ".join(KINDS)}'
         )
-    elif args.splits:
-        parser.error('a config names its splits; leave --splits out')
+    unknown = [name for name in args.splits or () if name not in known]
+    if unknown:
+        parser.error(
+            f'{args.what} has no split {unknown[0]!r}; '
+            f'choose from {", ".join(known)}'
+        )
     if args.root is not None and not args.root.is_dir():
         parser.error(f'{args.root} is not a folder')
     return args
 
 
-def find_datasets(config: Any) -> Iterator[Mapping]:
-    """Yield the configs of the data sets within one of a wrapper."""
+def find_datasets(config: Any) -> Iterator[dict]:
+    """Yield the configs of the datasets within one of a wrapper."""
     if not isinstance(config, Mapping):
         return
-    if 'ann_file' in config:
-        yield config
-        return
-    for inner in [config.get('dataset'), *config.get('datasets', ())]:
-        yield from find_datasets(inner)
+    inner = [config.get('dataset'), *config.get('datasets', ())]
+    if inner == [None] and 'type' in config:
+        yield dict(config)
+    for part in inner:
+        yield from find_datasets(part)
 
 
 def plan_config(
-    path: str, root: Path | None
-) -> list[tuple[str, Path, list[Any]]]:
-    """Return kind, root and splits of each data set of a config.
+    path: str, root: Path | None, names: list[str] | None
+) -> list[tuple[Report, list[Source]]]:
+    """Return the datasets of a config by folder, each with its report.
 
     Raises:
-        ValueError: If there is none that can be looked at.
+        ConfigError: If there is none.
     """
     try:
         config = Config.fromfile(path)
     except (OSError, SyntaxError, ImportError) as error:
-        raise ValueError(f'{path} is no config: {error}') from error
-    kinds = {load_kind(kind).DATASET: kind for kind in KINDS}
-    plan: dict[tuple[str, Path], list[Any]] = {}
-    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
-        loader = config.get(name) or {}
+        raise ConfigError(
+            f'{path} is no config: {error}', file=path
+        ) from error
+    titles = {kind.dataset: kind.title for kind in KINDS.values()}
+    plan: dict[tuple[str, Path], list[Source]] = {}
+    for name in names or LOADERS:
+        loader = config.get(f'{name}_dataloader') or {}
         for dataset in find_datasets(loader.get('dataset')):
-            kind = kinds.get(str(dataset['type']).rsplit('.', 1)[-1])
-            if kind is None:
-                raise ValueError(
-                    f'{path}: {dataset["type"]} of {name} is not known here; '
-                    f'only {", ".join(kinds)} are.'
-                )
+            kind = str(dataset['type']).rsplit('.', 1)[-1]
             folder = Path(dataset.get('data_root') or '.')
-            splits = plan.setdefault((kind, folder), [])
-            module = load_kind(kind)
-            for split in module.config_split(root or folder, dataset):
-                if split not in splits:
-                    splits.append(split)
+            sources = plan.setdefault((titles.get(kind, kind), folder), [])
+            if root is not None:
+                dataset['data_root'] = f'{root}/'
+            if not any(source.config == dataset for source in sources):
+                sources.append(Source(name, dataset))
     if not plan:
-        raise ValueError(f'{path} configures no data set.')
+        raise ConfigError(f'{path} configures no data set.', file=path)
     if root is not None and len({folder for _, folder in plan}) > 1:
-        raise ValueError(
-            f'{path} has data in several folders; leave ROOT out, and look '
-            'at each by its kind.'
+        raise ConfigError(
+            f'{path} has data in several folders; leave ROOT out, and check '
+            'each by its kind.',
+            file=path,
         )
     return [
-        (kind, root or folder, splits)
-        for (kind, folder), splits in plan.items()
+        (Report(title, root or folder), sources)
+        for (title, folder), sources in plan.items()
     ]
 
 
+def plan_kind(
+    kind_name: str, root: Path, names: list[str] | None
+) -> list[tuple[Report, list[Source]]]:
+    """Return the splits of a known set and their report."""
+    kind = KINDS[kind_name]
+    report = Report(kind.title, root)
+    config = Config.fromfile(CONFIGS / f'{kind.config}.py')
+    return [(report, list_sources(kind, config, root, names, report))]
+
+
 def main(argv: list[str] | None = None) -> int:
-    """Look at the data.
+    """Check the data.
 
     Returns:
         int: Exit status, see the help.
     """
     args = parse_args(argv)
+    plan_it = plan_kind if args.what in KINDS else plan_config
     reports = []
     try:
-        if args.what in KINDS:
-            module = load_kind(args.what)
-            report = Report(module.TITLE, args.root)
-            splits = standard_splits(args.what, args.root, args.splits, report)
-            plan = [(args.what, args.root, splits, report)]
-        else:
-            plan = [
-                (kind, root, splits, Report(load_kind(kind).TITLE, root))
-                for kind, root, splits in plan_config(args.what, args.root)
-            ]
-        for kind, root, splits, report in plan:
-            if root.is_dir():
-                check_dataset(
-                    kind, root, splits, report, args.jobs, args.quick
-                )
-            else:
-                report.add('folder-missing', root)
+        for report, sources in plan_it(args.what, args.root, args.splits):
+            with DefaultScope.overwrite_default_scope('referformer'):
+                check_datasets(sources, report, args.jobs, args.quick)
             reports.append(report)
-            print(report.text())
-            print()
+            print(f'{report.text()}\n')
     except KeyboardInterrupt:
         print('\ncheck_dataset.py: interrupted', file=sys.stderr)
         return 130
-    except DataError as error:
+    except (ConfigError, DataError) as error:
         print(f'check_dataset.py: error: {error}', file=sys.stderr)
-        return 1
-    except ValueError as error:
-        if reports or args.what in KINDS:
-            raise
-        print(f'check_dataset.py: error: {error}', file=sys.stderr)
-        return 2
+        return 2 if isinstance(error, ConfigError) else 1
     if args.out is not None:
         text = ',\n'.join(report.json() for report in reports)
-        text = f'[\n{text}\n]\n'
-        write_atomic(args.out, text)
+        write_atomic(args.out, f'[\n{text}\n]\n')
         print(f'written to {args.out}')
     return int(any(report.failed for report in reports))
 

@@ -30,6 +30,11 @@ ERRORS = {
     'count-wrong': (
         'not as many as the config expects, which will refuse to start'
     ),
+    'data-wrong': 'a file does not hold what it should',
+    'load-failed': (
+        'the code that reads an item stops with an error that is not about '
+        'the data; set a breakpoint there'
+    ),
     # expressions
     'expression-empty': 'an expression has no words',
     'expression-none': 'a video has no expression',
@@ -181,6 +186,14 @@ WARNINGS = {
     'expression-garbled': (
         'an expression looks garbled, as by a wrong encoding'
     ),
+    'expression-long': (
+        'an expression has more than 100 words; two columns of a table may '
+        'have run together'
+    ),
+    'frame-turned': (
+        'a picture carries a note (EXIF) to turn or mirror it, which is not '
+        'followed; masks must fit the pixels as they are stored'
+    ),
     'frame-unlisted': 'a frame is there but not listed, so it is not used',
     'frames-unsorted': 'the list of frames is not sorted; the loader sorts it',
     'mask-empty': 'the mask of what an expression means is empty',
@@ -206,9 +219,11 @@ NOTES = {
         'no ground truth: predictions can be written but not scored here'
     ),
     'video-unlisted': 'a video is there, but nothing is said about it',
+    'expression-ambiguous': (
+        'one expression means different objects of a video'
+    ),
     'frame-copied': (
-        'a frame is a byte-for-byte copy of the one before; normal where '
-        'nothing moves'
+        'a frame is the same as the one before; normal where nothing moves'
     ),
     'sets-overlap': (
         'an image to be tested in one set is trained on in another; a known '
@@ -229,3 +244,12 @@ PROBLEMS: dict[str, tuple[str, str]] = {
     for code, message in table.items()
 }
 """Code -> level and message."""
+
+ENTAILED = {
+    'file-missing': ('object-id-missing',),
+    'json-broken': ('object-id-missing',),
+    'table-wrong': ('object-id-missing',),
+    'folder-misplaced': ('folder-missing', 'video-missing'),
+    'test-list-missing': ('video-missing', 'folder-missing', 'count-wrong'),
+}
+"""What a fault makes wrong in the same dataset, and is not reported again."""

@@ -4,7 +4,7 @@
 import json
 import textwrap
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from referformer.datasets.doctor.problems import LEVELS, PROBLEMS
@@ -62,7 +62,7 @@ class Report:
         self.title = title
         self.root = root
         self.counts: dict[str, int] = {}
-        self._seen: dict[str, list[Observation]] = {}
+        self._seen: dict[str, dict[Observation, None]] = {}
 
     def relative(self, path: str | Path) -> str:
         """A path as it is shown."""
@@ -78,9 +78,10 @@ class Report:
             KeyError: If the code is not in :data:`PROBLEMS`.
         """
         PROBLEMS[code]
-        self._seen.setdefault(code, []).append(
-            Observation(code, self.relative(path), detail)
-        )
+        detail = detail.replace(f'{self.root}/', '')
+        observation = Observation(code, self.relative(path), detail)
+        # Datasets of several splits may read the same file.
+        self._seen.setdefault(code, {})[observation] = None
 
     def extend(self, observations: Iterable[Observation]) -> None:
         """Note several faults."""
@@ -94,9 +95,22 @@ class Report:
     def findings(self) -> list[Finding]:
         """The faults by kind, the gravest first."""
         found = []
+        lost = {
+            observation.path
+            for code, seen in self._seen.items()
+            if code.endswith('-missing')
+            for observation in seen
+        }
+        folders = {o.path for o in self._seen.get('folder-missing', ())}
         for code, (level, message) in PROBLEMS.items():
             # Processes report in any order; the report is always the same.
-            seen = sorted(self._seen.get(code, ()))
+            # What a missing folder lacks is not told again.
+            seen = sorted(
+                o
+                for o in self._seen.get(code, ())
+                if lost.isdisjoint(map(str, PurePosixPath(o.path).parents))
+                and (o.path not in folders or code == 'folder-missing')
+            )
             if seen:
                 examples = tuple(map(str, seen[:_SHOWN]))
                 found.append(

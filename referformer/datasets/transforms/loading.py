@@ -9,6 +9,7 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 from mmdet.structures.bbox import HorizontalBoxes
 from mmdet.structures.mask import BitmapMasks
+from PIL import UnidentifiedImageError
 
 from referformer.errors import (
     ConfigError,
@@ -62,8 +63,11 @@ class LoadReferFrame(BaseTransform):
                 backend='pillow',
             )
         except Exception as error:
+            # whose own text names an object in memory
+            unknown = isinstance(error, UnidentifiedImageError)
+            reason = 'it is no picture' if unknown else error
             raise MediaError(
-                f'Frame {path} cannot be decoded ({error}); the file is '
+                f'Frame {path} cannot be decoded ({reason}); the file is '
                 'damaged',
                 file=path,
                 remedy='extract it again.',
@@ -165,7 +169,7 @@ class BaseLoadReferAnnotations(BaseTransform):
             return results
         source = self.open(results)
         if source is not None:
-            mask = self._checked(source, results, results)
+            mask = self.mask(source, results, results)
         elif results.get('annotated_frame') is not None:
             # all frames of a clip must have the same keys
             mask = np.zeros(results['ori_shape'], bool)
@@ -210,7 +214,7 @@ class BaseLoadReferAnnotations(BaseTransform):
                 sources[key] = self.open(frame)
             mask = None
             if sources[key] is not None:
-                mask = self._checked(sources[key], frame, expression)
+                mask = self.mask(sources[key], frame, expression)
             rles.append(None if mask is None else encode_mask(mask))
         if any(source is not None for source in sources.values()):
             results['gt_rles'] = rles
@@ -225,10 +229,10 @@ class BaseLoadReferAnnotations(BaseTransform):
             return expression.get('mask_path')
         return results['mask_path']
 
-    def _checked(
+    def mask(
         self, source: Any, results: dict, expression: dict
     ) -> np.ndarray | None:
-        """Select a mask and check its size."""
+        """Return what :meth:`select` does, after a check of its size."""
         mask = self.select(source, results, expression)
         shape = tuple(results['ori_shape'])
         if mask is not None and mask.shape != shape:

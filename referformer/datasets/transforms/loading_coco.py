@@ -17,7 +17,8 @@ class LoadCocoReferAnnotations(BaseLoadReferAnnotations):
     The box is the published one (``ori_bbox``), not that of the mask; both
     differ by fractions of a pixel, and published scores use the former.
     Otherwise as :class:`BaseLoadReferAnnotations`; required keys: ``rles``,
-    ``ori_bbox``, ``label``, ``ori_shape``.
+    ``ori_bbox``, ``label``, ``ori_shape``; ``ann_shape``, height and width of
+    the image according to the annotation file, is checked if it is there.
     """
 
     def open(self, results: dict) -> tuple[int, int]:
@@ -33,6 +34,17 @@ class LoadCocoReferAnnotations(BaseLoadReferAnnotations):
         Raises:
             DataError: If its annotation does not fit the image.
         """
+        said = expression.get('ann_shape')
+        if said is not None and tuple(said) != tuple(source):
+            raise DataError(
+                f'{results["img_path"]}: the image is {source[1]}x'
+                f'{source[0]}, but {said[1]}x{said[0]} for sentence '
+                f'{expression["exp_id"]} of {expression["subset"]}; use the '
+                'images of COCO train2014 as they are.',
+                file=results['img_path'],
+                value=said,
+                code='image-size-differs',
+            )
         try:
             rle = to_rle(expression['rles'], *source)
         except ValueError as error:

@@ -29,7 +29,9 @@ class LoadJHMDBAnnotations(BaseLoadReferAnnotations):
         position = results['mask_frame']
         if results['frame_id'] != position:
             return None
-        return read_puppet_mask(Path(results['mask_path']), position)
+        return read_puppet_mask(
+            Path(results['mask_path']), position, results['ori_shape']
+        )
 
     def select(
         self, source: np.ndarray, results: dict, expression: dict

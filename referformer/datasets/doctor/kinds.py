@@ -1,0 +1,238 @@
+# Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
+"""The known data sets: their splits where the documentation puts them.
+
+A split is a dataset of the standard config, with other files. So there is no
+second description of a set.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mmengine.config import Config
+
+from referformer.datasets.doctor.report import Report
+
+#: Sentences of the splits of RefCOCO, RefCOCO+ and RefCOCOg.
+SENTENCES = {
+    'refcoco_train': 120624,
+    'refcoco_val': 10834,
+    'refcoco_testA': 5657,
+    'refcoco_testB': 5095,
+    'refcoco+_train': 120191,
+    'refcoco+_val': 10758,
+    'refcoco+_testA': 5726,
+    'refcoco+_testB': 4889,
+    'refcocog_train': 80512,
+    'refcocog_val': 4896,
+    'refcocog_test': 9602,
+    'refcocog-google_train': 85474,
+    'refcocog-google_val': 9536,
+}
+#: Sentences of A2D, each about three to five frames.
+A2D_SENTENCES = 6655
+#: Frames of a video of JHMDB that are scored.
+SCORED_FRAMES = 3
+
+
+class Source(NamedTuple):
+    """A dataset that a config describes.
+
+    Attributes:
+        split (str): Name of the split, or of the dataloader.
+        config (Mapping): The config of the dataset.
+        full (int | None): Size of the full split, if that should be compared.
+    """
+
+    split: str
+    config: Mapping[str, Any]
+    full: int | None = None
+
+
+class Kind(NamedTuple):
+    """A known data set.
+
+    Attributes:
+        title (str): Its name.
+        dataset (str): The class that reads it.
+        config (str): Standard config, a file of ``configs/_base_/datasets``.
+        full (dict[str, int | None]): Split -> its size, None if unknown.
+        files (Callable): Takes the folder of the set and the name of a split;
+            returns the arguments of the dataset that differ from the config.
+        download (tuple[str, ...]): What is there before the conversion.
+    """
+
+    title: str
+    dataset: str
+    config: str
+    full: dict[str, int | None]
+    files: Callable[[Path, str], dict[str, Any]]
+    download: tuple[str, ...] = ()
+
+
+def _ytvos(root: Path, name: str) -> dict[str, Any]:
+    """Ref-YouTube-VOS, and its layout."""
+    folder = f'meta_expressions/{name}'
+    masks: str | None = f'{name}/Annotations'
+    if name != 'train' and not (root / masks).is_dir():
+        masks = None
+    files: dict[str, Any] = {
+        'ann_file': f'{folder}/meta_expressions.json',
+        'data_prefix': {'img': f'{name}/JPEGImages', 'mask': masks},
+    }
+    if name == 'train':
+        return files
+    truth = f'{folder}/meta_expressions_gt.json'
+    files['obj_id_file'] = truth if (root / truth).is_file() else None
+    files['expected_videos'] = None
+    if name == 'test':
+        files['exclude_ann_file'] = None
+    return files
+
+
+def _davis(root: Path, name: str) -> dict[str, Any]:
+    meta = f'{name}/meta.json'
+    return {
+        **_ytvos(root, name),
+        'data_prefix': {
+            'img': f'{name}/JPEGImages',
+            'mask': f'{name}/Annotations',
+        },
+        'expected_videos': None,
+        # comes from a third archive, which nothing here needs
+        'meta_file': meta if (root / meta).is_file() else None,
+    }
+
+
+def _mevis(root: Path, name: str) -> dict[str, Any]:
+    masks: str | None = f'{name}/mask_dict.json'
+    if name == 'valid' and not (root / masks).is_file():
+        masks = None
+    return {
+        'ann_file': f'{name}/meta_expressions.json',
+        'img_dir': f'{name}/JPEGImages',
+        'mask_file': masks,
+    }
+
+
+def _refcoco(root: Path, name: str) -> dict[str, Any]:
+    folder = name.rpartition('_')[0].removesuffix('-google')
+    return {'ann_file': [f'{folder}/instances_{name}.json']}
+
+
+def _as_configured(root: Path, name: str) -> dict[str, Any]:
+    return {}
+
+
+KINDS = {
+    'ref-youtube-vos': Kind(
+        'Ref-YouTube-VOS',
+        'RefYouTubeVOSDataset',
+        'ref-ytvos',
+        {'train': 3471, 'valid': 202, 'test': 305},
+        _ytvos,
+    ),
+    'ref-davis17': Kind(
+        'Ref-DAVIS17',
+        'RefDAVISDataset',
+        'ref-davis',
+        {'train': 60, 'valid': 30},
+        _davis,
+        ('DAVIS', 'davis_text_annotations', 'JPEGImages/480p'),
+    ),
+    'a2d': Kind(
+        'A2D-Sentences',
+        'A2DSentencesDataset',
+        'a2d',
+        {'train': None, 'test': None},
+        _as_configured,
+        ('text_annotations/a2d_annotation.txt',),
+    ),
+    'jhmdb': Kind(
+        'JHMDB-Sentences',
+        'JHMDBSentencesDataset',
+        'jhmdb',
+        {'test': 928},
+        _as_configured,
+        ('jhmdb_annotation.txt',),
+    ),
+    'refcoco': Kind(
+        'RefCOCO, RefCOCO+ and RefCOCOg',
+        'RefCOCODataset',
+        'refcoco',
+        SENTENCES,
+        _refcoco,
+        ('ref*/refs(*).p',),
+    ),
+    'mevis': Kind(
+        'MeViS',
+        'MeViSDataset',
+        'mevis',
+        {'train': 1662, 'valid_u': 50, 'valid': 140},
+        _mevis,
+    ),
+}
+
+
+def list_sources(
+    kind: Kind,
+    config: Config,
+    root: Path,
+    names: Sequence[str] | None,
+    report: Report,
+) -> list[Source]:
+    """List the splits of a known set.
+
+    Args:
+        kind (Kind): The set.
+        config (Config): Its standard config.
+        root (Path): Its folder.
+        names (Sequence[str] | None): Splits to check; None for all that are
+            there.
+        report (Report): Where to note which are not.
+    """
+    there, absent = [], []
+    for name in kind.full if names is None else names:
+        source = _describe_split(kind, config, root, name)
+        files = source.config['ann_file']
+        path = root / (files if isinstance(files, str) else files[0])
+        if path.is_file() and (names or _has_frames(source, root)):
+            there.append(source)
+        else:
+            absent.append((name, path))
+    found = (path for name in kind.download for path in root.glob(name))
+    download = next(found, None)
+    for name, path in absent:
+        if names is None and there:
+            report.add('split-absent', path, name)
+        elif download is not None:
+            text = f'{path.relative_to(root)} is missing'
+            report.add('not-converted', download, text)
+        else:
+            report.add('split-missing', path, name)
+    return there
+
+
+def _describe_split(
+    kind: Kind, config: Config, root: Path, name: str
+) -> Source:
+    """Return the standard dataset with the files of a split."""
+    train = name == 'train' or name.endswith('_train')
+    loader = config.get('train_dataloader') if train else None
+    dataset = (loader or config.test_dataloader).dataset.to_dict()
+    dataset.update(kind.files(root, name), data_root=f'{root}/')
+    dataset.update(test_mode=not train)
+    if train:
+        dataset.pop('group_by_video', None)
+    return Source(name, dataset, kind.full[name])
+
+
+def _has_frames(source: Source, root: Path) -> bool:
+    """Whether anything of a split but its expressions is there.
+
+    The expressions of all splits come in one archive, and not everybody
+    needs the frames of all.
+    """
+    prefix = source.config.get('data_prefix') or {}
+    frames = source.config.get('img_dir') or prefix.get('img', 'frames')
+    return (root / frames).parent.is_dir()

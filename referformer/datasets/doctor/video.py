@@ -1,0 +1,292 @@
+# Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
+"""Reading everything of a video by the transforms of its dataset."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from mmengine.dataset import BaseDataset
+
+from referformer.datasets.base_refer_dataset import BaseReferDataset
+from referformer.datasets.doctor.loading import Loading, open_frames
+from referformer.datasets.doctor.report import Observation
+from referformer.datasets.transforms.loading import BaseLoadReferAnnotations
+from referformer.errors import MediaError, ReferError
+
+#: What differs between clips although they read the same.
+_WORDS = (
+    *('exp_id', 'text', 'text_obj_id', 'annotator', 'label'),
+    *('image_id', 'subset', 'anchor', 'sample_idx', 'expressions'),
+)
+#: Frames that are decoded together, if they lie in a file.
+_CHUNK = 64
+
+
+class Video(NamedTuple):
+    """A video, or a picture, with all that is annotated in it.
+
+    Attributes:
+        items (tuple[tuple[int, int], ...]): Dataset and position therein.
+        weight (int): Frames, or what is known of their number.
+        known (frozenset[str] | None): Objects which ``meta.json`` lists.
+    """
+
+    items: tuple[tuple[int, int], ...]
+    weight: int
+    known: frozenset[str] | None
+
+
+class Clip(NamedTuple):
+    """What an expression of a video means.
+
+    Attributes:
+        item (dict): Its facts.
+        dataset (Any): Whose item it is.
+        loading (Loading): How that reads.
+    """
+
+    item: dict
+    dataset: Any
+    loading: Loading
+
+
+@dataclass
+class Shown:
+    """What a video showed.
+
+    Attributes:
+        clips (list[Clip]): Which differ in what they mean.
+        known (frozenset[str] | None): Objects which ``meta.json`` lists.
+        quick (bool): Whether no more than a frame was read.
+        found (list[Observation]): What is wrong with it.
+        sizes (dict[int, tuple[int, int]]): Height and width of the frames.
+        copies (list[int]): Frames that are the same as the one before.
+        ids (dict[Path, set[int]]): Values in the label maps of a folder.
+        visible (list[bool]): Whether a clip shows what it means.
+        whole (bool): Whether all masks could be read.
+    """
+
+    clips: list[Clip]
+    known: frozenset[str] | None
+    quick: bool
+    found: list[Observation] = field(default_factory=list)
+    sizes: dict[int, tuple[int, int]] = field(default_factory=dict)
+    copies: list[int] = field(default_factory=list)
+    ids: dict[Path, set[int]] = field(default_factory=dict)
+    visible: list[bool] = field(default_factory=list)
+    whole: bool = True
+
+    @property
+    def item(self) -> dict:
+        """Facts of the video."""
+        return self.clips[0].item
+
+    def note(self, error: Exception) -> None:
+        """Note an error, once."""
+        observation = observe(error, self.item)
+        if observation not in self.found:
+            self.found.append(observation)
+
+
+def observe(error: Exception, item: dict | None = None) -> Observation:
+    """Tell an error as the report does.
+
+    Args:
+        error (Exception): Whatever was raised.
+        item (dict, optional): The item that was being read.
+    """
+    item = item or {}
+    places = (item.get(key) for key in ('video_path', 'img_dir', 'video_id'))
+    named = (getattr(error, name, None) for name in ('file', 'filename'))
+    path = str(next((p for p in (*named, *places) if p is not None), '.'))
+    message = getattr(error, 'message', str(error))
+    missing = isinstance(error, FileNotFoundError)
+    code = getattr(error, 'code', None)
+    if code is not None:
+        pass
+    elif isinstance(error, MediaError):
+        kind = 'video' if path == item.get('video_path') else 'frame'
+        code = f'{kind}-missing' if missing else f'{kind}-broken'
+    elif isinstance(error, ReferError | OSError):
+        code = 'file-missing' if missing else 'data-wrong'
+    else:
+        code = 'load-failed'
+        message = f'{type(error).__name__}: {message}'
+    if message.startswith(path):
+        message = message[len(path) :].lstrip(': ')
+    elif code.endswith('-missing'):
+        message = ''  # the path says it
+    message = message.replace(f' {path}', '')
+    return Observation(code, path, message)
+
+
+def raw_item(dataset: Any, index: int) -> dict:
+    """Return an item without what only reading its files can tell."""
+    if isinstance(dataset, BaseReferDataset):
+        return dataset.items[index]
+    return BaseDataset.get_data_info(dataset, index)
+
+
+def find_clips(item: dict) -> Iterator[dict]:
+    """Yield the expressions of an item, each with the facts of the video."""
+    for expression in item.get('expressions') or [{}]:
+        yield {**item, **expression}
+
+
+def show_video(datasets: Sequence[Any], quick: bool, video: Video) -> Shown:
+    """Read a video.
+
+    Args:
+        datasets (Sequence): Datasets.
+        quick (bool): Read the first frame only, and look whether the files of
+            the others exist.
+        video (Video): What to read of them.
+    """
+    shown = Shown([], video.known, quick)
+    distinct: dict[str, Clip] = {}
+    for number, index in video.items:
+        dataset = datasets[number]
+        loading = _find_loading(dataset)
+        try:
+            item = dataset.get_data_info(index)
+            if not loading.by_frame:
+                _read_whole(loading, item)
+                continue
+            item = loading.prepare(item)
+        except Exception as error:  # of the user's own code, too
+            shown.found.append(observe(error, raw_item(dataset, index)))
+            continue
+        for clip in find_clips(item):
+            facts = {k: v for k, v in clip.items() if k not in _WORDS}
+            distinct.setdefault(repr(facts), Clip(clip, dataset, loading))
+    shown.clips = list(distinct.values())
+    if shown.clips:
+        shown.visible = [False] * len(shown.clips)
+        try:
+            _show_frames(shown)
+        except Exception as error:  # of the user's own code, too
+            shown.note(error)
+            shown.whole = False
+    return shown
+
+
+@lru_cache(maxsize=64)
+def _find_loading(dataset: Any) -> Loading:
+    """Return how a dataset reads, found once a process."""
+    return Loading(dataset.pipeline.transforms)
+
+
+def _read_whole(loading: Loading, item: dict) -> None:
+    """Read an item as the pipeline does."""
+    for transform in loading.whole:
+        item = transform(item)
+
+
+def _show_frames(shown: Shown) -> None:
+    """Read the frames and masks."""
+    item = shown.item
+    folder = item.get('img_dir')
+    if folder is not None and not Path(folder).is_dir():
+        shown.whole = False
+        shown.found.append(Observation('video-missing', str(folder)))
+        return
+    positions: Sequence[int] = range(item['num_frames'])
+    if shown.quick:
+        _look_for_files(shown, positions)
+        positions = [item.get('annotated') or 0]
+    size = 1 if item.get('video_path') is None else _CHUNK
+    before = None
+    for start in range(0, len(positions), size):
+        chunk = positions[start : start + size]
+        for position, frame in _read_frames(shown, chunk):
+            image = frame.get('img')
+            if image is not None:
+                shown.sizes[position] = image.shape[:2]
+                if before is not None and np.array_equal(image, before):
+                    shown.copies.append(position)
+            before = image
+            _show_masks(shown, position, frame)
+
+
+def _look_for_files(shown: Shown, positions: Sequence[int]) -> None:
+    """Look whether the files of frames and masks exist."""
+    for clip in shown.clips:
+        for frame in open_frames(clip.item, positions):
+            for kind, key in (('frame', 'img_path'), ('mask', 'mask_path')):
+                path = frame.get(key)
+                if path is not None and not Path(path).is_file():
+                    observation = Observation(f'{kind}-missing', str(path))
+                    if observation not in shown.found:
+                        shown.found.append(observation)
+
+
+def _read_frames(
+    shown: Shown, positions: Sequence[int]
+) -> Iterator[tuple[int, dict]]:
+    """Read frames, together if possible.
+
+    Yields:
+        Position and frame. One that cannot be read has the size of another.
+    """
+    loading = shown.clips[0].loading
+    try:
+        frames = loading.read_frames(shown.item, positions)
+    except Exception as error:  # of the user's own code, too
+        if len(positions) > 1:
+            for position in positions:
+                yield from _read_frames(shown, [position])
+            return
+        shown.note(error)
+        if not shown.sizes:
+            shown.whole = False
+            return
+        frames = open_frames(shown.item, positions)
+        frames[0]['ori_shape'] = next(iter(shown.sizes.values()))
+    yield from zip(positions, frames, strict=True)
+
+
+def _show_masks(shown: Shown, position: int, frame: dict) -> None:
+    """Read the masks of a frame, each file once."""
+    opened: dict[tuple[str, ...], Any] = {}
+    for c, clip in enumerate(shown.clips):
+        if position >= clip.item['num_frames']:
+            continue
+        facts = {**frame, **open_frames(clip.item, [position])[0]}
+        try:
+            mask = _read_mask(shown, clip, facts, opened)
+        except Exception as error:  # of the user's own code, too
+            shown.note(error)
+            shown.whole = False
+        else:
+            shown.visible[c] |= mask is not None and bool(np.any(mask))
+
+
+def _read_mask(
+    shown: Shown,
+    clip: Clip,
+    facts: dict,
+    opened: dict[tuple[str, ...], Any],
+) -> np.ndarray | None:
+    """Return the mask of a clip in a frame, shape (H, W) or (n, H, W)."""
+    mask = None
+    for step in shown.clips[0].loading.after_frames:
+        transform = step.transform
+        if not isinstance(transform, BaseLoadReferAnnotations):
+            (facts,) = step([facts])
+            if 'gt_masks' in facts:
+                mask = facts['gt_masks']
+                mask = getattr(mask, 'masks', mask)
+            continue
+        source = ('mask_path', 'mask_frame', 'mask_missing')
+        key = tuple(str(facts.get(name)) for name in source)
+        if key not in opened:
+            opened[key] = source = transform.open(facts)
+            if getattr(source, 'dtype', None) == np.uint8:
+                ids = shown.ids.setdefault(Path(key[0]).parent, set())
+                ids |= set(np.flatnonzero(np.bincount(source.ravel())))
+        if opened[key] is not None:
+            mask = transform.mask(opened[key], facts, clip.item)
+    return mask
