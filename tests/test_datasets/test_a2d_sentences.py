@@ -106,14 +106,14 @@ def test_masks_lie_on_what_they_mean(prepared):
 
 def test_a_clip_decodes_no_more_than_it_needs(prepared, monkeypatch):
     decoded = []
-    decode = video_reader._decode
+    decode = video_reader.decode
 
     def counting(packets):
         for frame in decode(packets):
             decoded.append(frame)
             yield frame
 
-    monkeypatch.setattr(video_reader, '_decode', counting)
+    monkeypatch.setattr(video_reader, 'decode', counting)
     path = prepared / 'Release/clips320H/_0djE279Srg.mp4'
     results = {'video_path': [str(path)] * 3, 'frame_id': [10, 11, 11]}
     clip = LoadReferVideoFrames().transform(results)
