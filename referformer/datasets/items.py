@@ -133,7 +133,7 @@ class Items:
         else:
             starts = [np.array(anchors(clip), np.int32) for clip in clips]
             number = np.repeat(np.arange(len(clips)), [*map(len, starts)])
-            start = np.concatenate(starts)
+            start = np.concatenate([np.empty(0, np.int32), *starts])
         #: int32, shape (items, 2): clip, or video if grouped; start frame.
         self._rows = np.stack([number, start], axis=1).astype(np.int32)
 

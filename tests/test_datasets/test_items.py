@@ -189,6 +189,7 @@ def test_filters_see_the_clips():
 
     dataset = Filtered(filter_cfg={'most_objects': 2}, clip_length=8)
     assert len(dataset) == 4
+    assert len(Filtered(filter_cfg={'most_objects': 0})) == 0
 
 
 def test_datasets_can_be_copied_and_sent():

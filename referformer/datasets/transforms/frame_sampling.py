@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from mmcv.transforms import BaseTransform
 
+from referformer.errors import ConfigError
 from referformer.registry import TRANSFORMS
 
 #: Keys of an item that only serve to find the files of a frame.
@@ -85,12 +86,12 @@ class SampleClipFrames(BaseTransform):
         num_frames: Length T of the clip.
 
     Raises:
-        ValueError: If ``num_frames`` is less than 1.
+        ConfigError: If ``num_frames`` is less than 1.
     """
 
     def __init__(self, num_frames: int) -> None:
         if num_frames < 1:
-            raise ValueError(
+            raise ConfigError(
                 f'num_frames is {num_frames}; it must be at least 1.'
             )
         self.num_frames = num_frames
@@ -128,7 +129,7 @@ class SampleClipFrames(BaseTransform):
         """Turn an item into the frames of a clip; see :func:`to_frames`."""
         anchor = results.get('anchor')
         if anchor is None:
-            raise ValueError(
+            raise ConfigError(
                 'SampleClipFrames needs the start frame ("anchor"), which '
                 'datasets give in training only; use SampleAllFrames with '
                 'test_mode=True.'
@@ -163,12 +164,12 @@ class SampleWindow(BaseTransform):
             frame begins the second half.
 
     Raises:
-        ValueError: If ``num_frames`` is less than 1.
+        ConfigError: If ``num_frames`` is less than 1.
     """
 
     def __init__(self, num_frames: int) -> None:
         if num_frames < 1:
-            raise ValueError(
+            raise ConfigError(
                 f'num_frames is {num_frames}; it must be at least 1.'
             )
         self.num_frames = num_frames
@@ -177,7 +178,7 @@ class SampleWindow(BaseTransform):
         """Turn an item into the frames of a window; see :func:`to_frames`."""
         centre = results.get('annotated')
         if centre is None:
-            raise ValueError(
+            raise ConfigError(
                 'SampleWindow needs the position of the annotated frame '
                 '("annotated"); use SampleAllFrames where all frames are '
                 'annotated.'

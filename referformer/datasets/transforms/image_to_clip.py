@@ -11,6 +11,7 @@ from mmdet.structures.bbox import HorizontalBoxes
 from mmdet.structures.mask import BitmapMasks
 
 from referformer.datasets.transforms.loading import mask_to_box
+from referformer.errors import ConfigError
 from referformer.registry import TRANSFORMS
 
 #: A corner moves inwards by less than this share of the side, so that the
@@ -81,7 +82,7 @@ class ImageToClip(BaseTransform):
         blur_sizes: Its lengths in pixels, odd, of which one is drawn.
 
     Raises:
-        ValueError: If ``num_frames`` is less than 1.
+        ConfigError: If ``num_frames`` is less than 1.
     """
 
     def __init__(
@@ -96,7 +97,7 @@ class ImageToClip(BaseTransform):
         blur_sizes: Sequence[int] = (9, 11),
     ) -> None:
         if num_frames < 1:
-            raise ValueError(
+            raise ConfigError(
                 f'num_frames is {num_frames}; it must be at least 1.'
             )
         self.num_frames = num_frames
@@ -112,11 +113,11 @@ class ImageToClip(BaseTransform):
         """Turn lists of length 1 into lists of length T.
 
         Raises:
-            ValueError: If there is more than one frame.
+            ConfigError: If there is more than one frame.
         """
         images, masks = results['img'], results['gt_masks']
         if len(images) != 1:
-            raise ValueError(
+            raise ConfigError(
                 f'ImageToClip got {len(images)} frames of '
                 f'{results["video_id"][0]}; it makes clips from single '
                 'images (SampleClipFrames with num_frames=1).'

@@ -12,6 +12,7 @@ from mmdet.datasets.transforms import Resize
 from mmdet.structures.bbox import autocast_box_type
 from mmdet.structures.mask import BitmapMasks
 
+from referformer.errors import ConfigError
 from referformer.registry import TRANSFORMS
 
 
@@ -60,7 +61,7 @@ class ReferResize(Resize):
             of :class:`mmdet.datasets.transforms.Resize`.
 
     Raises:
-        ValueError: If ``short_side`` is empty or not positive.
+        ConfigError: If ``short_side`` is empty or not positive.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class ReferResize(Resize):
         sides = [short_side] if isinstance(short_side, int) else short_side
         self.short_sides = tuple(sides)
         if not self.short_sides or min(self.short_sides) < 1:
-            raise ValueError(
+            raise ConfigError(
                 f'short_side is {short_side}; give positive lengths.'
             )
         self.max_long_side = max_long_side

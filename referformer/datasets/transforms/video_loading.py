@@ -23,8 +23,8 @@ class LoadReferVideoFrames(BaseTransform):
         """Read the frames.
 
         Raises:
-            FileNotFoundError: If the file is missing.
-            OSError: If it is damaged.
+            MissingMediaError: If the file is missing.
+            MediaError: If it is damaged.
             IndexError: If it has no such frame.
         """
         with VideoReader(results['video_path'][0]) as video:
