@@ -92,6 +92,12 @@ OPTIM_WRAPPERS = Registry(
     scope='referformer',
     locations=['referformer.engine'],
 )
+OPTIM_WRAPPER_CONSTRUCTORS = Registry(
+    'optimizer wrapper constructor',
+    parent=MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS,
+    scope='referformer',
+    locations=['referformer.engine'],
+)
 VISUALIZERS = Registry(
     'visualizer',
     parent=MMENGINE_VISUALIZERS,
@@ -114,11 +120,6 @@ LOG_PROCESSORS = Registry(
 MODEL_WRAPPERS = Registry(
     'model wrapper',
     parent=MMENGINE_MODEL_WRAPPERS,
-    scope='referformer',
-)
-OPTIM_WRAPPER_CONSTRUCTORS = Registry(
-    'optimizer wrapper constructor',
-    parent=MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS,
     scope='referformer',
 )
 OPTIMIZERS = Registry(

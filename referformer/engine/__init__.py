@@ -4,12 +4,16 @@
 from referformer.checkpoints.mmengine_loader import use_safe_loading
 from referformer.engine.hooks import (
     CheckWeightsHook,
+    DeferredRuntimeInfoHook,
     DropWeightsHook,
     ReferVisualizationHook,
     ReproducibleResumeHook,
 )
 from referformer.engine.loops import ResumableTestLoop
-from referformer.engine.optim import AutocastOptimWrapper
+from referformer.engine.optim import (
+    AutocastOptimWrapper,
+    MergedOptimWrapperConstructor,
+)
 from referformer.engine.samplers import (
     ObjectGroupSampler,
     RemainingSampler,
@@ -21,7 +25,9 @@ use_safe_loading()
 __all__ = [
     'AutocastOptimWrapper',
     'CheckWeightsHook',
+    'DeferredRuntimeInfoHook',
     'DropWeightsHook',
+    'MergedOptimWrapperConstructor',
     'ObjectGroupSampler',
     'ReferVisualizationHook',
     'RemainingSampler',
