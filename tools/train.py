@@ -88,7 +88,7 @@ def main(argv: list[str] | None = None) -> None:
             'data or schedule; run tools/test.py CONFIG CHECKPOINT.'
         )
     if args.amp == 'bf16':
-        cfg.optim_wrapper.type = 'AutocastOptimWrapper'
+        cfg.optim_wrapper.update(type='ReferOptimWrapper', precision='bf16')
     elif args.amp == 'fp16':
         if not torch.cuda.is_available():
             raise ConfigError(

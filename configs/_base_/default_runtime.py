@@ -2,6 +2,8 @@
 default_scope = 'referformer'
 
 default_hooks = dict(
+    # Losses are read from the device when they are logged.
+    runtime_info=dict(type='DeferredRuntimeInfoHook'),
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50),
     param_scheduler=dict(type='ParamSchedulerHook'),

@@ -11,8 +11,8 @@ from referformer.engine.hooks import (
 )
 from referformer.engine.loops import ResumableTestLoop
 from referformer.engine.optim import (
-    AutocastOptimWrapper,
     MergedOptimWrapperConstructor,
+    ReferOptimWrapper,
 )
 from referformer.engine.samplers import (
     ObjectGroupSampler,
@@ -23,12 +23,12 @@ from referformer.engine.samplers import (
 use_safe_loading()
 
 __all__ = [
-    'AutocastOptimWrapper',
     'CheckWeightsHook',
     'DeferredRuntimeInfoHook',
     'DropWeightsHook',
     'MergedOptimWrapperConstructor',
     'ObjectGroupSampler',
+    'ReferOptimWrapper',
     'ReferVisualizationHook',
     'RemainingSampler',
     'ReproducibleResumeHook',

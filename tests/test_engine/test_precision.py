@@ -21,7 +21,8 @@ class Net(nn.Module):
 def build(model, **kwargs):
     return OPTIM_WRAPPERS.build(
         dict(
-            type='AutocastOptimWrapper',
+            type='ReferOptimWrapper',
+            precision='bf16',
             optimizer=torch.optim.SGD(model.parameters(), lr=0.1),
             **kwargs,
         )
@@ -43,8 +44,8 @@ def test_forward_in_bfloat16_weights_in_float32():
     assert model.fc(torch.randn(3, 8)).dtype == torch.float32
 
 
-@pytest.mark.parametrize('kind', ['OptimWrapper', 'AutocastOptimWrapper'])
-def test_accumulated_gradients_make_one_step_of_a_larger_batch(kind):
+@pytest.mark.parametrize('precision', ['fp32', 'bf16'])
+def test_accumulated_gradients_make_one_step_of_a_larger_batch(precision):
     torch.manual_seed(0)
     data = torch.randn(4, 8)
     models = []
@@ -53,7 +54,8 @@ def test_accumulated_gradients_make_one_step_of_a_larger_batch(kind):
         model = Net()
         optim = OPTIM_WRAPPERS.build(
             dict(
-                type=kind,
+                type='ReferOptimWrapper',
+                precision=precision,
                 optimizer=torch.optim.SGD(model.parameters(), lr=0.1),
                 accumulative_counts=counts,
             )

@@ -108,7 +108,10 @@ def test_resume_repeats_the_run(tmp_path, by_epoch, num_workers, persistent):
     'changes',
     [
         {'optim_wrapper.accumulative_counts': 2},
-        {'optim_wrapper.type': 'AutocastOptimWrapper'},
+        {
+            'optim_wrapper.type': 'ReferOptimWrapper',
+            'optim_wrapper.precision': 'bf16',
+        },
         {'custom_hooks.1': dict(type='EMAHook', momentum=0.2)},
     ],
     ids=['accumulation', 'bfloat16', 'EMA'],
@@ -137,6 +140,39 @@ def test_resume_with(tmp_path, changes):
     if 'custom_hooks.1' in changes:
         # the averages are what is tested later; training is not touched
         assert plain == whole
+
+
+def test_a_run_with_a_group_per_tensor_resumes_with_merged_groups(tmp_path):
+    def config(name, **kwargs):
+        cfg = make_config(tmp_path / name, by_epoch=True, num_workers=0)
+        cfg.optim_wrapper.update(
+            paramwise_cfg=dict(custom_keys={'net.3': dict(lr_mult=0.1)}),
+            **kwargs,
+        )
+        return cfg
+
+    whole = run(config('whole'))
+    cfg = config('killed')
+    run(cfg, kill_at=11)
+    former = torch.load(
+        tmp_path / 'killed' / 'epoch_2.pth', weights_only=False
+    )
+    assert len(former['optimizer']['param_groups']) == 6
+    Path(cfg.custom_hooks[0].path).unlink()
+    merged = config('killed', constructor='MergedOptimWrapperConstructor')
+    resumed = run(merged, resume=True)
+    assert sorted(resumed) == list(range(8, 12))
+    for step, loss in resumed.items():
+        assert float.fromhex(loss) == pytest.approx(
+            float.fromhex(whole[step]), rel=1e-5
+        )
+    latter = torch.load(
+        tmp_path / 'killed' / 'epoch_3.pth', weights_only=False
+    )
+    # the milestone has come: both rates have fallen, and still differ
+    assert [
+        group['lr'] for group in latter['optimizer']['param_groups']
+    ] == pytest.approx([5e-3, 5e-4])
 
 
 def test_the_losses_depend_on_what_is_restored(tmp_path):

@@ -1,6 +1,7 @@
 # Minutes on two CPU cores, all weights from scratch.
 optim_wrapper = dict(
-    type='OptimWrapper',
+    type='ReferOptimWrapper',
+    constructor='MergedOptimWrapperConstructor',
     optimizer=dict(type='AdamW', lr=1e-3, weight_decay=1e-4),
     clip_grad=dict(max_norm=1.0, norm_type=2),
 )

@@ -1,6 +1,7 @@
 # Fine-tuning on Ref-YouTube-VOS: 6 epochs on 8 GPUs, one clip each.
 optim_wrapper = dict(
-    type='OptimWrapper',
+    type='ReferOptimWrapper',
+    constructor='MergedOptimWrapperConstructor',
     optimizer=dict(type='AdamW', lr=1e-4, weight_decay=5e-4),
     clip_grad=dict(max_norm=0.1, norm_type=2),
     paramwise_cfg=dict(

@@ -7,6 +7,7 @@ from mmengine.dist import get_rank, get_world_size
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from referformer.engine.optim import merge_scheduler_state
 from referformer.registry import HOOKS
 from referformer.utils.seeding import (
     MODEL_STREAM,
@@ -51,13 +52,20 @@ class ReproducibleResumeHook(Hook):
     def after_load_checkpoint(
         self, runner: Runner, checkpoint: dict[str, Any]
     ) -> None:
-        """Keep the record of the run that wrote the checkpoint.
+        """Keep the record of the run, and fit the schedules to this one.
 
         Args:
             runner (Runner): The runner of the training.
             checkpoint (dict): The loaded checkpoint.
         """
         self._loaded = checkpoint.get('meta', {}).get(_META_KEY, {})
+        sources = getattr(runner.optim_wrapper, 'merged_groups', None)
+        schedulers = checkpoint.get('param_schedulers')
+        if sources and isinstance(schedulers, list):
+            # of a run with one parameter group per tensor
+            checkpoint['param_schedulers'] = [
+                merge_scheduler_state(state, sources) for state in schedulers
+            ]
 
     def before_train(self, runner: Runner) -> None:
         """Warn when the resumed run cannot repeat the interrupted one.

@@ -1,19 +1,17 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
 """Optimizer wrappers and how they are built."""
 
-from referformer.engine.optim.autocast_optim_wrapper import (
-    AutocastOptimWrapper,
-)
 from referformer.engine.optim.merged_optim_wrapper_constructor import (
     MergedOptimWrapperConstructor,
     merge_groups,
     merge_optimizer_state,
     merge_scheduler_state,
 )
+from referformer.engine.optim.refer_optim_wrapper import ReferOptimWrapper
 
 __all__ = [
-    'AutocastOptimWrapper',
     'MergedOptimWrapperConstructor',
+    'ReferOptimWrapper',
     'merge_groups',
     'merge_optimizer_state',
     'merge_scheduler_state',
