@@ -2,6 +2,8 @@
 """The example of a dataset of one's own: a folder of masks per object."""
 
 import json
+import runpy
+import shutil
 from pathlib import Path
 
 import cv2
@@ -100,6 +102,31 @@ def test_masks_are_those_of_the_object(cfg):
             assert frame.frame_name == str(t)
             found = frame.gt_instances.masks.to_ndarray().any(axis=0)
             np.testing.assert_array_equal(found, ids[t] == number)
+
+
+def test_the_data_check_by_its_config(root, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.syspath_prepend(str(ROOT))
+    main = runpy.run_path('tools/misc/check_dataset.py')['main']
+    copy = tmp_path / 'copy'
+    shutil.copytree(root, copy)
+    assert main([str(CONFIG), str(copy), '--jobs=1']) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f'ObjectFoldersDataset in {copy}\n3 videos')
+    # the third object is described and never in sight
+    assert 'warning  object-never-seen' in out
+    assert 'valid/Annotations/jump/o2' in out
+    (copy / 'train/JPEGImages/walk/10.jpg').unlink()
+    mask = copy / 'train/Annotations/ride/o0/3.png'
+    mask.write_bytes(mask.read_bytes()[:30])
+    (copy / 'valid/Annotations/jump/o1/99.png').touch()
+    assert main([str(CONFIG), str(copy), '--jobs=1']) == 1
+    out = capsys.readouterr().out
+    assert '- train/JPEGImages/walk/10.jpg' in out
+    assert '- train/Annotations/ride/o0/3.png' in out
+    assert '2 errors' in out
+    # what is not there is no fault where no file means "not in sight"
+    assert main([str(CONFIG), str(copy), '--quick', '--split', 'test']) == 0
 
 
 def test_one_training_step(cfg, root, tmp_path):

@@ -258,7 +258,7 @@ def mask_id_not_in_meta(root):
     repaint(root / MASKS / '00005.png', change)
 
 
-@fault(YTVOS, 'object-never-seen', MASKS)
+@fault(YTVOS, 'object-never-seen', MASKS, 0)
 def object_in_no_mask(root):
     for path in (root / MASKS).iterdir():
         repaint(path, lambda ids: np.where(ids == 2, 0, ids))
@@ -414,6 +414,25 @@ def test_a_copied_frame_is_a_remark(copy):
     assert f'{FRAMES}/00015.jpg' in found['frame-copied']['examples']
 
 
+def test_the_file_of_objects_under_the_name_of_the_docs(tmp_path):
+    root = make_ref_youtube_vos(tmp_path / 'set', valid_obj_ids='separate')
+    folder = root / 'meta_expressions/valid'
+    (folder / 'meta_expressions_gt.json').rename(folder / 'with_obj_id.json')
+    _, found = doctor(YTVOS, root)
+    assert VALID_JSON not in found['truth-absent']['examples']
+
+
+def test_examples_are_in_natural_order(copy):
+    root = copy(YTVOS)
+    folder = root / FRAMES
+    for number in (7, 100, 9):
+        shutil.copy(folder / '00010.jpg', folder / f'x{number}.jpg')
+    _, found = doctor(YTVOS, root)
+    assert found['frame-unlisted']['examples'] == [
+        f'{FRAMES}/x{number}.jpg' for number in (7, 9, 100)
+    ]
+
+
 def test_valid_without_truth_is_no_fault(tmp_path):
     for mode in ('none', 'separate'):
         root = make_ref_youtube_vos(tmp_path / mode, valid_obj_ids=mode)
@@ -470,7 +489,7 @@ def masks_of_the_other_edition(root):
     (root / SWAN).symlink_to(other)
 
 
-@fault(DAVIS, 'object-never-seen', SWAN)
+@fault(DAVIS, 'object-never-seen', SWAN, 0)
 def masks_with_other_ids(root):
     masks = [(p.name, p) for p in (root / SWAN).resolve().iterdir()]
     (root / SWAN).unlink()

@@ -33,6 +33,9 @@ SENTENCES = {
 A2D_SENTENCES = 6655
 #: Frames of a video of JHMDB that are scored.
 SCORED_FRAMES = 3
+#: Second file of expressions, which names the objects: as the documentation
+#: calls it, and as others do.
+_WITH_OBJECTS = ('with_obj_id', 'meta_expressions_gt')
 
 
 class Source(NamedTuple):
@@ -82,8 +85,9 @@ def _ytvos(root: Path, name: str) -> dict[str, Any]:
     }
     if name == 'train':
         return files
-    truth = f'{folder}/meta_expressions_gt.json'
-    files['obj_id_file'] = truth if (root / truth).is_file() else None
+    truth = (f'{folder}/{file}.json' for file in _WITH_OBJECTS)
+    there = (path for path in truth if (root / path).is_file())
+    files['obj_id_file'] = next(there, None)
     files['expected_videos'] = None
     if name == 'test':
         files['exclude_ann_file'] = None

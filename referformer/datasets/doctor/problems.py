@@ -78,9 +78,6 @@ ERRORS = {
         'the masks of a video are 0 / 255 images, but 255 means void; they '
         'must hold object ids'
     ),
-    'object-never-seen': (
-        'an expression means an object that no mask of the video shows'
-    ),
     # meta.json
     'meta-missing': (
         'meta.json does not exist; it lies in the archive of the training '
@@ -197,6 +194,9 @@ WARNINGS = {
     'frame-unlisted': 'a frame is there but not listed, so it is not used',
     'frames-unsorted': 'the list of frames is not sorted; the loader sorts it',
     'mask-empty': 'the mask of what an expression means is empty',
+    'object-never-seen': (
+        'an expression means an object that no mask of the video shows'
+    ),
     'mask-unlisted': 'a mask is there whose frame is not listed',
     'mask-id-unknown': 'masks show an object that meta.json does not know',
     'meta-object-unseen': (

@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from referformer.datasets.doctor.problems import LEVELS, PROBLEMS
+from referformer.formats.frames import natural_key
 
 _SHOWN = 3
 _INDENT = ' ' * 9
@@ -105,12 +106,13 @@ class Report:
         for code, (level, message) in PROBLEMS.items():
             # Processes report in any order; the report is always the same.
             # What a missing folder lacks is not told again.
-            seen = sorted(
+            seen = [
                 o
                 for o in self._seen.get(code, ())
                 if lost.isdisjoint(map(str, PurePosixPath(o.path).parents))
                 and (o.path not in folders or code == 'folder-missing')
-            )
+            ]
+            seen.sort(key=lambda o: (*map(natural_key, (o.path, o.detail)),))
             if seen:
                 examples = tuple(map(str, seen[:_SHOWN]))
                 found.append(

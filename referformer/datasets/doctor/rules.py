@@ -22,7 +22,6 @@ from referformer.datasets.doctor.kinds import (
     SCORED_FRAMES,
     SENTENCES,
 )
-from referformer.datasets.doctor.loading import open_frames
 from referformer.datasets.doctor.report import Observation
 from referformer.datasets.doctor.video import Shown
 from referformer.datasets.jhmdb_sentences import JHMDBSentencesDataset
@@ -84,7 +83,7 @@ def frames_of_another_size(shown: Shown) -> Found:
     for position, size in shown.sizes.items():
         if size != first:
             text = f'{_by(size)}, the first one {_by(first)}'
-            path = _frame_path(shown.item, position)
+            path = shown.paths[position]
             yield Observation('frame-size-differs', path, text)
 
 
@@ -92,14 +91,12 @@ def frames_copied(shown: Shown) -> Found:
     """Frames that look exactly like the one before."""
     for position in shown.copies:
         if 'img_dir' in shown.item:
-            path = _frame_path(shown.item, position)
-            yield Observation('frame-copied', path)
+            yield Observation('frame-copied', shown.paths[position])
 
 
 def pictures_turned(shown: Shown) -> Found:
     """Pictures that carry a note to be turned, which nothing here follows."""
-    for position in shown.sizes:
-        path = _frame_path(shown.item, position)
+    for path in shown.paths.values():
         if Path(path).suffix.lower() in ('.jpg', '.jpeg'):
             with Image.open(path) as image:
                 turn = image.getexif().get(_ORIENTATION, 1)
@@ -142,7 +139,7 @@ def objects_never_seen(shown: Shown) -> Found:
     for item in hidden:
         text = f'id {item["obj_id"]}'
         if item.get('rles') is not None:
-            yield Observation('mask-empty', _frame_path(item, 0), text)
+            yield Observation('mask-empty', shown.paths[0], text)
         elif item.get('annotated') is not None:
             text = f'frame {item["annotated"] + 1}, {text}'
             yield Observation('mask-empty', item['mask_path'], text)
@@ -211,8 +208,7 @@ def polygons_outside(shown: Shown) -> Found:
                 if values and all(isinstance(v, int | float) for v in values)
             ):
                 text = f'id {clip.item["obj_id"]}'
-                path = _frame_path(clip.item, 0)
-                yield Observation('polygon-outside', path, text)
+                yield Observation('polygon-outside', shown.paths[0], text)
 
 
 def masks_of_semisupervised_davis(shown: Shown) -> Found:
@@ -460,7 +456,8 @@ def size_of_split(split: Split) -> Found:
         return
     what, number = 'videos', len({clip['video_id'] for clip in split.clips})
     if isinstance(split.dataset, RefCOCODataset):
-        what, number = 'sentences', len(split.clips)
+        images = _content(split.dataset.ann_files[0]).get('images')
+        what, number = 'sentences', len(images or ())
     if number != split.full:
         text = f'{number} {what} of {split.full}'
         yield Observation('count-differs', split.path, text)
@@ -545,7 +542,7 @@ def _beside(split: Split, argument: str) -> Path | None:
     return name and Path(split.dataset.data_root or '.') / name
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=2)
 def _content(path: Path | str | None) -> dict:
     """Return a table, empty if the file, as reported, holds none."""
     try:
@@ -571,11 +568,6 @@ def _told_in(split: Split, clip: Mapping) -> str:
     name = f'instances_{clip.get("subset")}.json'
     files = getattr(split.dataset, 'ann_files', ())
     return str(next((f for f in files if f.name == name), split.path))
-
-
-def _frame_path(item: dict, position: int) -> str:
-    frame = open_frames(item, [position])[0]
-    return str(frame.get('img_path') or item.get('video_path'))
 
 
 def _is_black_and_white(shown: Shown) -> bool:

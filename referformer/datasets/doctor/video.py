@@ -15,6 +15,7 @@ from referformer.datasets.doctor.loading import Loading, open_frames
 from referformer.datasets.doctor.report import Observation
 from referformer.datasets.transforms.loading import BaseLoadReferAnnotations
 from referformer.errors import MediaError, ReferError
+from referformer.formats.frames import find_file
 
 #: What differs between clips although they read the same.
 _WORDS = (
@@ -62,7 +63,8 @@ class Shown:
         known (frozenset[str] | None): Objects which ``meta.json`` lists.
         quick (bool): Whether no more than a frame was read.
         found (list[Observation]): What is wrong with it.
-        sizes (dict[int, tuple[int, int]]): Height and width of the frames.
+        paths (dict[int, str]): Files of the frames that could be read.
+        sizes (dict[int, tuple[int, int]]): Height and width of the same.
         copies (list[int]): Frames that are the same as the one before.
         ids (dict[Path, set[int]]): Values in the label maps of a folder.
         visible (list[bool]): Whether a clip shows what it means.
@@ -73,6 +75,7 @@ class Shown:
     known: frozenset[str] | None
     quick: bool
     found: list[Observation] = field(default_factory=list)
+    paths: dict[int, str] = field(default_factory=dict)
     sizes: dict[int, tuple[int, int]] = field(default_factory=dict)
     copies: list[int] = field(default_factory=list)
     ids: dict[Path, set[int]] = field(default_factory=dict)
@@ -204,6 +207,8 @@ def _show_frames(shown: Shown) -> None:
         for position, frame in _read_frames(shown, chunk):
             image = frame.get('img')
             if image is not None:
+                path = frame.get('img_path') or item.get('video_path')
+                shown.paths[position] = str(path)
                 shown.sizes[position] = image.shape[:2]
                 if before is not None and np.array_equal(image, before):
                     shown.copies.append(position)
@@ -215,9 +220,12 @@ def _look_for_files(shown: Shown, positions: Sequence[int]) -> None:
     """Look whether the files of frames and masks exist."""
     for clip in shown.clips:
         for frame in open_frames(clip.item, positions):
-            for kind, key in (('frame', 'img_path'), ('mask', 'mask_path')):
+            kinds = [('frame', 'img_path'), ('mask', 'mask_path')]
+            for kind, key in kinds[
+                : 1 + (frame.get('mask_missing') != 'absent')
+            ]:
                 path = frame.get(key)
-                if path is not None and not Path(path).is_file():
+                if path is not None and find_file(path) is None:
                     observation = Observation(f'{kind}-missing', str(path))
                     if observation not in shown.found:
                         shown.found.append(observation)
