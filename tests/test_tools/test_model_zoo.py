@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from referformer.errors import ConfigError
+
 ROOT = Path(__file__).parents[2]
 SPEC = importlib.util.spec_from_file_location(
     'generate_model_zoo', ROOT / 'tools/misc/generate_model_zoo.py'
@@ -211,9 +213,9 @@ def test_a_stale_page_is_found(tmp_path, monkeypatch, capsys):
 
 def test_marks_are_checked(models):
     page = Path('README.md')
-    with pytest.raises(SystemExit, match=r'has no <!-- zoo: NAME -->'):
+    with pytest.raises(ConfigError, match=r'has no <!-- zoo: NAME -->'):
         zoo.fill('# Title\n', models.values(), page)
-    with pytest.raises(SystemExit, match="there is no recipe 'x'"):
+    with pytest.raises(ConfigError, match="there is no recipe 'x'"):
         zoo.fill('<!-- zoo: x -->\n<!-- /zoo -->', models.values(), page)
 
 

@@ -2,17 +2,18 @@
 """Draw what a model is trained on: clips after all transforms."""
 
 import argparse
-import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 from mmdet.structures import TrackDataSample
-from mmengine.config import Config, DictAction
 from mmengine.registry import init_default_scope
 
+from referformer.errors import ConfigError
 from referformer.registry import DATASETS
 from referformer.structures import split_expressions
+from referformer.utils.cli import keep_errors_in, parse_overrides, run
+from referformer.utils.launch import explain_config_errors, load_config
 
 MASK_BGR = (60, 60, 240)
 BOX_BGR = (60, 220, 250)
@@ -39,10 +40,13 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
-        help='override settings, key=value',
+        default=[],
+        metavar='KEY=VALUE',
+        help='override settings of the config',
     )
-    return parser.parse_args()
+    args = parser.parse_args()
+    args.cfg_options = parse_overrides(parser, args.cfg_options)
+    return args
 
 
 def draw_clip(
@@ -104,17 +108,14 @@ def draw_clip(
 def main() -> None:
     """Draw clips of a config's dataset."""
     args = parse_args()
-    cfg = Config.fromfile(args.config)
-    if args.cfg_options:
-        cfg.merge_from_dict(args.cfg_options)
+    cfg = load_config(args.config, args.cfg_options)
+    out = Path(args.out)
+    keep_errors_in(out)
     init_default_scope(cfg.get('default_scope', 'referformer'))
     if cfg.get(args.loader) is None:
-        sys.exit(f'browse_dataset: {args.config} has no {args.loader}.')
-    try:
+        raise ConfigError(f'{args.config} has no {args.loader}.')
+    with explain_config_errors(args.config, cfg):
         dataset = DATASETS.build(cfg[args.loader].dataset)
-    except (OSError, ValueError) as error:
-        sys.exit(f'browse_dataset: {error}')
-    out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
     count = min(args.num, len(dataset))
     # Spread over the dataset: neighbours show the same video.
@@ -133,4 +134,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run(main)

@@ -19,6 +19,9 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from referformer.errors import ConfigError, DataError
+from referformer.utils.cli import run
+
 ROOT = Path(__file__).resolve().parents[2]
 METAFILE = 'configs/metafile.yml'
 INDEX = 'model-index.yml'
@@ -74,7 +77,7 @@ def read_metafile(root: Path = ROOT) -> dict[str, Any]:
         dict[str, Any]: ``Collections`` and ``Models``.
 
     Raises:
-        SystemExit: If a file is missing or no YAML.
+        DataError: If a file is missing or no YAML.
     """
     content: dict[str, Any] = {'Collections': [], 'Models': []}
     for name in _load(root / INDEX)['Import']:
@@ -87,7 +90,7 @@ def _load(path: Path) -> dict[str, Any]:
     try:
         return yaml.safe_load(path.read_text('utf-8'))
     except (OSError, yaml.YAMLError) as error:
-        raise SystemExit(f'{path} cannot be read: {error}') from None
+        raise DataError(f'{path} cannot be read: {error}') from None
 
 
 def find_problems(content: dict[str, Any], root: Path = ROOT) -> list[str]:
@@ -198,7 +201,7 @@ def table_of(name: str, models: Iterable[Model], page: Path) -> str:
         str: Markdown, with a line break at the end.
 
     Raises:
-        SystemExit: If there is nothing of this name.
+        ConfigError: If there is nothing of this name.
     """
     models = list(models)
     up = '../' * (len(page.parts) - 1)
@@ -210,7 +213,7 @@ def table_of(name: str, models: Iterable[Model], page: Path) -> str:
         return _initial_weights(models, up)
     chosen = [model for model in models if model.recipe == name]
     if not chosen:
-        raise SystemExit(f'{page}: there is no recipe {name!r}.')
+        raise ConfigError(f'{page}: there is no recipe {name!r}.')
     return _recipe_table(chosen, up)
 
 
@@ -342,11 +345,11 @@ def fill(text: str, models: Iterable[Model], page: Path) -> str:
         str: The page with new tables.
 
     Raises:
-        SystemExit: If it has no marks, or marks nothing can fill.
+        ConfigError: If it has no marks, or marks nothing can fill.
     """
     models = list(models)
     if not _BLOCK.search(text):
-        raise SystemExit(f'{page} has no <!-- zoo: NAME --> to fill.')
+        raise ConfigError(f'{page} has no <!-- zoo: NAME --> to fill.')
     return _BLOCK.sub(
         lambda match: (
             f'{match[1]}\n{table_of(match[2], models, page)}\n{match[3]}'
@@ -395,4 +398,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    run(main)
