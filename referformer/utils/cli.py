@@ -45,7 +45,7 @@ def run(main: Callable[[], Any]) -> None:
 
     The traceback of every error goes to ``errors.log`` in the folder that
     :func:`keep_errors_in` named, or else in ``~/.cache/referformer``.
-    ``--traceback`` on the command line prints it too.
+    ``--traceback`` on the command line, of any tool, prints it too.
 
     Args:
         main (Callable): Takes no argument. If it returns a whole number,
@@ -59,6 +59,8 @@ def run(main: Callable[[], Any]) -> None:
     rank = os.environ.get('RANK', '0')
     if rank != '0':
         name += f' (process {rank})'
+    log_only = '--traceback' not in sys.argv
+    sys.argv = [argument for argument in sys.argv if argument != '--traceback']
     try:
         status = main()
     except KeyboardInterrupt:
@@ -69,7 +71,7 @@ def run(main: Callable[[], Any]) -> None:
         sentence = sentence_of(error)
         if sentence is None:
             raise
-        if '--traceback' in sys.argv:
+        if not log_only:
             print(_traceback_of(error), file=sys.stderr)
         where = f' (traceback: {log})' if log else ''
         raise SystemExit(f'{name}: {sentence}{where}') from None

@@ -1,6 +1,7 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
 """Errors of the user become a sentence; bugs keep their traceback."""
 
+import argparse
 import errno
 import subprocess
 import sys
@@ -102,9 +103,15 @@ def test_a_log_that_cannot_be_written(tmp_path):
 
 
 def test_traceback(monkeypatch, capsys):
+    """Also for a tool whose parser does not know the option."""
     monkeypatch.setattr(sys, 'argv', ['tools/train.py', '--traceback'])
+
+    def main():
+        argparse.ArgumentParser().parse_args()
+        missing_checkpoint()
+
     with pytest.raises(SystemExit, match=r'^train\.py: gone'):
-        cli.run(missing_checkpoint)
+        cli.run(main)
     assert 'in missing_checkpoint' in capsys.readouterr().err
 
 
