@@ -212,7 +212,7 @@ class TrueLabels:
     def __init__(self, labels: ArrayLike) -> None:
         labels = np.asarray(labels)
         self.shape: tuple[int, int] = (labels.shape[0], labels.shape[1])
-        self._void = labels == VOID_LABEL
+        self._scored = labels != VOID_LABEL
         self._nothing = MaskOutline(np.zeros(self.shape, bool))
         self._outlines = self._split(labels)
         self._areas = np.array([o.area for o in self._outlines], np.int64)
@@ -220,8 +220,7 @@ class TrueLabels:
     def _split(self, labels: np.ndarray) -> list[MaskOutline]:
         """Outlines of the ids 1..max, those of void pixels left out."""
         # 255 in a prediction may stem from a copied annotation.
-        nobody = (labels == VOID_LABEL) | self._void
-        labels = np.where(nobody, 0, labels)
+        labels = labels * (self._scored & (labels != VOID_LABEL))
         ids = range(1, int(labels.max(initial=0)) + 1)
         return [MaskOutline(labels == index) for index in ids]
 
