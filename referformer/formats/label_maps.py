@@ -15,8 +15,12 @@ from PIL import Image, UnidentifiedImageError
 
 from referformer.errors import DataError, MissingDataError
 from referformer.formats.files import write_atomic
-from referformer.formats.frames import find_file, is_residue, sort_names
-from referformer.formats.frames import list_frames as list_files
+from referformer.formats.frames import (
+    find_file,
+    is_residue,
+    list_frames,
+    sort_names,
+)
 
 # Modes whose pixel values are the stored numbers: palette, 8-bit grey, 1-bit.
 _INDEXED_MODES = ('P', 'L', '1')
@@ -32,7 +36,8 @@ def read_label_map(
 
     Args:
         path (str | Path): A PNG with a palette, or an 8-bit or 1-bit grey
-            one. Its pixel values are the ids, whatever its colours.
+            one. Its pixel values are the ids, whatever its colours. Its
+            suffix may be in capitals.
         shape (tuple[int, int], optional): Height and width it must have,
             checked before any pixel is unpacked.
         data (bytes, optional): Content of the file, if it was read already;
@@ -59,7 +64,12 @@ def read_label_map(
             if mode in _INDEXED_MODES:
                 return np.array(image, dtype=np.uint8)
     except FileNotFoundError:
-        raise MissingDataError(f'{path} does not exist.', file=path) from None
+        found = find_label_map(path)
+        if found is None:
+            raise MissingDataError(
+                f'{path} does not exist.', file=path
+            ) from None
+        return read_label_map(found, shape)
     except DataError:
         raise
     except UnidentifiedImageError:
@@ -185,7 +195,7 @@ def list_videos(root: str | Path) -> list[str]:
     if not videos:
         hint = (
             ' (it holds PNGs itself: give its parent folder)'
-            if list_files(root, _SUFFIXES)
+            if list_frames(root, _SUFFIXES)
             else ''
         )
         raise DataError(
@@ -196,14 +206,14 @@ def list_videos(root: str | Path) -> list[str]:
     return videos
 
 
-def list_frames(folder: str | Path) -> list[str]:
-    """Names of the frames of a video without ``.png``, in natural order.
+def list_label_maps(folder: str | Path) -> list[str]:
+    """Names of the label maps of a video without ``.png``, in natural order.
 
     Raises:
         DataError: If there is no PNG in the folder.
     """
     folder = Path(folder)
-    names = list(list_files(folder, _SUFFIXES))
+    names = list(list_frames(folder, _SUFFIXES))
     if not names:
         nested = any(entry.is_dir() for entry in folder.iterdir())
         hint = f' (did you mean {folder} itself?)' if nested else ''

@@ -19,7 +19,7 @@ import numpy as np
 from referformer.errors import DataError, MissingDataError
 from referformer.formats.files import atomic_path
 from referformer.formats.frames import is_residue, list_frames
-from referformer.formats.label_maps import find_label_map, read_binary_mask
+from referformer.formats.label_maps import read_binary_mask
 from referformer.utils.console import shorten
 
 _PREFIX = 'Annotations/'
@@ -57,8 +57,7 @@ class MaskFolder(NamedTuple):
             MissingDataError: If it does not exist.
             DataError: If it is unusable or of another size.
         """
-        path = self.path / (self.prefix + name)
-        return read_binary_mask(find_label_map(path) or path, shape)
+        return read_binary_mask(self.path / (self.prefix + name), shape)
 
     def list_names(self, folders: Iterable[str]) -> set[str]:
         """Names of all masks, ``<video>/<expression>/<frame>.png``.

@@ -5,7 +5,7 @@ from PIL import Image
 
 from referformer.errors import DataError, MissingDataError
 from referformer.formats.label_maps import (
-    list_frames,
+    list_label_maps,
     list_videos,
     read_binary_mask,
     read_label_map,
@@ -78,9 +78,9 @@ def test_frames_are_in_order_of_time(tmp_path):
         save(tmp_path / 'v' / f'{name}.png')
     save(tmp_path / 'v' / '.hidden.png')
     (tmp_path / 'v' / 'readme.txt').touch()
-    assert list_frames(tmp_path / 'v') == ['9', '10', '100']
+    assert list_label_maps(tmp_path / 'v') == ['9', '10', '100']
     save(tmp_path / 'v' / 'extra.png')
-    assert list_frames(tmp_path / 'v') == ['9', '10', '100', 'extra']
+    assert list_label_maps(tmp_path / 'v') == ['9', '10', '100', 'extra']
 
 
 def test_wrong_level_of_folder(tmp_path):
@@ -88,7 +88,7 @@ def test_wrong_level_of_folder(tmp_path):
     (tmp_path / 'root' / '.cache').mkdir()
     assert list_videos(tmp_path / 'root') == ['480p']
     with pytest.raises(DataError, match=r'did you mean .*480p'):
-        list_frames(tmp_path / 'root' / '480p')
+        list_label_maps(tmp_path / 'root' / '480p')
     with pytest.raises(DataError, match='give its parent'):
         list_videos(tmp_path / 'root' / '480p' / 'v')
     with pytest.raises(MissingDataError, match='nowhere is not a folder'):

@@ -84,7 +84,7 @@ class LabelTruth(NamedTuple):
     ) -> tuple[tuple[int, int], TrueMask]:
         """Read a label map; void (255) is background."""
         path = self.root / clip.video / f'{clip.frames[index]}.png'
-        labels = read_label_map(find_label_map(path) or path)
+        labels = read_label_map(path)
         return labels.shape, lambda target, shape: labels == target
 
 

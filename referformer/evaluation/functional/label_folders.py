@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from referformer.errors import DataError, MissingDataError
 from referformer.evaluation.functional.protocols import PROTOCOLS
 from referformer.evaluation.functional.tracks import (
@@ -16,10 +14,9 @@ from referformer.evaluation.functional.tracks import (
     VideoScores,
 )
 from referformer.formats.davis_text import NUM_ANNOTATORS
-from referformer.formats.frames import list_frames as list_files
+from referformer.formats.frames import list_frames
 from referformer.formats.label_maps import (
-    find_label_map,
-    list_frames,
+    list_label_maps,
     list_videos,
     read_label_map,
 )
@@ -51,7 +48,7 @@ def match_frames(
     """
     gt_root, pred_root = Path(gt_root), Path(pred_root)
     frames = {
-        name: list_frames(gt_root / name) for name in list_videos(gt_root)
+        name: list_label_maps(gt_root / name) for name in list_videos(gt_root)
     }
     if not pred_root.is_dir():
         raise MissingDataError(f'{pred_root} is not a folder.', file=pred_root)
@@ -65,7 +62,7 @@ def match_frames(
         )
     missing = []
     for video, names in frames.items():
-        present = set(list_files(pred_root / video, ('.png',)))
+        present = set(list_frames(pred_root / video, ('.png',)))
         missing += [f'{video}/{n}.png' for n in names if n not in present]
     if missing:
         total = sum(len(names) for names in frames.values())
@@ -88,22 +85,17 @@ class _Chunk(NamedTuple):
     protocol: str
 
 
-def _read(
-    folder: Path, frame: str, shape: tuple[int, int] | None = None
-) -> np.ndarray:
-    """Read the label map of a frame, uint8, (H, W)."""
-    path = folder / f'{frame}.png'
-    return read_label_map(find_label_map(path) or path, shape)
-
-
 def _score_chunk(chunk: _Chunk) -> list[list[FrameScores]]:
     """Read and score some frames: for each prediction, its frames."""
     every_pair = PROTOCOLS[chunk.protocol].every_pair
     scores: list[list[FrameScores]] = [[] for _ in chunk.preds]
     for frame in chunk.frames:
-        truth = TrueLabels(_read(chunk.gt / chunk.video, frame))
+        truth = TrueLabels(
+            read_label_map(chunk.gt / chunk.video / f'{frame}.png')
+        )
         for found, root in zip(scores, chunk.preds, strict=True):
-            pred = _read(root / chunk.video, frame, truth.shape)
+            path = root / chunk.video / f'{frame}.png'
+            pred = read_label_map(path, truth.shape)
             found.append(truth.compare(pred, every_pair))
     return scores
 
@@ -223,9 +215,9 @@ def _refuse_binary_masks(
         DataError: If one has 255.
     """
     for name in names:
-        void = _read(folder, name) == VOID_LABEL
+        void = read_label_map(folder / f'{name}.png') == VOID_LABEL
         if copied is not None:
-            void &= _read(copied, name) != VOID_LABEL
+            void &= read_label_map(copied / f'{name}.png') != VOID_LABEL
         if void.any():
             raise DataError(
                 f'{folder} has the values 0 and 255 only, and 255 means '
