@@ -15,6 +15,7 @@ from mmengine.runner import Runner
 from referformer.registry import DATASETS
 from tests.fixtures.drawing import Mover, draw
 from tests.test_datasets.helpers import Oracle, make_runner, shrink
+from tests.test_tools.test_train import script
 
 ROOT = Path(__file__).parents[2]
 CONFIG = (
@@ -175,3 +176,62 @@ def test_grouped_and_single_expressions_score_the_same(
     for entry in table['per_expression'].values():
         assert entry['J'] == pytest.approx(expected)
         assert entry['num_frames'] == LENGTH
+
+
+@pytest.fixture
+def check(cfg, tmp_path):
+    """Check a folder by the config; return the codes of what is found."""
+
+    def check(folder):
+        report = tmp_path / 'report.json'
+        status = script('misc/check_dataset').main(
+            [str(CONFIG), str(folder), '--jobs=1', f'--out={report}']
+        )
+        found = {
+            (finding['level'], finding['code'])
+            for part in json.loads(report.read_text())
+            for finding in part['findings']
+        }
+        assert status == any(level == 'error' for level, _ in found)
+        return {code: level for level, code in found}
+
+    return check
+
+
+def damage_frame(root):
+    path = root / 'train/JPEGImages/walk/10.jpg'
+    path.write_bytes(path.read_bytes()[:100])
+
+
+def remove_frame(root):
+    (root / 'valid/JPEGImages/jump/2.jpg').unlink()
+
+
+def damage_mask(root):
+    (root / 'train/Annotations/ride/o1/7.png').write_bytes(b'no png')
+
+
+def resize_mask(root):
+    path = root / 'train/Annotations/ride/o0/7.png'
+    cv2.imwrite(str(path), np.zeros((8, 8), np.uint8))
+
+
+def empty_expression(root):
+    path = root / 'train/meta_expressions.json'
+    path.write_text(path.read_text().replace('object number 1', ' '))
+
+
+@pytest.mark.parametrize(
+    ('damage', 'code'),
+    [
+        (damage_frame, 'frame-broken'),
+        (remove_frame, 'frame-missing'),
+        (damage_mask, 'mask-broken'),
+        (resize_mask, 'mask-size-differs'),
+        (empty_expression, 'expression-empty'),
+    ],
+)
+def test_the_data_check_finds_faults(check, root, tmp_path, damage, code):
+    folder = shutil.copytree(root, tmp_path / 'copy')
+    damage(folder)
+    assert check(folder)[code] == 'error'
