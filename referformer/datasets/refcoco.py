@@ -14,7 +14,7 @@ from referformer.errors import (
     MissingDataError,
     report_error,
 )
-from referformer.formats.coco import CocoSentence, read_sentences
+from referformer.formats.refcoco import RefCOCOSentence, read_sentences
 from referformer.registry import DATASETS
 
 
@@ -127,7 +127,7 @@ class RefCOCODataset(BaseReferDataset):
             clips += [self._make_clip(subset, s) for s in usable]
         return clips
 
-    def _make_clip(self, subset: str, sentence: CocoSentence) -> dict:
+    def _make_clip(self, subset: str, sentence: RefCOCOSentence) -> dict:
         """Turn a sentence into a clip of one frame."""
         name = PurePosixPath(sentence.file_name)
         return {

@@ -10,9 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from pycocotools import mask as mask_utils
 
-from referformer.errors import DataError, report_error
+from referformer.errors import DataError
 from referformer.formats.files import write_atomic
-from referformer.formats.frames import is_plain_name
 from referformer.formats.rle import finite_number, to_rle
 from referformer.formats.text_files import read_json, show
 from referformer.utils.console import shorten
@@ -57,32 +56,6 @@ class Candidate(NamedTuple):
     area: float
 
 
-class CocoSentence(NamedTuple):
-    """A sentence about an image of COCO.
-
-    Attributes:
-        image_id (int | str): Its own id in the file.
-        file_name (str): Plain name of the image's file.
-        text (str): The sentence, possibly without words.
-        obj_id (str): The annotation it means, the same for all sentences.
-        segmentation (Any): Polygons or run lengths; :func:`~.rle.to_rle`
-            checks them where the size of the image is known.
-        box (Box): x1, y1, x2, y2 in pixels.
-        crowd (bool): Whether it means a crowd (``iscrowd``).
-        shape (tuple[int, int] | None): Height and width of the image
-            according to the file, if it says so.
-    """
-
-    image_id: int | str
-    file_name: str
-    text: str
-    obj_id: str
-    segmentation: Any
-    box: Box
-    crowd: bool
-    shape: tuple[int, int] | None
-
-
 def read_tables(
     path: str | Path, remedy: str = 'give ground truth in COCO form'
 ) -> tuple[list[dict], list[dict]]:
@@ -115,145 +88,12 @@ def read_tables(
     return tables[0], tables[1]
 
 
-def read_instances(path: str | Path) -> dict:
-    """Read ``instances.json`` of the REFER archives: COCO as published.
-
-    Returns:
-        dict: The file; ``images`` and ``annotations`` are lists of entries
-        with whole numbers as ids.
-
-    Raises:
-        MissingDataError: If it does not exist.
-        DataError: If it is no annotation file of COCO.
-    """
-    content = read_json(
-        path,
-        remedy='docs/datasets/refcoco.md tells which archive to extract where',
-    )
-    for key in ('images', 'annotations'):
-        entries = content.get(key) if isinstance(content, dict) else None
-        if not isinstance(entries, list) or not all(
-            isinstance(entry, dict) and type(entry.get('id')) is int
-            for entry in entries
-        ):
-            raise DataError(
-                f'{path} is not an annotation file of COCO ("{key}" is no '
-                'list of tables with "id")',
-                file=path,
-                remedy='extract it again.',
-                code='table-wrong',
-            )
-    return content
-
-
-def read_sentences(path: str | Path) -> list[CocoSentence]:
-    """Read a file with one image entry and one annotation per sentence.
-
-    ``tools/dataset_converters/refer_to_coco.py`` writes them.
-
-    Raises:
-        MissingDataError: If the file does not exist.
-        DataError: If it is another file, or an entry is wrong.
-    """
-    images, annotations = read_tables(
-        path, 'write it with tools/dataset_converters/refer_to_coco.py'
-    )
-
-    def fault(code: str, message: str) -> None:
-        report_error(
-            DataError(
-                f'{path}: {message}',
-                file=path,
-                remedy='convert the set again.',
-                code=code,
-            )
-        )
-
-    meant: dict[Hashable, dict] = {}
-    for entry in annotations:
-        name = entry.get('image_id')
-        if not _is_id(name):
-            fault('table-wrong', f'an annotation has the image_id {name!r}')
-            continue
-        if name in meant:
-            fault(
-                'annotation-mismatch',
-                f'sentence {name} has more than one annotation',
-            )
-        meant[name] = entry
-    sentences, seen = [], set()
-    for image in images:
-        name = image.get('id')
-        if not _is_id(name):
-            fault('table-wrong', f'an image has the id {name!r}')
-            continue
-        if name in seen:
-            fault('sentence-id-repeated', f'sentence {name} is there twice')
-        seen.add(name)
-        if name not in meant:
-            fault('annotation-mismatch', f'sentence {name} has no annotation')
-            continue
-        try:
-            sentences.append(_read_sentence(image, meant[name]))
-        except _EntryError as error:
-            fault(error.code, f'sentence {name} {error}')
-    lost = [name for name in meant if name not in seen]
-    if lost:
-        fault(
-            'annotation-mismatch',
-            f'{len(lost)} annotations belong to no sentence, first to '
-            f'{lost[0]!r}',
-        )
-    return sentences
-
-
-class _EntryError(ValueError):
-    """What is wrong with an entry, and the code of this kind of fault."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-
-
-def _read_sentence(image: dict, annotation: dict) -> CocoSentence:
-    """One sentence of :func:`read_sentences`."""
-    file_name, text = image.get('file_name'), image.get('caption')
-    if not is_plain_name(file_name):
-        raise _EntryError(
-            'name-unsafe',
-            f'is about {show(file_name)}, which is not the plain name of a '
-            'file',
-        )
-    if not isinstance(text, str):
-        raise _EntryError('expression-empty', 'has no text as "caption"')
-    if 'segmentation' not in annotation:
-        raise _EntryError('segmentation-broken', "has no 'segmentation'")
-    try:
-        box = _read_box(annotation.get('bbox'), 'xywh')
-    except ValueError as error:
-        raise _EntryError('box-wrong', str(error)) from None
-    obj_id = annotation.get('original_id', annotation.get('id'))
-    if not _is_id(obj_id):
-        raise _EntryError('table-wrong', 'has an annotation without id')
-    shape = (image.get('height'), image.get('width'))
-    return CocoSentence(
-        image['id'],
-        file_name,
-        text,
-        str(obj_id),
-        annotation['segmentation'],
-        box,
-        bool(annotation.get('iscrowd')),
-        shape if all(type(side) is int for side in shape) else None,
-    )
-
-
-def _is_id(value: Any) -> bool:
+def is_id(value: Any) -> bool:
     """Whether ``value`` can name an image: a whole number or a text."""
     return isinstance(value, int | str) and not isinstance(value, bool)
 
 
-def _read_box(value: Any, box_format: str) -> Box:
+def read_box(value: Any, box_format: str) -> Box:
     """Corners of a box.
 
     Raises:
@@ -301,7 +141,7 @@ def read_truths(path: str | Path) -> dict[Hashable, TrueObject]:
     for image in images:
         name = image.get('id')
         size = (image.get('height'), image.get('width'))
-        if not _is_id(name) or name in sizes:
+        if not is_id(name) or name in sizes:
             raise DataError(
                 f'{path}: image id {name!r} is missing or appears twice; '
                 'every sentence needs an image entry with an id of its own.'
@@ -317,7 +157,7 @@ def read_truths(path: str | Path) -> dict[Hashable, TrueObject]:
     truths: dict[Hashable, TrueObject] = {}
     for annotation in annotations:
         name = annotation.get('image_id')
-        if not _is_id(name) or name not in sizes:
+        if not is_id(name) or name not in sizes:
             raise DataError(
                 f'{path}: annotation {annotation.get("id")!r} belongs to '
                 f'image {name!r}, which is not listed.'
@@ -349,7 +189,7 @@ def _read_truth(annotation: dict, size: tuple[int, int]) -> TrueObject:
     area = finite_number(annotation.get('area'))
     return TrueObject(
         rle,
-        None if box is None else _read_box(box, 'xywh'),
+        None if box is None else read_box(box, 'xywh'),
         float(mask_utils.area(rle)) if area is None else area,
         bool(annotation.get('iscrowd')),
     )
@@ -391,7 +231,7 @@ def read_candidates(
     first: tuple[bool, bool] | None = None
     for number, entry in enumerate(content):
         where = f'{path}: prediction {number}'
-        if not isinstance(entry, dict) or not _is_id(entry.get('image_id')):
+        if not isinstance(entry, dict) or not is_id(entry.get('image_id')):
             raise DataError(f'{where} has no image_id.')
         name = entry['image_id']
         where += f' (image {name!r})'
@@ -455,7 +295,7 @@ def _read_candidate(
     if 'bbox' in entry:
         if truth.box is None:
             raise ValueError('has a bbox, but the ground truth has none')
-        box = _read_box(entry['bbox'], box_format)
+        box = read_box(entry['bbox'], box_format)
         # As COCO does, which expects a width and a height here: with corners
         # it is no area, but the published evaluation has it so.
         area = float(entry['bbox'][2]) * float(entry['bbox'][3])

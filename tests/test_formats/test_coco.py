@@ -7,11 +7,8 @@ import numpy as np
 import pytest
 from pycocotools import mask as mask_utils
 
-from referformer.formats.coco import (
-    read_candidates,
-    read_sentences,
-    read_truths,
-)
+from referformer.formats.coco import read_candidates, read_truths
+from referformer.formats.refcoco import read_sentences
 from referformer.formats.rle import to_rle
 
 SIZE = (20, 30)

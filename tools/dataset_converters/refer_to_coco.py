@@ -18,9 +18,8 @@ from typing import Any, NamedTuple
 from tqdm import tqdm
 
 from referformer.errors import DataError, MissingDataError
-from referformer.formats.coco import read_instances
 from referformer.formats.files import write_atomic
-from referformer.formats.refer import read_refs
+from referformer.formats.refcoco import read_instances, read_refs
 
 
 class Source(NamedTuple):

@@ -1,0 +1,219 @@
+# Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
+"""RefCOCO, RefCOCO+ and RefCOCOg: as published, and one entry a sentence."""
+
+import pickle
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+from referformer.errors import DataError, MissingDataError, report_error
+from referformer.formats.coco import Box, is_id, read_box, read_tables
+from referformer.formats.frames import is_plain_name
+from referformer.formats.text_files import read_json, show
+
+__all__ = ['RefCOCOSentence', 'read_instances', 'read_refs', 'read_sentences']
+
+
+class RefCOCOSentence(NamedTuple):
+    """A sentence about an image of COCO.
+
+    Attributes:
+        image_id (int | str): Its own id in the file.
+        file_name (str): Plain name of the image's file.
+        text (str): The sentence, possibly without words.
+        obj_id (str): The annotation it means, the same for all sentences.
+        segmentation (Any): Polygons or run lengths; :func:`~.rle.to_rle`
+            checks them where the size of the image is known.
+        box (Box): x1, y1, x2, y2 in pixels.
+        crowd (bool): Whether it means a crowd (``iscrowd``).
+        shape (tuple[int, int] | None): Height and width of the image
+            according to the file, if it says so.
+    """
+
+    image_id: int | str
+    file_name: str
+    text: str
+    obj_id: str
+    segmentation: Any
+    box: Box
+    crowd: bool
+    shape: tuple[int, int] | None
+
+
+class PlainUnpickler(pickle.Unpickler):
+    """Reads containers, text and numbers; refuses everything else.
+
+    A pickle can name any function to be called while it is read. Those of
+    the REFER sets name none.
+    """
+
+    def find_class(self, module: str, name: str) -> NoReturn:
+        """Refuse to look up a class or function."""
+        raise pickle.UnpicklingError(
+            f'it asks for {module}.{name}, and could run code'
+        )
+
+
+def read_refs(path: str | Path) -> list[dict]:
+    """Return the referred objects, each with its sentences.
+
+    Raises:
+        MissingDataError: If the file is missing.
+        DataError: If it is no list of them.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise MissingDataError(
+            f'{path} does not exist',
+            file=path,
+            remedy='docs/datasets/refcoco.md tells which archive to extract '
+            'where.',
+        )
+    try:
+        with path.open('rb') as file:
+            # written by Python 2, whose strings are bytes
+            refs = PlainUnpickler(file, encoding='latin1').load()
+    except Exception as error:
+        raise DataError(
+            f'{path} is not a pickle of plain data ({error})',
+            file=path,
+            remedy='download it again, from a source you trust.',
+        ) from None
+    if not isinstance(refs, list) or not refs:
+        raise DataError(
+            f'{path} holds no list of referred objects.', file=path
+        )
+    return refs
+
+
+def read_instances(path: str | Path) -> dict:
+    """Read ``instances.json`` of the REFER archives: COCO as published.
+
+    Returns:
+        dict: The file; ``images`` and ``annotations`` are lists of entries
+        with whole numbers as ids.
+
+    Raises:
+        MissingDataError: If it does not exist.
+        DataError: If it is no annotation file of COCO.
+    """
+    content = read_json(
+        path,
+        remedy='docs/datasets/refcoco.md tells which archive to extract where',
+    )
+    for key in ('images', 'annotations'):
+        entries = content.get(key) if isinstance(content, dict) else None
+        if not isinstance(entries, list) or not all(
+            isinstance(entry, dict) and type(entry.get('id')) is int
+            for entry in entries
+        ):
+            raise DataError(
+                f'{path} is not an annotation file of COCO ("{key}" is no '
+                'list of tables with "id")',
+                file=path,
+                remedy='extract it again.',
+                code='table-wrong',
+            )
+    return content
+
+
+def read_sentences(path: str | Path) -> list[RefCOCOSentence]:
+    """Read a file with one image entry and one annotation per sentence.
+
+    ``tools/dataset_converters/refer_to_coco.py`` writes them.
+
+    Raises:
+        MissingDataError: If the file does not exist.
+        DataError: If it is another file, or an entry is wrong.
+    """
+    images, annotations = read_tables(
+        path, 'write it with tools/dataset_converters/refer_to_coco.py'
+    )
+
+    def fault(code: str, message: str) -> None:
+        report_error(
+            DataError(
+                f'{path}: {message}',
+                file=path,
+                remedy='convert the set again.',
+                code=code,
+            )
+        )
+
+    meant: dict[Hashable, dict] = {}
+    for entry in annotations:
+        name = entry.get('image_id')
+        if not is_id(name):
+            fault('table-wrong', f'an annotation has the image_id {name!r}')
+            continue
+        if name in meant:
+            fault(
+                'annotation-mismatch',
+                f'sentence {name} has more than one annotation',
+            )
+        meant[name] = entry
+    sentences, seen = [], set()
+    for image in images:
+        name = image.get('id')
+        if not is_id(name):
+            fault('table-wrong', f'an image has the id {name!r}')
+            continue
+        if name in seen:
+            fault('sentence-id-repeated', f'sentence {name} is there twice')
+        seen.add(name)
+        if name not in meant:
+            fault('annotation-mismatch', f'sentence {name} has no annotation')
+            continue
+        try:
+            sentences.append(_read_sentence(image, meant[name]))
+        except _EntryError as error:
+            fault(error.code, f'sentence {name} {error}')
+    lost = [name for name in meant if name not in seen]
+    if lost:
+        fault(
+            'annotation-mismatch',
+            f'{len(lost)} annotations belong to no sentence, first to '
+            f'{lost[0]!r}',
+        )
+    return sentences
+
+
+class _EntryError(ValueError):
+    """What is wrong with an entry, and the code of this kind of fault."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def _read_sentence(image: dict, annotation: dict) -> RefCOCOSentence:
+    """One sentence of :func:`read_sentences`."""
+    file_name, text = image.get('file_name'), image.get('caption')
+    if not is_plain_name(file_name):
+        raise _EntryError(
+            'name-unsafe',
+            f'is about {show(file_name)}, which is not the plain name of a '
+            'file',
+        )
+    if not isinstance(text, str):
+        raise _EntryError('expression-empty', 'has no text as "caption"')
+    if 'segmentation' not in annotation:
+        raise _EntryError('segmentation-broken', "has no 'segmentation'")
+    try:
+        box = read_box(annotation.get('bbox'), 'xywh')
+    except ValueError as error:
+        raise _EntryError('box-wrong', str(error)) from None
+    obj_id = annotation.get('original_id', annotation.get('id'))
+    if not is_id(obj_id):
+        raise _EntryError('table-wrong', 'has an annotation without id')
+    shape = (image.get('height'), image.get('width'))
+    return RefCOCOSentence(
+        image['id'],
+        file_name,
+        text,
+        str(obj_id),
+        annotation['segmentation'],
+        box,
+        bool(annotation.get('iscrowd')),
+        shape if all(type(side) is int for side in shape) else None,
+    )
