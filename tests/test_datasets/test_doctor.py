@@ -69,6 +69,7 @@ class LoadArrayMasks(BaseTransform):
             raise DataError(
                 f'{results["mask_path"]}: sizes differ.',
                 file=results['mask_path'],
+                code='a-code-of-mine',
             )
         results['gt_masks'] = masks[results['frame_id']]
         return results
@@ -155,7 +156,9 @@ def test_an_error_of_the_users_code_is_no_crash(root):
     np.save(root / 'zoo.npy', np.ones((2, 24, 32), bool))  # a frame too few
     found = check(root, make_config(root))
     assert set(found) == {'load-failed'}
-    assert 'IndexError' in found['load-failed'].examples[0]
+    (example,) = found['load-failed'].examples
+    assert 'IndexError' in example
+    assert '(test_doctor.py:' in example
     (root / 'words.csv').write_text('zoo\n')
     found = check(root, make_config(root))
     assert set(found) == {'load-failed'}

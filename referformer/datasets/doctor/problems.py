@@ -1,5 +1,9 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
-"""Everything the data doctor can find: code -> what is wrong, what helps."""
+"""Everything the data doctor can find: code -> what is wrong, what helps.
+
+Readers and transforms give these codes to the errors that they raise; rules
+give the rest.
+"""
 
 ERRORS = {
     # files and tables
@@ -7,55 +11,35 @@ ERRORS = {
     'folder-missing': (
         'a folder does not exist; extract the archive completely'
     ),
-    'folder-misplaced': (
-        'a folder lies in another place, or under another name, than the '
-        'loader expects; move it'
-    ),
+    'folder-misplaced': 'a folder is not where the loader expects it; move it',
     'file-missing': 'a file does not exist',
     'not-converted': 'this is the download; run the converter on it',
     'json-broken': 'a file is not valid JSON; download or convert it again',
     'table-wrong': (
         'a file does not hold what it should; download or convert it again'
     ),
-    'row-wrong': (
-        'a row of the annotation file is malformed; convert the set again'
-    ),
+    'row-wrong': 'a row of a table is malformed; convert the set again',
     'row-repeated': (
         'two rows have the same name, so their predictions would be mixed '
         'up; convert the set again'
     ),
-    'name-unsafe': (
-        'a name leads out of the folder it belongs to; do not use this file'
-    ),
-    'count-wrong': (
-        'not as many as the config expects, which will refuse to start'
-    ),
+    'name-unsafe': 'a name leads out of its folder; do not use this file',
+    'count-wrong': 'not as many as the config expects; it will not start',
     'data-wrong': 'a file does not hold what it should',
     'load-failed': (
-        'the code that reads an item stops with an error that is not about '
-        'the data; set a breakpoint there'
+        'the code that reads an item fails with an error that is not about '
+        'data; correct the dataset or transform'
     ),
     # expressions
     'expression-empty': 'an expression has no words',
     'expression-none': 'a video has no expression',
-    'object-id-missing': (
-        'a training expression does not say which object it means (obj_id)'
-    ),
+    'object-id-missing': 'a training expression names no object (obj_id)',
     'object-id-wrong': 'an object id is no number from 1 to 255',
     # videos as folders of frames
-    'video-missing': (
-        'a video of the annotation file is not there; extract the archive '
-        'completely'
-    ),
-    'frame-missing': (
-        'a listed frame does not exist; extract the archive again'
-    ),
-    'frame-broken': (
-        'a frame is damaged or no image; extract the archive again'
-    ),
-    'frame-size-differs': (
-        'a frame has another size than the first one of its video'
-    ),
+    'video-missing': 'a listed video is missing; extract the archive again',
+    'frame-missing': 'a listed frame is missing; extract the archive again',
+    'frame-broken': 'a frame is damaged or no image; extract it again',
+    'frame-size-differs': 'a frame has another size than the first one',
     'frame-listed-twice': 'a frame is listed twice',
     'frames-disordered': (
         'the list of frames is not sorted, so masks and frames may not '
@@ -63,14 +47,10 @@ ERRORS = {
     ),
     'frames-none': 'a video lists no frames',
     # masks as images
-    'mask-missing': (
-        'the masks of a frame do not exist; extract the archive again'
-    ),
+    'mask-missing': 'masks of a frame are missing; extract the archive again',
     'mask-broken': 'masks cannot be read; extract the archive again',
     'mask-size-differs': 'masks have another size than their frame',
-    'mask-transposed': (
-        'masks lie on their side: height and width are exchanged'
-    ),
+    'mask-transposed': 'height and width of masks are exchanged',
     'mask-not-indexed': (
         'a mask is no indexed PNG; it must hold object ids, not colours'
     ),
@@ -80,15 +60,12 @@ ERRORS = {
     ),
     # meta.json
     'meta-missing': (
-        'meta.json does not exist; it lies in the archive of the training '
-        'videos'
+        'meta.json does not exist; it is in the archive of the training videos'
     ),
     'meta-video-missing': (
-        'meta.json does not know a video; the files belong to different splits'
+        'meta.json lacks a video; the files belong to different splits'
     ),
-    'object-not-in-meta': (
-        'an expression means an object that meta.json does not know'
-    ),
+    'object-not-in-meta': 'meta.json lacks the object of an expression',
     # splits
     'split-overlap': 'something to be tested is trained on',
     'test-list-missing': (
@@ -96,8 +73,8 @@ ERRORS = {
         'too, and they must be taken out'
     ),
     'test-list-foreign': (
-        'the files of "valid" and "test" share no video, so nothing is '
-        'taken out; they are of different releases'
+        'the files of "valid" and "test" share no video, so nothing is taken '
+        'out; they are of different releases'
     ),
     # Ref-DAVIS17
     'annotators-incomplete': (
@@ -109,21 +86,16 @@ ERRORS = {
         'the set again'
     ),
     'masks-semisupervised': (
-        'masks are those of the semi-supervised edition, whose ids differ; '
-        'use Annotations_unsupervised'
+        'masks are of the semi-supervised edition, whose ids differ; use '
+        'Annotations_unsupervised'
     ),
     # videos as files
-    'video-broken': (
-        'a video cannot be decoded, or not to its end; copy or download it '
-        'again'
-    ),
+    'video-broken': 'a video cannot be decoded to its end; copy it again',
     'video-short': (
         'a video ends before an annotated frame; extract the archive again'
     ),
     'split-wrong': 'a video is in another split than videoset.csv says',
-    'instance-missing': (
-        'the masks of a frame lack the instance that an expression means'
-    ),
+    'instance-missing': 'the masks lack the instance of an expression',
     'instance-copy': (
         'an instance is called "1 (copy)", a slip of the release; convert '
         'the set again, which drops it'
@@ -137,13 +109,9 @@ ERRORS = {
     'frames-from-zero': 'frames are numbered from 0; here they begin with 1',
     'masks-short': 'the masks of a video end before a frame that is scored',
     # RefCOCO
-    'image-missing': (
-        'an image does not exist; extract train2014.zip completely'
-    ),
+    'image-missing': 'an image is missing; extract train2014.zip completely',
     'image-broken': 'an image is damaged; extract train2014.zip again',
-    'image-size-differs': (
-        'an image has another size than the annotation file says'
-    ),
+    'image-size-differs': 'an image has another size than its file says',
     'image-id-mismatch': (
         'the number in the name of an image is not its original_id; convert '
         'the set again'
@@ -152,26 +120,20 @@ ERRORS = {
         'two sentences have the same id; convert the set again'
     ),
     'annotation-mismatch': (
-        'sentences and annotations do not belong together one by one; '
-        'convert the set again'
+        'sentences and annotations do not match; convert the set again'
     ),
     'segmentation-broken': 'a segmentation is empty or malformed',
     'box-wrong': 'a box is not four numbers x, y, width, height with an area',
     'set-mixed': (
-        'the file belongs to another set or another way of splitting it '
-        '(unc, umd, google)'
+        'the file is of another set or way of splitting (unc, umd, google)'
     ),
     # MeViS
     'masks-of-frames-differ': (
         'an annotation has not one mask (or null) for each frame; the files '
         'are of different releases'
     ),
-    'annotation-unknown': (
-        'an expression names an annotation that mask_dict.json does not have'
-    ),
-    'target-wrong': (
-        'obj_id and anno_id of an expression are not two lists of one length'
-    ),
+    'annotation-unknown': 'mask_dict.json lacks an annotation',
+    'target-wrong': 'obj_id and anno_id are not two lists of one length',
     'rle-broken': 'a run-length code is malformed',
 }
 """Training or scoring would stop or be wrong."""
@@ -183,48 +145,34 @@ WARNINGS = {
     'expression-garbled': (
         'an expression looks garbled, as by a wrong encoding'
     ),
-    'expression-long': (
-        'an expression has more than 100 words; two columns of a table may '
-        'have run together'
-    ),
+    'expression-long': 'an expression has more than 100 words',
     'frame-turned': (
-        'a picture carries a note (EXIF) to turn or mirror it, which is not '
-        'followed; masks must fit the pixels as they are stored'
+        'a picture has a note (EXIF) to turn or mirror it, which is ignored; '
+        'masks must fit the pixels as they are stored'
     ),
     'frame-unlisted': 'a frame is there but not listed, so it is not used',
     'frames-unsorted': 'the list of frames is not sorted; the loader sorts it',
     'mask-empty': 'the mask of what an expression means is empty',
-    'object-never-seen': (
-        'an expression means an object that no mask of the video shows'
-    ),
+    'object-never-seen': 'no mask of a video shows the object meant',
     'mask-unlisted': 'a mask is there whose frame is not listed',
     'mask-id-unknown': 'masks show an object that meta.json does not know',
-    'meta-object-unseen': (
-        'meta.json knows an object that no mask of the video shows'
-    ),
-    'category-unknown': (
-        'a category is none of the known ones, which training with '
-        'categories refuses'
-    ),
+    'meta-object-unseen': 'no mask of a video shows an object of meta.json',
+    'category-unknown': 'training with categories refuses a category',
     'polygon-outside': 'a polygon reaches out of its image',
     'annotation-shared': 'two videos name the same annotation',
     'annotation-never-seen': 'an annotation is null in all frames',
 }
-"""Look at it."""
+"""Worth a look."""
 
 NOTES = {
-    'split-absent': 'a split is not there, so it was not looked at',
+    'split-absent': 'a split is not there, so it was not checked',
     'count-differs': 'not as many as in the full set',
     'truth-absent': (
         'no ground truth: predictions can be written but not scored here'
     ),
-    'video-unlisted': 'a video is there, but nothing is said about it',
-    'expression-ambiguous': (
-        'one expression means different objects of a video'
-    ),
-    'frame-copied': (
-        'a frame is the same as the one before; normal where nothing moves'
-    ),
+    'video-unlisted': 'a video is there, but no expression names it',
+    'expression-ambiguous': 'one expression means several objects of a video',
+    'frame-copied': 'a frame is the same as the one before; nothing moves',
     'sets-overlap': (
         'an image to be tested in one set is trained on in another; a known '
         'caveat of mixing the sets'
@@ -235,7 +183,7 @@ NOTES = {
     ),
     'video-too-short': 'a video of less than two frames is not trained on',
 }
-"""Worth knowing, and normal for a part of a data set."""
+"""Good to know, and normal for a part of a data set."""
 
 LEVELS = ('error', 'warning', 'note')
 PROBLEMS: dict[str, tuple[str, str]] = {
@@ -250,6 +198,6 @@ ENTAILED = {
     'json-broken': ('object-id-missing',),
     'table-wrong': ('object-id-missing',),
     'folder-misplaced': ('folder-missing', 'video-missing'),
-    'test-list-missing': ('video-missing', 'folder-missing', 'count-wrong'),
+    'test-list-missing': ('video-missing', 'count-wrong'),
 }
-"""What a fault makes wrong in the same dataset, and is not reported again."""
+"""What else a fault makes wrong in its dataset, which is not reported."""

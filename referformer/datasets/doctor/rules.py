@@ -127,16 +127,12 @@ def frames_unlisted(shown: Shown) -> Found:
 
 def objects_never_seen(shown: Shown) -> Found:
     """Objects that an expression means and no mask shows."""
-    if not shown.whole or shown.quick:
+    if not _is_complete(shown):
         return
-    hidden = [
-        clip.item
-        for clip, visible in zip(shown.clips, shown.visible, strict=True)
-        if not visible and clip.item.get('obj_id')
-    ]
-    if _is_black_and_white(shown):
-        return
-    for item in hidden:
+    for clip, visible in zip(shown.clips, shown.visible, strict=True):
+        item = clip.item
+        if visible or item.get('obj_id') is None:
+            continue
         text = f'id {item["obj_id"]}'
         if item.get('rles') is not None:
             yield Observation('mask-empty', shown.paths[0], text)
@@ -149,16 +145,14 @@ def objects_never_seen(shown: Shown) -> Found:
 
 def masks_black_and_white(shown: Shown) -> Found:
     """Masks of 0 and 255 only, where object ids are looked for."""
-    if _is_black_and_white(shown):
+    if shown.whole and not shown.quick and not _is_complete(shown):
         for folder in shown.ids:
             yield Observation('mask-binary', str(folder))
 
 
 def ids_of_meta(shown: Shown) -> Found:
     """Objects that only the masks, or only meta.json, know."""
-    if shown.known is None or not shown.whole or shown.quick:
-        return
-    if _is_black_and_white(shown):
+    if shown.known is None or not _is_complete(shown):
         return
     meant = {clip.item.get('obj_id') for clip in shown.clips}
     for folder, values in shown.ids.items():
@@ -294,8 +288,7 @@ def videos_of_table(split: Split) -> Found:
     names = {clip['video_id'] for clip in split.clips}
     left_out = _videos(_beside(split, 'exclude_ann_file'))
     for name, video in videos.items():
-        where = f'video {name}'
-        frames = video.get('frames')
+        where, frames = f'video {name}', video.get('frames')
         if name in left_out or not isinstance(frames, list):
             continue
         if video.get('expressions') in ({}, [], None):
@@ -419,10 +412,7 @@ def entries_of_refcoco(split: Split) -> Found:
         images = _content(path).get('images')
         images = images if isinstance(images, list) else []
         other = {count: name for name, count in SENTENCES.items()}
-        if (
-            SENTENCES.get(name, 0) != len(images) in other
-            and name in SENTENCES
-        ):
+        if SENTENCES.get(name, len(images)) != len(images) in other:
             text = f'{len(images)} sentences, as {other[len(images)]}'
             yield Observation('set-mixed', str(path), text)
         sets = {full.rpartition('_')[0] for full in SENTENCES}
@@ -441,12 +431,8 @@ def entries_of_refcoco(split: Split) -> Found:
             if isinstance(said, str) and said in sets and said != expected:
                 text = f'{where} is of {said}'
                 yield Observation('set-mixed', str(path), text)
-            caption = image.get('caption')
-            if (
-                split.train
-                and isinstance(caption, str)
-                and not caption.strip()
-            ):
+            blank = not str(image.get('caption')).strip()
+            if split.train and blank:  # the loader leaves it out
                 yield Observation('sentence-blank', str(path), where)
 
 
@@ -570,12 +556,11 @@ def _told_in(split: Split, clip: Mapping) -> str:
     return str(next((f for f in files if f.name == name), split.path))
 
 
-def _is_black_and_white(shown: Shown) -> bool:
-    """Whether masks are of 0 and 255, and no object is found in them."""
-    if shown.quick or not shown.whole:
-        return False
+def _is_complete(shown: Shown) -> bool:
+    """Whether all masks were read, and are not 0 and 255 without objects."""
     values = set().union(*shown.ids.values())
-    return 255 in values <= {0, 255} and not any(shown.visible)
+    binary = 255 in values <= {0, 255} and not any(shown.visible)
+    return shown.whole and not shown.quick and not binary
 
 
 def _by(size: Sequence[int]) -> str:

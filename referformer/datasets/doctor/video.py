@@ -1,6 +1,7 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
 """Reading everything of a video by the transforms of its dataset."""
 
+import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -12,6 +13,7 @@ from mmengine.dataset import BaseDataset
 
 from referformer.datasets.base_refer_dataset import BaseReferDataset
 from referformer.datasets.doctor.loading import Loading, open_frames
+from referformer.datasets.doctor.problems import PROBLEMS
 from referformer.datasets.doctor.report import Observation
 from referformer.datasets.transforms.loading import BaseLoadReferAnnotations
 from referformer.errors import MediaError, ReferError
@@ -108,8 +110,10 @@ def observe(error: Exception, item: dict | None = None) -> Observation:
     message = getattr(error, 'message', str(error))
     missing = isinstance(error, FileNotFoundError)
     code = getattr(error, 'code', None)
-    if code is not None:
+    if code in PROBLEMS:
         pass
+    elif code is not None:  # a word of the user's
+        code = 'data-wrong'
     elif isinstance(error, MediaError):
         kind = 'video' if path == item.get('video_path') else 'frame'
         code = f'{kind}-missing' if missing else f'{kind}-broken'
@@ -117,7 +121,9 @@ def observe(error: Exception, item: dict | None = None) -> Observation:
         code = 'file-missing' if missing else 'data-wrong'
     else:
         code = 'load-failed'
-        message = f'{type(error).__name__}: {message}'
+        *_, frame = traceback.extract_tb(error.__traceback__)
+        where = f'{Path(frame.filename).name}:{frame.lineno}'
+        message = f'{type(error).__name__}: {message} ({where})'
     if message.startswith(path):
         message = message[len(path) :].lstrip(': ')
     elif code.endswith('-missing'):
