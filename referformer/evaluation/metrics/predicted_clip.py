@@ -272,7 +272,7 @@ def read_clip(data_sample: Mapping[str, Any]) -> PredictedClip:
     )
 
 
-def read_videos(
+def group_clips(
     data_samples: Iterable[Mapping[str, Any]],
 ) -> Iterator[list[PredictedClip]]:
     """Read the clips of a batch, those of one video together.

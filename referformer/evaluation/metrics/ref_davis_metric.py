@@ -22,7 +22,7 @@ from referformer.evaluation.functional import (
 from referformer.evaluation.functional.protocols import split_annotators
 from referformer.evaluation.metrics.predicted_clip import (
     PredictedClip,
-    read_videos,
+    group_clips,
     score_frames,
 )
 from referformer.evaluation.metrics.results import gather_records, write_table
@@ -122,7 +122,7 @@ class RefDAVISMetric(BaseMetric):
         self.results.append(
             [
                 VideoResult(clips[0].video_id, score(clips))
-                for clips in read_videos(data_samples)
+                for clips in group_clips(data_samples)
             ]
         )
 

@@ -9,7 +9,7 @@ from mmengine.evaluator import BaseMetric
 from referformer.evaluation.functional.kernel import BOUND_TH
 from referformer.evaluation.functional.protocols import mean_scores
 from referformer.evaluation.metrics.predicted_clip import (
-    read_videos,
+    group_clips,
     score_frames,
 )
 from referformer.evaluation.metrics.results import gather_records, write_table
@@ -81,7 +81,7 @@ class ReferVOSMetric(BaseMetric):
                 lacks a meta key.
         """
         records = []
-        for clips in read_videos(data_samples):
+        for clips in group_clips(data_samples):
             num_frames = len(clips[0].frames)
             means = sum(score_frames(clips, self.bound_th)) / num_frames
             records += [
