@@ -66,8 +66,9 @@ class ReferFormer(BaseDetector):
             is cut into windows of this length, each with its own choice of
             the query. Defaults to None, the whole clip.
         predictor (dict, optional): Takes videos through the model, window
-            by window and expression by expression. Defaults to None, a
-            ``Predictor`` (:class:`~referformer.prediction.Predictor`).
+            by window and expression by expression; of type ``'Predictor'``
+            (:class:`~referformer.prediction.Predictor`) unless it says
+            another.
         data_preprocessor (dict, optional): Normalisation and padding.
         init_cfg (dict, optional): Initialisation config of mmengine.
 
@@ -117,7 +118,7 @@ class ReferFormer(BaseDetector):
             self.head = MODELS.build(head)
             self.positional_encoding = MODELS.build(positional_encoding)
             self.predictor = TASK_UTILS.build(
-                predictor or dict(type='Predictor')
+                {'type': 'Predictor', **(predictor or {})}
             )
         self.mask_thr = mask_thr
         self.mask_resize = mask_resize
@@ -168,14 +169,16 @@ class ReferFormer(BaseDetector):
                 images = images.index_select(0, wanted)
             maps = self.backbone(suit_convolutions(images))
 
+        def of_all_frames(tensor: Tensor) -> Tensor:
+            # [N, ...] -> [B, ...]; of a single clip no copy is made
+            shape = (-1, num_frames, *tensor.shape[1:])
+            return tensor.unsqueeze(1).expand(shape).flatten(0, 1)
+
         def describe(level: Tensor) -> FrameFeatures:
-            # padding and positions are the same for all frames of a clip
             mask = F.interpolate(padding[None], size=level.shape[-2:])[0] > 0
             pos = self.positional_encoding(mask).to(level.dtype)
             return FrameFeatures(
-                level,
-                mask.repeat_interleave(num_frames, 0),
-                pos.repeat_interleave(num_frames, 0),
+                level, of_all_frames(mask), of_all_frames(pos)
             )
 
         return VisualFeatures(

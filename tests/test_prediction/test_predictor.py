@@ -165,7 +165,7 @@ def test_a_video_keeps_all_selected_sequences(video, topk):
 
 def test_the_config_sets_the_predictor(video):
     cfg = tiny_model_cfg()
-    cfg['predictor'] = dict(type='Predictor', window=4, link='overlap')
+    cfg['predictor'] = dict(window=4, link='overlap')
     model = MODELS.build(cfg).eval()
     seen = []
     model.backbone.register_forward_hook(
