@@ -33,7 +33,7 @@ def seconds(text: str) -> float:
         value = -1.0
     if not 0 <= value < float('inf') or len(parts) > 3:
         raise argparse.ArgumentTypeError(
-            f'{text!r} is no time; write seconds, m:ss or h:mm:ss'
+            f'{text!r} is not a time; write seconds, m:ss or h:mm:ss'
         )
     return value
 

@@ -127,7 +127,7 @@ class ReferInferencer(BaseInferencer):
             points: Whether to draw reference points on it.
             fps: Frames per second to look at, see
                 :func:`~referformer.media.sources.open_source`.
-            every: Look at every so-manieth frame only.
+            every: Look at every N-th frame only.
             start: Seconds from the beginning at which to start.
             end: Seconds at which to stop.
             partial: Accept a video that is cut off.

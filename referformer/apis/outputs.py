@@ -275,7 +275,7 @@ def open_files(
         tuple: Their sinks, and the names they will have by kind.
 
     Raises:
-        ConfigError: If ``folder`` holds files of somebody else.
+        ConfigError: If ``folder`` holds files that this did not write.
     """
     sinks: list[Sink] = []
     files: dict[str, str] = {}

@@ -55,7 +55,7 @@ def damaged(path: str, what: str) -> MediaError:
         path (str): The file.
         what (str): What is wrong with it, as the end of a sentence.
     """
-    remedy = 'it is no video or not complete; copy or download it again.'
+    remedy = 'it is not a video or not complete; copy or download it again.'
     return MediaError(f'Video {path} {what}', file=path, remedy=remedy)
 
 
@@ -210,6 +210,6 @@ def decode(packets: Iterable[Any]) -> Iterator[av.VideoFrame]:
         try:
             yield from packet.decode()
         except av.error.InvalidDataError:
-            continue  # Whoever wants this frame will miss it and say so.
+            continue  # the caller notices that this frame is missing
     if stream is not None:
         yield from stream.decode(None)

@@ -31,7 +31,7 @@ def list_pictures(folder: Path) -> list[Path]:
     """List the pictures of a folder, ``2.jpg`` before ``10.jpg``.
 
     Args:
-        folder (Path): The folder; what is no picture or hidden is left out.
+        folder (Path): The folder; hidden files and other files are left out.
 
     Returns:
         list[Path]: At least one.
@@ -89,10 +89,10 @@ def read_picture(path: Path) -> np.ndarray:
         with Image.open(path) as file:
             image = ImageOps.exif_transpose(file)
             image.load()
-    # Pillow's readers also raise what is no OSError on damaged files
+    # Pillow's readers raise these, too, on damaged files
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         raise MediaError(
-            f'{path} cannot be decoded ({error}); it is no picture or '
+            f'{path} cannot be decoded ({error}); it is not a picture or '
             'damaged, copy it again.',
             file=path,
         ) from error
@@ -129,8 +129,8 @@ def write_image(path: str | os.PathLike[str], image: np.ndarray) -> None:
         done = False
     if not done:
         raise MediaError(
-            f'{path} cannot be written: "{path.suffix}" is no picture format '
-            'OpenCV knows; use .png or .jpg.',
+            f'{path} cannot be written: "{path.suffix}" is not a picture '
+            'format that OpenCV knows; use .png or .jpg.',
             file=path,
         )
     write_atomic(path, data.tobytes())

@@ -70,10 +70,10 @@ class VideoReader:
     key frames before them is decoded. (Of a file without time stamps, such as
     a raw stream or an AVI with B-frames, everything up to the frame is.)
 
-    Damage is never papered over: a frame that cannot be decoded without fault
-    is an error. A file that ends early is refused as a whole unless
-    ``partial`` is set. (mp4 and AVI say how much there should be; Matroska and
-    transport streams do not, so what is there counts as the whole.)
+    A frame that cannot be decoded without fault is an error. A file that ends
+    early is refused as a whole unless ``partial`` is set. (mp4 and AVI say how
+    much there should be; Matroska and transport streams do not, so what is
+    there counts as the whole.)
 
     It is a context manager; :meth:`close` closes the file, which reading
     opens again.

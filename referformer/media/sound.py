@@ -54,7 +54,7 @@ class SoundTrack:
 
     @classmethod
     def open(cls, target: Any, sound: Sound) -> 'SoundTrack | None':
-        """Return the track, None if there is no sound to be had."""
+        """Return the track; None if the video has no sound."""
         import av
 
         try:

@@ -3,7 +3,7 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ from referformer.media.pictures import (
 
 __all__ = ['Frame', 'FrameSource', 'open_source']
 
-#: Frames per second of a folder or an array whose rate nobody told: that of
+#: Frames per second of a folder or an array of unknown rate: that of
 #: Ref-YouTube-VOS, which models are trained on.
 DEFAULT_FPS = 6.0
 
@@ -37,7 +37,7 @@ class Frame:
         time (float): Seconds from the beginning of the source.
         shape (tuple[int, int]): Height and width.
         image (np.ndarray | None): uint8, BGR, shape (H, W, 3), while
-            somebody needs it.
+            it is needed.
     """
 
     index: int
@@ -122,7 +122,7 @@ def open_source(
             (H, W, 3).
         fps (float, optional): Look at so many frames per second of a video,
             by their time stamps. Anything else *has* this many; 6 if None.
-        every (int): Look at every so-manieth frame only.
+        every (int): Look at every N-th frame only.
         start (float, optional): Seconds from the beginning at which to start.
         end (float, optional): Seconds at which to stop.
         partial (bool): Accept a video that is cut off and take what is there.
@@ -158,7 +158,7 @@ def open_source(
             sample_fps = fps
     else:
         raise TypeError(
-            f'{type(data).__name__} is no video; give a path or an array.'
+            f'{type(data).__name__} is not a video; give a path or an array.'
         )
     chosen = _choose(source.times, every, start, end, sample_fps)
     if not len(chosen):
@@ -167,13 +167,11 @@ def open_source(
             f'{source.path or source.name} has no frame between start='
             f'{start} and end={end} seconds; its last is at {last:.3f}.'
         )
-    return FrameSource(
-        **{
-            **vars(source),
-            'fps': min(sample_fps or source.fps, source.fps) / every,
-            'indices': source.indices[chosen],
-            'times': source.times[chosen],
-        }
+    return replace(
+        source,
+        fps=min(sample_fps or source.fps, source.fps) / every,
+        indices=source.indices[chosen],
+        times=source.times[chosen],
     )
 
 
@@ -200,15 +198,15 @@ def _choose(
 
 
 def _from_array(frames: np.ndarray, fps: float | None) -> FrameSource:
-    """Check an array and give it the face of a source."""
+    """Check an array and make a source of it."""
     given = frames.shape
     is_picture = frames.ndim == 3
     if is_picture:
         frames = frames[None]
     if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8:
         raise MediaError(
-            f'an array of shape {given} and type {frames.dtype} is no video; '
-            'give uint8, BGR, of shape (T, H, W, 3) or (H, W, 3).'
+            f'an array of shape {given} and type {frames.dtype} is not a '
+            'video; give uint8, BGR, of shape (T, H, W, 3) or (H, W, 3).'
         )
     if 0 in frames.shape:
         raise MediaError(f'an array of shape {given} has no frame.')

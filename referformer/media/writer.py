@@ -191,7 +191,7 @@ class _H264File:
             self._sound.mux_until(time)
 
     def _mux(self, packet: Any) -> None:
-        # of the last frame nobody else knows how long it is shown
+        # the encoder does not know how long the last frame is shown
         if not packet.duration:
             packet.duration = self._duration
         self._container.mux(packet)

@@ -138,7 +138,7 @@ class BackgroundWriter(Generic[Item]):
                 try:
                     self._write(item)
                 except BaseException as error:
-                    # go on emptying the queue, so that nobody waits for ever
+                    # go on emptying the queue, or put() would wait for ever
                     self._error = error
                     self._dropping = True
             del item
@@ -169,7 +169,7 @@ class BackgroundWriter(Generic[Item]):
         try:
             self._finish()
         except BaseException:
-            # Ctrl-C; nobody may close yet what the thread writes to
+            # Ctrl-C; the thread must end before its files are closed
             self._dropping = True
             self._finish()
             raise

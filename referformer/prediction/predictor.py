@@ -10,7 +10,7 @@
 :class:`Predictor` is all there is to it. ``ReferFormer.predict`` runs it over
 the videos of a data set, :mod:`~referformer.prediction.stream` over frames as
 they are decoded. ``see`` and ``ask`` are generators, so only one window is
-alive at a time; whoever keeps what ``see`` yields can ask it again.
+alive at a time; a caller that keeps what ``see`` yields can ask it again.
 """
 
 import math
@@ -133,7 +133,7 @@ class Predictor:
                 f'score_thr must be in [0, 1], got {self.score_thr}'
             )
         if self.overlap and self.link == 'none':
-            raise ConfigError("overlap is of use with link='overlap' only")
+            raise ConfigError("overlap can be set with link='overlap' only")
 
     def settled(self, model: ReferFormer) -> 'Predictor':
         """Replace what was left open by what the model says.
@@ -143,7 +143,7 @@ class Predictor:
 
         Returns:
             Predictor: No value is None but ``batch_frames``; the window is
-            36 where nobody says another.
+            36 where neither says another.
 
         Raises:
             ConfigError: If the overlap does not fit into the window.
@@ -404,8 +404,8 @@ class Predictor:
             found (SequencePredictions): Of E expressions in T frames.
             n (int): Which of the expressions.
             t (int): Which of the frames.
-            lazily (bool): Whether masks stay at their stride until somebody
-                looks at them.
+            lazily (bool): Whether masks stay at their stride until they
+                are looked at.
         """
         img_shape, ori_shape = frame.img_shape[:2], frame.ori_shape[:2]
         masks = self.soft_masks(model, found.masks[n, t], img_shape, ori_shape)

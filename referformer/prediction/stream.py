@@ -172,7 +172,7 @@ def _frame_result(
         window.number,
         predictor.soft_masks(
             model,
-            # a copy, lest one frame keep the window alive
+            # a copy: a view would keep the whole window in memory
             found.masks[:, t, 0].clone(),
             image.shape[:2],
             frame.shape,

@@ -1,5 +1,5 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
-"""Masks that take up no room at full size until somebody looks at them.
+"""Masks that get their full size only when they are looked at.
 
 A video with all its expressions has E x T masks. At the size of the frames
 they would not fit into memory; at stride 4, or run-length encoded, they do.

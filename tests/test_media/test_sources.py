@@ -363,5 +363,5 @@ def test_choices_are_checked(clip, choice, reason):
 
 
 def test_other_things_are_refused():
-    with pytest.raises(TypeError, match='int is no video'):
+    with pytest.raises(TypeError, match='int is not a video'):
         open_source(3)

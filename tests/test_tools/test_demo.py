@@ -107,7 +107,8 @@ def test_no_more_than_asked_for(demo, tmp_path, arguments):
 def test_times(demo, text, value):
     assert demo.seconds(text) == value
     for wrong in ('x', '-1', '1:2:3:4', 'nan', ''):
-        with pytest.raises(demo.argparse.ArgumentTypeError, match='no time'):
+        error = demo.argparse.ArgumentTypeError
+        with pytest.raises(error, match='not a time'):
             demo.seconds(wrong)
 
 
