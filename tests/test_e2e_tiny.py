@@ -240,22 +240,22 @@ def test_an_interrupted_test_goes_on(overfitted, monkeypatch, grouped):
     }
     whole = score(config, checkpoint, **settings)
     scored = []
-    score_clip = ReferVOSMetric._score_clip
+    process = ReferVOSMetric.process
 
-    def stop_at_the_last_video(self, sample):
-        if sample['video_id'] == 'valid-00002':
+    def stop_at_the_last_video(self, data_batch, data_samples):
+        if data_samples[0]['video_id'] == 'valid-00002':
             raise KeyboardInterrupt
-        return score_clip(self, sample)
+        process(self, data_batch, data_samples)
 
-    monkeypatch.setattr(ReferVOSMetric, '_score_clip', stop_at_the_last_video)
+    monkeypatch.setattr(ReferVOSMetric, 'process', stop_at_the_last_video)
     with pytest.raises(KeyboardInterrupt):
         score(config, checkpoint, **settings)
 
-    def note(self, sample):
-        scored.append(sample['video_id'])
-        return score_clip(self, sample)
+    def note(self, data_batch, data_samples):
+        scored.extend(sample['video_id'] for sample in data_samples)
+        process(self, data_batch, data_samples)
 
-    monkeypatch.setattr(ReferVOSMetric, '_score_clip', note)
+    monkeypatch.setattr(ReferVOSMetric, 'process', note)
     assert score(config, checkpoint, **settings) == whole
     assert set(scored) == {'valid-00002'}
     assert 0 < whole['refer/J&F'] < 100
