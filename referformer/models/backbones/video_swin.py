@@ -11,77 +11,17 @@ from mmcv.cnn.bricks.drop import DropPath
 from mmengine.model import BaseModule, ModuleList
 from mmengine.model.weight_init import trunc_normal_
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
+from referformer.models.backbones.windows import (
+    Size3D,
+    WindowPlan,
+    join_windows,
+    plan_windows,
+    split_windows,
+)
+from referformer.models.layers import call_checkpointed
 from referformer.registry import MODELS
 from referformer.utils.attention_windows import relative_position_index
-
-Size3D = tuple[int, int, int]
-
-
-def split_windows(x: Tensor, window: Size3D) -> Tensor:
-    """Cut a clip into windows.
-
-    Args:
-        x (Tensor): Shape (N, T, h, w, C), sides divisible by the window's.
-        window (tuple[int, int, int]): Window size (t, h, w).
-
-    Returns:
-        Tensor: Tokens, shape (N * windows, t*h*w, C).
-    """
-    n, t, h, w, c = x.shape
-    a, b, d = window
-    x = x.view(n, t // a, a, h // b, b, w // d, d, c)
-    return x.permute(0, 1, 3, 5, 2, 4, 6, 7).reshape(-1, a * b * d, c)
-
-
-def join_windows(
-    windows: Tensor, window: Size3D, shape: Sequence[int]
-) -> Tensor:
-    """Undo :func:`split_windows`.
-
-    Args:
-        windows (Tensor): Shape (N * windows, t*h*w, C).
-        window (tuple[int, int, int]): Window size (t, h, w).
-        shape (Sequence[int]): (N, T, h, w, C) of the clip.
-
-    Returns:
-        Tensor: Shape (N, T, h, w, C).
-    """
-    n, t, h, w, c = shape
-    a, b, d = window
-    x = windows.view(n, t // a, h // b, w // d, a, b, d, c)
-    return x.permute(0, 1, 4, 2, 5, 3, 6, 7).reshape(n, t, h, w, c)
-
-
-def shifted_window_mask(
-    size: Size3D, window: Size3D, shift: Size3D, device: torch.device
-) -> Tensor:
-    """Which tokens of a cyclically shifted window really are neighbours.
-
-    Args:
-        size (tuple[int, int, int]): Padded (T, h, w).
-        window (tuple[int, int, int]): Window size.
-        shift (tuple[int, int, int]): Cyclic shift of each axis.
-        device (torch.device): Where to put the mask.
-
-    Returns:
-        Tensor: True where attention is allowed,
-        shape (windows, 1, tokens, tokens).
-    """
-    region = torch.zeros(1, *size, 1, device=device)
-    for axis in range(3):
-        if shift[axis] == 0:
-            continue
-        # along this axis: whole windows | rest of the last one | wrapped part
-        ids = torch.zeros(size[axis], device=device)
-        ids[-window[axis] : -shift[axis]] = 1
-        ids[-shift[axis] :] = 2
-        view = [1] * 5
-        view[axis + 1] = -1
-        region = region * 3 + ids.view(view)
-    tokens = split_windows(region, window)[..., 0]
-    return (tokens[:, :, None] == tokens[:, None, :])[:, None]
 
 
 class WindowAttention3D(BaseModule):
@@ -130,12 +70,12 @@ class WindowAttention3D(BaseModule):
         """Attend inside windows.
 
         Args:
-            x (Tensor): Tokens of N * W windows, shape (N*W, P, C).
-            mask (Tensor, optional): True where attention is allowed,
-                shape (W, 1, P, P).
+            x (Tensor): Tokens of W windows, shape (W, P, C).
+            mask (Tensor, optional): True where attention is allowed, shape
+                (P, P).
 
         Returns:
-            Tensor: Shape (N*W, P, C).
+            Tensor: Shape (W, P, C).
         """
         num_windows, num_tokens, channels = x.shape
         qkv = self.qkv(x).view(num_windows, num_tokens, 3, self.num_heads, -1)
@@ -147,9 +87,8 @@ class WindowAttention3D(BaseModule):
         bias = bias.view(num_tokens, num_tokens, -1).permute(2, 0, 1)
         bias = bias[None].to(q.dtype)
         if mask is not None:
-            # [W, heads, P, P], repeated for the N clips
             bias = bias.masked_fill(~mask, float('-inf'))
-            bias = bias.repeat(num_windows // len(mask), 1, 1, 1)
+        # [1, heads, P, P]: the same for all windows, never repeated
         out = F.scaled_dot_product_attention(
             q,
             k,
@@ -182,7 +121,6 @@ class SwinBlock3D(BaseModule):
         embed_dims (int): Channels C.
         num_heads (int): Attention heads.
         window_size (tuple[int, int, int]): Largest window (t, h, w).
-        shifted (bool): Whether windows are shifted by half their size.
         mlp_ratio (float): MLP channels over C.
         drop_rate (float): Dropout rate.
         attn_drop_rate (float): Dropout rate of the attention weights.
@@ -195,7 +133,6 @@ class SwinBlock3D(BaseModule):
         embed_dims: int,
         num_heads: int,
         window_size: Size3D,
-        shifted: bool,
         mlp_ratio: float,
         drop_rate: float,
         attn_drop_rate: float,
@@ -203,8 +140,6 @@ class SwinBlock3D(BaseModule):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        self.window_size = window_size
-        self.shifted = shifted
         self.norm1 = nn.LayerNorm(embed_dims)
         self.attn = WindowAttention3D(
             embed_dims, num_heads, window_size, attn_drop_rate, drop_rate
@@ -213,32 +148,41 @@ class SwinBlock3D(BaseModule):
         self.norm2 = nn.LayerNorm(embed_dims)
         self.mlp = _MLP(embed_dims, int(embed_dims * mlp_ratio), drop_rate)
 
-    def _window_attention(self, x: Tensor) -> Tensor:
+    def _window_attention(self, x: Tensor, plan: WindowPlan) -> Tensor:
         size = x.shape[1:4]
-        # an axis shorter than the window is one window, not shifted
-        window = tuple(map(min, size, self.window_size))
-        shift = tuple(
-            side // 2 if self.shifted and length > side else 0
-            for length, side in zip(size, self.window_size, strict=True)
+        x = F.pad(x, plan.padding)
+        if any(plan.shift):
+            x = x.roll([-step for step in plan.shift], (1, 2, 3))
+        windows = split_windows(x, plan.window)
+        if plan.order is not None:
+            windows = windows.index_select(1, plan.order)
+        out = torch.cat(
+            [
+                self.attn(part.flatten(0, 1), mask).view_as(part)
+                for part, mask in zip(
+                    windows.split(plan.counts, 1), plan.masks, strict=True
+                )
+            ],
+            1,
         )
-        pad_t, pad_h, pad_w = (
-            -length % side for length, side in zip(size, window, strict=True)
-        )
-        x = F.pad(x, (0, 0, 0, pad_w, 0, pad_h, 0, pad_t))
-        padded = tuple(x.shape[1:4])
-        mask = None
-        if any(shift):
-            x = x.roll([-s for s in shift], (1, 2, 3))
-            mask = shifted_window_mask(padded, window, shift, x.device)
-        out = self.attn(split_windows(x, window), mask)
-        out = join_windows(out, window, x.shape)
-        if any(shift):
-            out = out.roll(shift, (1, 2, 3))
+        if plan.order is not None:
+            out = out.index_select(1, plan.inverse)
+        out = join_windows(out, plan.window, x.shape)
+        if any(plan.shift):
+            out = out.roll(plan.shift, (1, 2, 3))
         return out[:, : size[0], : size[1], : size[2]]
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Transform ``x`` of shape (N, T, h, w, C)."""
-        x = x + self.drop_path(self._window_attention(self.norm1(x)))
+    def forward(self, x: Tensor, plan: WindowPlan) -> Tensor:
+        """Transform clips.
+
+        Args:
+            x (Tensor): Shape (N, T, h, w, C).
+            plan (WindowPlan): Of its windows.
+
+        Returns:
+            Tensor: Shape (N, T, h, w, C).
+        """
+        x = x + self.drop_path(self._window_attention(self.norm1(x), plan))
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
 
@@ -247,6 +191,7 @@ class SwinStage3D(BaseModule):
 
     Args:
         blocks (Sequence[SwinBlock3D]): The blocks.
+        window_size (tuple[int, int, int]): Largest window (t, h, w).
         with_cp (bool): Recompute activations in the backward pass.
         init_cfg (dict, optional): Initialisation config of mmengine.
     """
@@ -254,20 +199,23 @@ class SwinStage3D(BaseModule):
     def __init__(
         self,
         blocks: Sequence[SwinBlock3D],
+        window_size: Size3D,
         with_cp: bool = False,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
         self.blocks = ModuleList(blocks)
+        self.window_size = window_size
         self.with_cp = with_cp
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform ``x`` of shape (N, T, h, w, C)."""
-        for block in self.blocks:
-            if self.with_cp and x.requires_grad:
-                x = checkpoint(block, x, use_reentrant=False)
-            else:
-                x = block(x)
+        plans = [
+            plan_windows(x.shape[1:4], self.window_size, shifted, x.device)
+            for shifted in (False, True)
+        ]
+        for i, block in enumerate(self.blocks):
+            x = call_checkpointed(block, self.with_cp, x, plans[i % 2])
         return x
 
 
@@ -432,7 +380,6 @@ class VideoSwinTransformer(BaseModule):
                     channels[i],
                     num_heads[i],
                     tuple(window_size),
-                    shifted=j % 2 == 1,
                     mlp_ratio=mlp_ratio,
                     drop_rate=drop_rate,
                     attn_drop_rate=attn_drop_rate,
@@ -440,7 +387,9 @@ class VideoSwinTransformer(BaseModule):
                 )
                 for j in range(depth)
             ]
-            self.layers.append(SwinStage3D(blocks, with_cp))
+            self.layers.append(
+                SwinStage3D(blocks, tuple(window_size), with_cp)
+            )
             if i < len(depths) - 1:
                 self.downsamples.append(PatchMerging3D(channels[i]))
 

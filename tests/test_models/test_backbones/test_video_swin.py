@@ -9,7 +9,10 @@ from referformer.models import VideoSwinTransformer
 from referformer.models.backbones.video_swin import (
     PatchMerging3D,
     SwinBlock3D,
+)
+from referformer.models.backbones.windows import (
     join_windows,
+    plan_windows,
     split_windows,
 )
 
@@ -88,22 +91,55 @@ def naive_attention(attn, x, shifted):
     ],
 )
 def test_window_attention_equals_the_definition(size, shifted):
-    block = SwinBlock3D(8, 2, WINDOW, shifted, 2.0, 0.0, 0.0, 0.0)
+    block = SwinBlock3D(8, 2, WINDOW, 2.0, 0.0, 0.0, 0.0)
     randomise(block)
     x = torch.randn(1, *size, 8)
+    plan = plan_windows(size, WINDOW, shifted, x.device)
     torch.testing.assert_close(
-        block._window_attention(x),
+        block._window_attention(x, plan),
         naive_attention(block.attn, x, shifted),
         rtol=1e-4,
         atol=1e-5,
     )
 
 
+def test_clips_do_not_mix_in_shifted_windows():
+    block = SwinBlock3D(8, 2, WINDOW, 2.0, 0.0, 0.0, 0.0)
+    randomise(block)
+    x = torch.randn(2, 5, 6, 7, 8)
+    plan = plan_windows((5, 6, 7), WINDOW, True, x.device)
+    assert plan.counts == [2, 2, 2, 2, 1, 1, 1, 1]
+    both = block(x, plan)
+    for n in range(2):
+        alone = block(x[n : n + 1], plan)
+        torch.testing.assert_close(both[n : n + 1], alone)
+
+
+def test_the_bias_is_never_repeated():
+    """Masks and biases belong to kinds of windows, whose number is fixed."""
+    block = SwinBlock3D(8, 2, WINDOW, 2.0, 0.0, 0.0, 0.0)
+    numbers = {}
+    for size in ((4, 8, 8), (12, 40, 40)):
+        plan = plan_windows(size, WINDOW, True, torch.device('cpu'))
+        biases = []
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(
+                'torch.nn.functional.scaled_dot_product_attention',
+                lambda q, k, v, attn_mask, dropout_p, out=biases: (
+                    out.append(attn_mask.numel()) or v
+                ),
+            )
+            block(torch.randn(1, *size, 8), plan)
+        numbers[size] = sum(biases)
+    assert len(set(numbers.values())) == 1
+    assert numbers[size] == 8 * 2 * 32 * 32
+
+
 def test_windows_can_be_undone():
     x = torch.randn(2, 4, 8, 12, 3)
     windows = split_windows(x, WINDOW)
-    assert windows.shape == (2 * 2 * 2 * 3, 32, 3)
-    assert torch.equal(windows[0].view(2, 4, 4, 3), x[0, :2, :4, :4])
+    assert windows.shape == (2, 2 * 2 * 3, 32, 3)
+    assert torch.equal(windows[0, 0].view(2, 4, 4, 3), x[0, :2, :4, :4])
     assert torch.equal(join_windows(windows, WINDOW, x.shape), x)
 
 
