@@ -1,9 +1,10 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
 """A recorded run of the published code, rebuilt with this package.
 
-A case is ``<backbone>[_<variant>].npz`` beside ``<case>_keys.json``. The
-weights are a pure function of the authors' parameter names, so no checkpoint
-is stored; they go through the project's own converter.
+A case is ``<backbone>[_<variant>].npz`` beside ``<case>_keys.json``, of any
+number of clips and frames. The weights are a pure function of the authors'
+parameter names, so no checkpoint is stored; they go through the project's own
+converter.
 """
 
 import importlib.util
@@ -19,10 +20,12 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 from referformer.checkpoints.published import from_published
+from referformer.models import ReferFormer
 from referformer.registry import MODELS
 from referformer.structures import ClipTargets, TextTokens
 
 ROOT = Path(__file__).parents[2]
+GOLDEN_DIR = ROOT / 'tests/data/golden'
 MODEL_DIR = ROOT / 'configs/_base_/models'
 IDS = [[0, 5, 77, 210, 33, 2, 1, 1], [0, 901, 12, 6, 444, 78, 13, 2]]
 MASK = [[1, 1, 1, 1, 1, 1, 0, 0], [1] * 8]
@@ -55,11 +58,16 @@ def find_cases(golden_dir: Path) -> list[str]:
     return cases
 
 
-def recorded_weights(golden_dir: Path, keys: dict) -> dict[str, torch.Tensor]:
-    """The authors' state dict of a case."""
-    source = golden_dir / 'weights.py'
-    if not source.exists():
-        source = ROOT / 'tests/data/golden/weights.py'
+def find_file(golden_dir: Path, name: str) -> Path:
+    """A file of the folder, or this repository's where it has none."""
+    path = golden_dir / name
+    return path if path.exists() else GOLDEN_DIR / name
+
+
+def recorded_weights(golden_dir: Path, name: str) -> dict[str, torch.Tensor]:
+    """The authors' state dict of the case of a name."""
+    keys = json.loads(find_file(golden_dir, f'{name}_keys.json').read_text())
+    source = find_file(golden_dir, 'weights.py')
     spec = importlib.util.spec_from_file_location('golden_weights', source)
     weights = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(weights)
@@ -86,6 +94,77 @@ def without_dropout(cfg: Config) -> None:
             cfg[key] = 0.0
 
 
+def build_model(
+    backbone: str,
+    weights: dict[str, torch.Tensor],
+    num_classes: int = 1,
+    frozen_text: bool = False,
+) -> ReferFormer:
+    """The configured model with the authors' weights, without dropout."""
+    init_default_scope('referformer')
+    cfg = Config.fromfile(MODEL_DIR / f'referformer_{backbone}.py').model
+    cfg.backbone.pop('init_cfg')
+    if cfg.backbone.get('with_cp'):
+        cfg.backbone.with_cp = False
+    cfg.text_encoder.update(
+        pretrained=None, hf_config=TEXT, frozen=frozen_text
+    )
+    cfg.head.num_classes = num_classes
+    without_dropout(cfg)
+    model = MODELS.build(cfg)
+    model.init_weights()
+    missing, unexpected = model.load_state_dict(
+        from_published(weights), strict=False
+    )
+    missing = [n for n in missing if not n.endswith('position_index')]
+    assert not missing, missing
+    assert not unexpected, unexpected
+    return model
+
+
+def draw_clip(seed: int, num_frames: int, size: tuple[int, int]):
+    """Normalised pixels, shape (T, 3, h, w)."""
+    clip = np.random.default_rng(seed).standard_normal(
+        (num_frames, 3, *size), dtype=np.float32
+    )
+    return torch.from_numpy(clip)
+
+
+def pad_size(sizes: list[tuple[int, int]]) -> tuple[int, int]:
+    """The largest clip, rounded up to a multiple of 32."""
+    sides = (max(side) for side in zip(*sizes, strict=True))
+    return tuple(math.ceil(side / 32) * 32 for side in sides)
+
+
+def draw_targets(
+    seed: int,
+    num_frames: int,
+    size: tuple[int, int],
+    padded: tuple[int, int],
+    absent: int | None,
+) -> ClipTargets:
+    """The random boxes of one clip; the label is any of 65."""
+    h, w = size
+    boxes = torch.zeros(1, num_frames, 4)
+    masks = torch.zeros(1, num_frames, *padded)
+    valid = torch.zeros(1, num_frames, dtype=torch.bool)
+    rng = np.random.default_rng(seed + 100)
+    for t in range(num_frames):
+        x0, y0 = rng.integers(0, w // 2), rng.integers(0, h // 2)
+        bw = rng.integers(w // 8, w // 2)
+        bh = rng.integers(h // 8, h // 2)
+        if t == absent:
+            continue  # drawn, but the object is absent here
+        valid[0, t] = True
+        masks[0, t, y0 : y0 + bh, x0 : x0 + bw] = 1
+        boxes[0, t] = torch.tensor(
+            [(x0 + bw / 2) / w, (y0 + bh / 2) / h, bw / w, bh / h]
+        )
+    return ClipTargets(
+        torch.tensor([rng.integers(0, 65)]), boxes, masks, valid
+    )
+
+
 class GoldenCase:
     """One case: the record, the model, and what the model makes of it."""
 
@@ -93,89 +172,63 @@ class GoldenCase:
         self.name = name
         self.device = device
         self.record = dict(np.load(golden_dir / f'{name}.npz'))
-        keys = json.loads((golden_dir / f'{name}_keys.json').read_text())
-        self.weights = recorded_weights(golden_dir, keys)
+        self.weights = recorded_weights(golden_dir, name)
         self.num_classes = self.record['out/pred_logits'].shape[-1]
         self.num_frames = int(self.record['meta/frames'])
         self.sizes = [tuple(map(int, s)) for s in self.record['meta/sizes']]
         valid = self.record.get('meta/valid_indices', np.zeros(0))
         self.valid_indices = [int(i) for i in valid] or None
-        self.model = self._build(name.split('_')[0]).to(device).eval()
-
-    def _build(self, backbone: str):
-        init_default_scope('referformer')
-        cfg = Config.fromfile(MODEL_DIR / f'referformer_{backbone}.py').model
-        cfg.backbone.pop('init_cfg')
-        if cfg.backbone.get('with_cp'):
-            cfg.backbone.with_cp = False
-        cfg.text_encoder.update(pretrained=None, hf_config=TEXT, frozen=False)
-        cfg.head.num_classes = self.num_classes
-        without_dropout(cfg)
-        model = MODELS.build(cfg)
-        model.init_weights()
-        missing, unexpected = model.load_state_dict(
-            from_published(self.weights), strict=False
+        self.model = build_model(
+            name.split('_')[0], self.weights, self.num_classes
         )
-        missing = [n for n in missing if not n.endswith('position_index')]
-        assert not missing, missing
-        assert not unexpected, unexpected
-        return model
+        self.model.to(device).eval()
 
     # -- inputs -------------------------------------------------------------
 
     @cached_property
-    def padded_size(self) -> tuple[int, int]:
-        """The largest clip, rounded up to a multiple of 32."""
-        sides = (max(side) for side in zip(*self.sizes, strict=True))
-        return tuple(math.ceil(side / 32) * 32 for side in sides)
-
-    @cached_property
     def batch(self) -> torch.Tensor:
         """Clips of the batch, (N, T, 3, H, W)."""
-        batch = torch.zeros(
-            len(self.sizes), self.num_frames, 3, *self.padded_size
-        )
+        padded = pad_size(self.sizes)
+        batch = torch.zeros(len(self.sizes), self.num_frames, 3, *padded)
         for i, (h, w) in enumerate(self.sizes):
-            clip = np.random.default_rng(i).standard_normal(
-                (self.num_frames, 3, h, w), dtype=np.float32
-            )
-            batch[i, :, :, :h, :w] = torch.from_numpy(clip)
+            batch[i, :, :, :h, :w] = draw_clip(i, self.num_frames, (h, w))
         return batch.to(self.device)
 
     @cached_property
     def tokens(self) -> TextTokens:
+        """The sentences in turn, as long as they were recorded."""
+        clips = range(len(self.sizes))
+        length = self.record['mid/text/last_hidden'].shape[1]
         return TextTokens(
-            torch.tensor(IDS, device=self.device),
-            torch.tensor(MASK, device=self.device),
+            *(
+                torch.tensor(
+                    [rows[i % 2][:length] for i in clips], device=self.device
+                )
+                for rows in (IDS, MASK)
+            )
         )
 
     @cached_property
     def targets(self) -> ClipTargets:
         """The random boxes of the record."""
         num_frames = 1 if self.valid_indices else self.num_frames
-        shape = (len(self.sizes), num_frames)
-        labels = torch.zeros(len(self.sizes), dtype=torch.long)
-        boxes = torch.zeros(*shape, 4)
-        masks = torch.zeros(*shape, *self.padded_size)
-        valid = torch.zeros(shape, dtype=torch.bool)
-        for i, (h, w) in enumerate(self.sizes):
-            rng = np.random.default_rng(i + 100)
-            for t in range(num_frames):
-                x0, y0 = rng.integers(0, w // 2), rng.integers(0, h // 2)
-                bw, bh = rng.integers(w // 8, w // 2), 0
-                bh = rng.integers(h // 8, h // 2)
-                if (i, t) == (1, 1):
-                    continue  # drawn, but the object is absent here
-                valid[i, t] = True
-                masks[i, t, y0 : y0 + bh, x0 : x0 + bw] = 1
-                boxes[i, t] = torch.tensor(
-                    [(x0 + bw / 2) / w, (y0 + bh / 2) / h, bw / w, bh / h]
-                )
-            label = int(rng.integers(0, 65))
-            labels[i] = label if self.num_classes > 1 else 0
-        return ClipTargets(
-            *(x.to(self.device) for x in (labels, boxes, masks, valid))
+        clips = [
+            draw_targets(
+                i,
+                num_frames,
+                size,
+                pad_size(self.sizes),
+                # frame 1 of clip 1, which one-frame targets do not have
+                absent=1 if i == 1 else None,
+            )
+            for i, size in enumerate(self.sizes)
+        ]
+        targets = ClipTargets(
+            *(torch.cat(parts) for parts in zip(*clips, strict=True))
         )
+        if self.num_classes == 1:
+            targets.labels[:] = 0
+        return ClipTargets(*(part.to(self.device) for part in targets))
 
     # -- outputs ------------------------------------------------------------
 
@@ -227,15 +280,13 @@ class GoldenCase:
     @cached_property
     def nopad(self) -> dict:
         """The unpadded clip: raw predictions, selection and final masks."""
-        clip = np.random.default_rng(7).standard_normal(
-            (1, self.num_frames, 3, *NOPAD_SIZE), dtype=np.float32
-        )
+        clip = draw_clip(7, self.num_frames, NOPAD_SIZE)[None]
         ids = torch.tensor(NOPAD_IDS, device=self.device)
         model = self.model
         with torch.no_grad():
             text = model.text_encoder(TextTokens(ids, torch.ones_like(ids)))
             visual = model.extract_feat(
-                torch.from_numpy(clip).to(self.device),
+                clip.to(self.device),
                 frame_indices=[self.num_frames // 2]
                 if self.valid_indices
                 else None,

@@ -25,7 +25,7 @@ from referformer.models.ops import (
 )
 
 from ..test_models.helpers import random_frames, randomise
-from .golden_case import GoldenCase
+from .golden_case import GoldenCase, find_cases
 from .test_golden import LOSS_NAMES, assert_close
 
 DEVICES = ['cpu', pytest.param('cuda', marks=pytest.mark.cuda)]
@@ -186,7 +186,10 @@ def test_transformer_of_a_long_video(device):
 @pytest.mark.parametrize('device', DEVICES)
 def test_recorded_case(golden_dir, device):
     """Predictions, losses, gradients and masks of the published code."""
-    case = GoldenCase(golden_dir, 'r50', device)
+    names = find_cases(golden_dir)
+    if not names:
+        pytest.skip('the folder holds no case')
+    case = GoldenCase(golden_dir, min(names, key=len), device)
     record = case.record
 
     preds = case.run['preds']
@@ -208,6 +211,8 @@ def test_recorded_case(golden_dir, device):
     total = torch.stack([grad.norm() for grad in grads]).norm()
     assert_close(total, np.linalg.norm(list(norms.values())), 1e-2)
 
+    if 'infer/mask_bits' not in record:
+        return
     masks = torch.stack([f.masks[0] for f in case.nopad['frames']])
     bits = np.unpackbits(record['infer/mask_bits'])[: masks.numel()]
     expected = bits.reshape(tuple(record['infer/mask_shape'])).astype(bool)

@@ -15,6 +15,7 @@ import torch
 from referformer.checkpoints.published import to_published
 
 from .golden_case import GoldenCase, find_cases
+from .trajectory import find_trajectories
 
 RTOL = 1e-4
 GRAD_RTOL = 1e-3
@@ -31,7 +32,9 @@ def pytest_generate_tests(metafunc):
     if 'case' in metafunc.fixturenames:
         folder = Path(metafunc.config.getoption('--golden-dir'))
         cases = find_cases(folder)
-        assert cases, f'no golden case (<case>.npz) in {folder}'
+        assert cases or find_trajectories(folder), (
+            f'no golden case (<case>.npz) and no trajectory in {folder}'
+        )
         metafunc.parametrize('case', cases, indirect=True, scope='module')
 
 
@@ -180,11 +183,15 @@ def test_gradient_norms(case):
         n for n in expected if n not in ours and f'{alias}{n}' not in ours
     }
     assert not unmatched, unmatched
-    scale = float(np.median(list(expected.values())))
+    # what float32 cannot tell from zero beside the largest gradient is
+    # rounding noise: the gradient of a key bias, zero in exact arithmetic
+    noise = 1e-8 * max(expected.values())
     for name, norm in expected.items():
         actual = ours.get(name, ours.get(f'{alias}{name}'))
-        # a gradient that is zero in exact arithmetic is rounding noise
-        assert abs(actual - norm) <= GRAD_RTOL * max(norm, 1e-4 * scale), name
+        if norm < noise:
+            assert actual < noise, name
+        else:
+            assert abs(actual - norm) <= GRAD_RTOL * norm, name
 
 
 def test_unpadded_clip(case):
@@ -196,8 +203,7 @@ def test_unpadded_clip(case):
 
 def test_selection_and_mask_bits(case):
     if 'infer/query' not in case.record:
-        assert case.valid_indices, 'only a2d cases record no selection'
-        return
+        pytest.skip('the case records no selection')
     selected = case.nopad['selected']
     assert int(selected.query[0, 0]) == int(
         case.record['infer/query'].ravel()[0]
