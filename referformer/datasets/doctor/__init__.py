@@ -4,8 +4,9 @@
 It has no parser of its own. It builds the datasets of a config (``check``),
 runs the transforms that read their files over every frame once (``loading``,
 ``video``), collects the typed errors, and adds what only a look across files
-can tell (``rules``). Datasets of users are covered by that as they are.
-``kinds`` knows where the public sets put their splits.
+can tell (``rules``; ``public_sets`` for one set each). Datasets of users are
+covered by that as they are. ``kinds`` knows where the public sets put their
+splits.
 """
 
 from referformer.datasets.doctor.check import check_datasets

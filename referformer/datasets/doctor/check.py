@@ -6,16 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from referformer.datasets.doctor import public_sets, rules
 from referformer.datasets.doctor.kinds import Source
 from referformer.datasets.doctor.problems import ENTAILED
 from referformer.datasets.doctor.report import Observation, Report
-from referformer.datasets.doctor.rules import (
-    SET_RULES,
-    SPLIT_RULES,
-    VIDEO_RULES,
+from referformer.datasets.doctor.split import (
     Split,
     forget_files,
-    known_objects,
+    meta_objects,
 )
 from referformer.datasets.doctor.video import (
     Video,
@@ -60,10 +58,10 @@ def check_datasets(
         split = build_split(source, report)
         if split is not None:
             splits.append(split)
-    for rule in SET_RULES:
+    for rule in (*rules.SET_RULES, *public_sets.SET_RULES):
         report.extend(rule(splits))
     for split in splits:
-        for rule in SPLIT_RULES:
+        for rule in (*rules.SPLIT_RULES, *public_sets.SPLIT_RULES):
             report.extend(rule(split))
     videos = find_videos(splits)
     report.count('videos', len(videos))
@@ -135,7 +133,7 @@ def find_videos(splits: Sequence[Split]) -> list[Video]:
     weights: dict[tuple, int] = {}
     known: dict[tuple, frozenset[str] | None] = {}
     for number, split in enumerate(splits):
-        objects = known_objects(split)
+        objects = {k: frozenset(v) for k, v in meta_objects(split).items()}
         if 'folder-misplaced' in split.codes:
             continue
         for clip in split.clips:
@@ -165,7 +163,7 @@ def check_video(
     found = list(shown.found)
     if not shown.clips:
         return found
-    for rule in VIDEO_RULES:
+    for rule in (*rules.VIDEO_RULES, *public_sets.VIDEO_RULES):
         found += rule(shown)
     if isinstance(shown.clips[0].dataset, RefCOCODataset):
         found = [o._replace(code=_IMAGES.get(o.code, o.code)) for o in found]

@@ -172,7 +172,7 @@ NOTES = {
     ),
     'video-unlisted': 'a video is there, but no expression names it',
     'expression-ambiguous': 'one expression means several objects of a video',
-    'frame-copied': 'a frame is the same as the one before; nothing moves',
+    'frame-copied': 'a frame equals the one before; normal if nothing moves',
     'sets-overlap': (
         'an image to be tested in one set is trained on in another; a known '
         'caveat of mixing the sets'

@@ -1,0 +1,81 @@
+# Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
+"""A dataset that was built, and the files it names."""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from referformer.errors import DataError
+from referformer.formats.text_files import read_json
+
+
+class Split(NamedTuple):
+    """A dataset, built.
+
+    Attributes:
+        name (str): Name of the split, or of the dataloader.
+        dataset (Any): The dataset.
+        clips (list[dict]): Each video with each expression once; ``index`` is
+            the position of its first item.
+        full (int | None): Size of the full split, if that is to be compared.
+        codes (frozenset[str]): What building it found.
+    """
+
+    name: str
+    dataset: Any
+    clips: list[dict]
+    full: int | None
+    codes: frozenset[str] = frozenset()
+
+    @property
+    def train(self) -> bool:
+        """Whether it is trained on."""
+        return not self.dataset.test_mode
+
+    @property
+    def path(self) -> str:
+        """The annotation file."""
+        return str(self.dataset.ann_file)
+
+
+def beside(split: Split, argument: str) -> Path | None:
+    """Return a file that an argument of a dataset names."""
+    name = getattr(split.dataset, argument, None)
+    return name and Path(split.dataset.data_root or '.') / name
+
+
+def told_in(split: Split, clip: Mapping) -> str:
+    """Return the annotation file that a clip comes from."""
+    name = f'instances_{clip.get("subset")}.json'
+    files = getattr(split.dataset, 'ann_files', ())
+    return str(next((f for f in files if f.name == name), split.path))
+
+
+@lru_cache(maxsize=2)
+def read_content(path: Path | str | None) -> dict:
+    """Return a table, empty if the file, as reported, holds none."""
+    try:
+        content = {} if path is None else read_json(path)
+    except DataError:
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def forget_files() -> None:
+    """Read files again that may have changed since."""
+    read_content.cache_clear()
+
+
+def read_videos(path: Path | str | None) -> dict[str, dict]:
+    """Return the videos of an expressions file or ``meta.json``, if any."""
+    videos = read_content(path).get('videos')
+    videos = videos if isinstance(videos, dict) else {}
+    return {k: v for k, v in videos.items() if isinstance(v, dict)}
+
+
+def meta_objects(split: Split) -> dict[str, dict]:
+    """Return the objects of each video in ``meta.json``, if there is one."""
+    videos = read_videos(beside(split, 'meta_file'))
+    objects = {name: video.get('objects') for name, video in videos.items()}
+    return {k: v for k, v in objects.items() if isinstance(v, dict)}
