@@ -15,9 +15,9 @@ from referformer.models.ops.levels import FeatureLevels, is_traced
 def _warn_of_slow_path(device_type: str) -> None:
     warnings.warn(
         'Multi-scale deformable attention runs on grid_sample, which is '
-        f'slower and takes more memory: mmcv has no compiled operator for '
+        'slower and takes more memory: mmcv has no compiled operator for '
         f'{device_type} here. On NVIDIA GPUs, install mmcv with its CUDA '
-        'operators (docs/get_started.md).',
+        'operators (docs/cuda.md).',
         stacklevel=3,
     )
 

@@ -97,7 +97,6 @@ class HFTextEncoder(BaseModule):
             )
         self.local_root = Path(local_root)
         self.pooling = pooling
-        self.frozen = frozen
         self.language_model = self._build_model(pretrained, hf_config)
         self.tokenizer = self._build_tokenizer(tokenizer or pretrained)
         self.projection = TextProjection(
