@@ -40,7 +40,7 @@ SENTENCES = 6655
 MASKS = 'text_annotations/a2d_annotation_with_instances'
 
 
-def read_videos(root: Path, expected: int) -> dict[str, set[str]]:
+def read_splits(root: Path, expected: int) -> dict[str, set[str]]:
     """Return the videos of each split, without those without masks."""
     videos = read_videoset(root / 'Release/videoset.csv', expected)
     missed = {
@@ -133,7 +133,7 @@ def convert(
             build_coco,
         ),
     }
-    splits = read_videos(root, videos)
+    splits = read_splits(root, videos)
     every = read_sentences(
         root / 'text_annotations/a2d_annotation.txt', sentences
     )

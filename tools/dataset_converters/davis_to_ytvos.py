@@ -52,7 +52,7 @@ class Plan(NamedTuple):
     folders: dict[str, Path]
 
 
-def read_videos(davis: Path, split: str, expected: int) -> list[str]:
+def read_split(davis: Path, split: str, expected: int) -> list[str]:
     """Return the names of the videos of a split.
 
     Raises:
@@ -173,7 +173,7 @@ def make_plan(
         MissingDataError: If something is missing.
         DataError: If something is not as it should be.
     """
-    splits = {s: read_videos(davis, s, n) for s, n in expected.items()}
+    splits = {s: read_split(davis, s, n) for s, n in expected.items()}
     read = [read_descriptions(text / file, code) for file, code in TEXT_FILES]
     wrong = [pair for _, pairs in read for pair in pairs]
     semantics = None
