@@ -116,7 +116,7 @@ def build_split(source: Source, report: Report) -> Split | None:
     if dataset is None:
         return None
     clips = [
-        {'video_id': f'item {index}', 'exp_id': 0, **clip, 'index': index}
+        {'video_id': f'item {index}', 'exp_id': 0, **_shorten(clip, index)}
         for index in range(len(dataset))
         for clip in find_clips(raw_item(dataset, index))
         if clip.get('anchor', 0) in (0, clip.get('annotated'))
@@ -125,6 +125,14 @@ def build_split(source: Source, report: Report) -> Split | None:
         # Those without frames are most likely videos of test.
         clips = [clip for clip in clips if Path(clip['img_dir']).is_dir()]
     return Split(source.split, dataset, clips, source.full, frozenset(codes))
+
+
+def _shorten(clip: dict, index: int) -> dict:
+    """Return what rules need of a clip; there may be hundreds of thousands."""
+    short = {k: v for k, v in clip.items() if k != 'frame_names'}
+    if short.get('rles') is not None:
+        short['rles'] = True
+    return {**short, 'index': index}
 
 
 def find_videos(splits: Sequence[Split]) -> list[Video]:
@@ -140,11 +148,10 @@ def find_videos(splits: Sequence[Split]) -> list[Video]:
             place = tuple(
                 str(clip.get(key)) for key in ('img_dir', 'video_path')
             )
-            name = clip['video_id']
-            key = (*place, name)
+            key = (*place, clip['video_id'])
             items[key][number, clip['index']] = None
             weights[key] = clip.get('num_frames', 1)
-            known[key] = objects.get(name)
+            known[key] = objects.get(clip['video_id'])
     return [
         Video(tuple(items[key]), weights[key], known[key]) for key in items
     ]

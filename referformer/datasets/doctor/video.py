@@ -90,9 +90,13 @@ class Shown:
         return self.clips[0].item
 
     def note(self, error: Exception) -> None:
-        """Note an error, once."""
+        """Note an error once, and of a damaged video only the first."""
         observation = observe(error, self.item)
-        if observation not in self.found:
+        if observation.code != 'video-broken':
+            known = self.found
+        else:
+            known = [o._replace(detail=observation.detail) for o in self.found]
+        if observation not in known:
             self.found.append(observation)
 
 
@@ -226,10 +230,10 @@ def _look_for_files(shown: Shown, positions: Sequence[int]) -> None:
     """Look whether the files of frames and masks exist."""
     for clip in shown.clips:
         for frame in open_frames(clip.item, positions):
-            kinds = [('frame', 'img_path'), ('mask', 'mask_path')]
-            for kind, key in kinds[
-                : 1 + (frame.get('mask_missing') != 'absent')
-            ]:
+            kinds = {'frame': 'img_path'}
+            if frame.get('mask_missing') != 'absent':
+                kinds['mask'] = 'mask_path'
+            for kind, key in kinds.items():
                 path = frame.get(key)
                 if path is not None and find_file(path) is None:
                     observation = Observation(f'{kind}-missing', str(path))
