@@ -10,7 +10,7 @@ import scipy.io
 
 from referformer.errors import DataError, MissingPackageError
 from referformer.formats.a2d import read_a2d_frame, read_a2d_ids
-from referformer.formats.jhmdb import read_puppet_masks
+from referformer.formats.jhmdb import read_puppet_mask, read_puppet_masks
 
 MASKS = np.zeros((2, 4, 6), np.uint8)  # n, H, W
 MASKS[0, 1, 2:5] = 1
@@ -108,3 +108,13 @@ def test_puppet_masks(tmp_path):
     np.testing.assert_array_equal(read_puppet_masks(path), MASKS > 0)
     scipy.io.savemat(path, {'part_mask': MASKS[0]})  # a single frame
     np.testing.assert_array_equal(read_puppet_masks(path), MASKS[:1] > 0)
+
+
+def test_puppet_masks_with_other_axes(tmp_path):
+    path = tmp_path / 'puppet_mask.mat'
+    scipy.io.savemat(path, {'part_mask': np.ones((6, 8, 5), np.uint8)})
+    assert read_puppet_mask(path, 4, (6, 8)).shape == (6, 8)
+    for shape in ((8, 5), (5, 6)):
+        with pytest.raises(DataError, match='axes') as error:
+            read_puppet_mask(path, 0, shape)
+        assert error.value.code == 'mask-transposed'

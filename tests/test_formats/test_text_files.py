@@ -6,7 +6,11 @@ import pickle
 
 import pytest
 
-from referformer.errors import DataError, MissingDataError
+from referformer.errors import (
+    DataError,
+    MissingDataError,
+    collect_errors,
+)
 from referformer.formats.text_files import (
     read_json,
     read_rows,
@@ -103,3 +107,16 @@ def test_text_and_tables(tmp_path):
         read_text(path)
     with pytest.raises(MissingDataError, match='does not exist'):
         read_table(tmp_path / 'b.txt')
+
+
+def test_all_wrong_rows_are_reported(tmp_path):
+    path = tmp_path / 'rows.json'
+    path.write_text('[[1, 2], [3], [4, 5], 6]')
+    with pytest.raises(DataError, match='row 1 is'):
+        read_rows(path, 2, 'docs')
+    with collect_errors() as found:
+        assert read_rows(path, 2, 'docs') == [[1, 2], [4, 5]]
+    assert [(e.code, e.value) for e in found] == [
+        ('row-wrong', 1),
+        ('row-wrong', 3),
+    ]

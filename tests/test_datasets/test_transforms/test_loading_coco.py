@@ -6,6 +6,7 @@ import pytest
 from pycocotools import mask as mask_utils
 
 from referformer.datasets.transforms import LoadCocoReferAnnotations
+from referformer.errors import DataError
 
 SHAPE = (20, 30)
 LEFT = [2, 3, 8, 3, 8, 9, 2, 9]
@@ -105,3 +106,12 @@ def test_all_sentences_about_an_image():
     masks = mask_utils.decode(found['gt_rles'])
     assert masks[5, 5].tolist() == [1, 0]
     assert masks[5, 22].tolist() == [0, 1]
+
+
+def test_an_image_of_another_size_is_refused():
+    frame = results([LEFT], ann_shape=(3, 4))
+    with pytest.raises(DataError, match='but 4x3') as error:
+        LoadCocoReferAnnotations().transform(frame)
+    assert error.value.code == 'image-size-differs'
+    frame['ann_shape'] = frame['ori_shape']
+    assert len(LoadCocoReferAnnotations().transform(frame)['gt_masks']) == 1
