@@ -1073,6 +1073,13 @@ def test_usage_errors(argv, capsys):
     assert 'error: ' in capsys.readouterr().err
 
 
+def test_a_package_that_is_not_installed(prepared, monkeypatch, capsys):
+    _, root = prepared(A2D)
+    monkeypatch.setitem(sys.modules, 'h5py', None)
+    assert MAIN([A2D, str(root), '--jobs=1']) == 2
+    assert 'pip install h5py' in capsys.readouterr().err
+
+
 def test_a_config_of_something_else(tmp_path, capsys):
     path = tmp_path / 'config.py'
     path.write_text('model = dict(type="ReferFormer")\n')

@@ -21,7 +21,7 @@ from referformer.datasets.doctor import (
     check_datasets,
     list_sources,
 )
-from referformer.errors import ConfigError, DataError
+from referformer.errors import ConfigError, DataError, ReferError
 from referformer.formats.files import write_atomic
 from referformer.utils.parallel import count_cores
 
@@ -175,9 +175,9 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print('\ncheck_dataset.py: interrupted', file=sys.stderr)
         return 130
-    except (ConfigError, DataError) as error:
+    except ReferError as error:
         print(f'check_dataset.py: error: {error}', file=sys.stderr)
-        return 2 if isinstance(error, ConfigError) else 1
+        return 1 if isinstance(error, DataError) else 2
     if args.out is not None:
         text = ',\n'.join(report.json() for report in reports)
         write_atomic(args.out, f'[\n{text}\n]\n')

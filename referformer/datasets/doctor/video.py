@@ -16,7 +16,7 @@ from referformer.datasets.doctor.loading import Loading, open_frames
 from referformer.datasets.doctor.problems import PROBLEMS
 from referformer.datasets.doctor.report import Observation
 from referformer.datasets.transforms.loading import BaseLoadReferAnnotations
-from referformer.errors import MediaError, ReferError
+from referformer.errors import MediaError, MissingPackageError, ReferError
 from referformer.formats.frames import find_file
 
 #: What differs between clips although they read the same.
@@ -106,7 +106,12 @@ def observe(error: Exception, item: dict | None = None) -> Observation:
     Args:
         error (Exception): Whatever was raised.
         item (dict, optional): The item that was being read.
+
+    Raises:
+        MissingPackageError: If that is the error; it is not about data.
     """
+    if isinstance(error, MissingPackageError):
+        raise error
     item = item or {}
     places = (item.get(key) for key in ('video_path', 'img_dir', 'video_id'))
     named = (getattr(error, name, None) for name in ('file', 'filename'))
