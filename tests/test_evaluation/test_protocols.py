@@ -13,6 +13,10 @@ from referformer.evaluation.functional import (
     summarize,
 )
 
+from referformer.evaluation.functional.protocols import (
+    remark_on_late_objects,
+)
+
 from .helpers import GOLDEN, random_masks
 
 
@@ -87,6 +91,38 @@ def test_identity_refuses_unknown_ids():
     # 255 is nobody's id, also in a prediction.
     preds[1, 5, 5] = 255
     assert score('identity', preds, gts).j.tolist() == [[1, 1]]
+
+
+def test_unsupervised_counts_the_objects_of_the_first_frame():
+    gts = np.zeros((4, 20, 30), np.uint8)
+    gts[:, 2:8, 2:8] = 1
+    gts[2:, 10:16, 10:16] = 2
+    gts[3, 17:19, 20:28] = 4
+    perfect = score('unsupervised', np.where(gts == 1, 1, 0), gts)
+    # 1.0 officially; the object that comes late is background.
+    assert perfect.j.tolist() == perfect.f.tolist() == [[1, 1, 1, 1]]
+    assert (perfect.gt_ids, perfect.not_scored) == ([1], [2, 4])
+    # A proposal for it is free to be there, and is of no use.
+    again = score('unsupervised', gts, gts)
+    assert again.j.tolist() == [[1, 1, 1, 1]]
+    remark = remark_on_late_objects('cat', again)
+    assert 'first frame of cat has ids up to 1' in remark
+    assert 'show id 2, 4;' in remark
+    # The order of time decides, and identity counts them all.
+    backwards = score('unsupervised', gts[::-1], gts[::-1])
+    assert len(backwards.j) == 4
+    assert (backwards.never_seen, backwards.not_scored) == ([3], [])
+    assert remark_on_late_objects('cat', backwards) is None
+    assert len(score('identity', gts, gts).j) == 4
+
+
+def test_unsupervised_without_object_in_the_first_frame():
+    gts = np.zeros((2, 8, 8), np.uint8)
+    gts[1, :3, :3] = 1
+    nothing = score('unsupervised', gts, gts)
+    assert nothing.j.shape == (0, 2)
+    assert 'cat shows no object, but' in remark_on_late_objects('cat', nothing)
+    assert score('unsupervised', gts * 0, gts).j.shape == (0, 2)
 
 
 def test_unsupervised_undoes_a_permutation():

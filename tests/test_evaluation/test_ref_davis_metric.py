@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from mmdet.structures import DetDataSample, TrackDataSample
+from mmengine.logging import MMLogger
 from mmengine.structures import InstanceData
 from PIL import Image
 from pycocotools import mask as mask_utils
@@ -150,6 +151,27 @@ def test_published_protocol_scores_like_the_files_it_writes(videos, tmp_path):
         assert image.mode == 'P'
         assert set(np.unique(image)) == {0, 1, 2, 3}
         assert image.getpalette()[:9] == [0, 0, 0, 128, 0, 0, 0, 128, 0]
+
+
+def test_objects_that_come_late_are_background(
+    videos, tmp_path, caplog, monkeypatch
+):
+    logger = MMLogger.get_current_instance()
+    monkeypatch.setattr(logger, 'handlers', [caplog.handler])
+    maps = videos.truths['video0']
+    maps[0][maps[0] == 2] = 0
+    save(videos.mask_path('video0', 0), maps[0])
+    scores = videos.evaluate(
+        protocol='published',
+        out_dir=str(tmp_path / 'pred'),
+        outfile=str(tmp_path / 'table.json'),
+    )
+    assert 'frame of video0 has ids up to 1, but later' in caplog.text
+    assert 'video1' not in caplog.text
+    written = tool(videos, tmp_path / 'pred', 'published', tmp_path / 'o.json')
+    assert scores == flat(written)
+    objects = written['per_annotator']['anno_0']['per_object']
+    assert [name for name in objects if 'video0' in name] == ['video0_1']
 
 
 def test_per_expression_protocol_scores_like_files(videos, tmp_path):

@@ -288,6 +288,24 @@ def test_remarks(pair):
     assert 'holds no object' in error_of(gt, pred, out)
 
 
+def test_objects_that_come_late_are_reported(pair):
+    gt, pred, out = pair
+    for path in (gt / 'a').iterdir():
+        labels = np.array(Image.open(path))
+        save(path, np.where((labels == 2) & (path.stem < '00010'), 0, labels))
+    summary, result = score(gt, pred, 'unsupervised', out)
+    assert list(summary['per_object']) == ['a_1', 'b_1', 'b_2']
+    assert 'gt/a has ids up to 1, but later frames show id 2' in result.stderr
+    summary, result = score(gt, pred, 'identity', out)
+    assert list(summary['per_object']) == ['a_1', 'a_2', 'b_1', 'b_2']
+    assert 'later frames' not in result.stderr
+    # A first frame without any object: the video does not count.
+    save(gt / 'a' / '00000.png', np.zeros((24, 32)))
+    summary, result = score(gt, pred, 'unsupervised', out)
+    assert list(summary['per_object']) == ['b_1', 'b_2']
+    assert 'gt/a shows no object, but later frames' in result.stderr
+
+
 def test_void_in_the_prediction_is_nobody(pair):
     gt, pred, out = pair
     before, _ = score(gt, pred, 'identity', out)

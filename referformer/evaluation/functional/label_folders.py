@@ -6,7 +6,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from referformer.errors import DataError, MissingDataError
-from referformer.evaluation.functional.protocols import PROTOCOLS
+from referformer.evaluation.functional.protocols import (
+    PROTOCOLS,
+    remark_on_late_objects,
+)
 from referformer.evaluation.functional.tracks import (
     VOID_LABEL,
     FrameScores,
@@ -228,8 +231,12 @@ def _refuse_binary_masks(
 
 def _remark(gt: Path, scores: VideoScores) -> None:
     """Say what is unusual about the ground truth of a video."""
+    late = remark_on_late_objects(str(gt), scores)
+    if late is not None:
+        warn(late)
     if not scores.gt_ids:
-        warn(f'{gt} shows no object; the video does not count.')
+        if late is None:
+            warn(f'{gt} shows no object; the video does not count.')
     elif scores.never_seen:
         ids = ', '.join(map(str, scores.never_seen))
         warn(

@@ -31,15 +31,15 @@ THRESHOLD = 0.5
 """Probability below which an object is not there at all."""
 
 
-def _count_objects(frames: Sequence[FrameScores]) -> tuple[int, list[int]]:
-    """Highest true id of a video, and the ids below it that never appear."""
+def _shown_ids(frames: Sequence[FrameScores]) -> set[int]:
+    """Ids that some frame of the ground truth shows."""
     if not frames:
         raise DataError('A video without frames cannot be scored.')
-    num_gt = max(len(frame.gt_areas) for frame in frames)
-    area = np.zeros(num_gt, np.int64)
-    for frame in frames:
-        area[: len(frame.gt_areas)] += frame.gt_areas
-    return num_gt, (np.flatnonzero(area == 0) + 1).tolist()
+    return {
+        index
+        for frame in frames
+        for index in (np.flatnonzero(frame.gt_areas) + 1).tolist()
+    }
 
 
 def combine_identity(frames: Sequence[FrameScores]) -> VideoScores:
@@ -56,7 +56,8 @@ def combine_identity(frames: Sequence[FrameScores]) -> VideoScores:
     Raises:
         DataError: If the prediction has an id beyond the ground truth's.
     """
-    num_gt, never_seen = _count_objects(frames)
+    shown = _shown_ids(frames)
+    num_gt = max(shown, default=0)
     num_pred = max(frame.num_pred for frame in frames)
     if num_pred > num_gt:
         raise DataError(
@@ -71,7 +72,8 @@ def combine_identity(frames: Sequence[FrameScores]) -> VideoScores:
         j[: len(frame.j), t] = frame.j
         f[: len(frame.f), t] = frame.f
     ids = list(range(1, num_gt + 1))
-    return VideoScores(j, f, ids, ids, never_seen)
+    never_seen = [index for index in ids if index not in shown]
+    return VideoScores(j, f, ids, ids, never_seen, [])
 
 
 def combine_unsupervised(frames: Sequence[FrameScores]) -> VideoScores:
@@ -81,8 +83,12 @@ def combine_unsupervised(frames: Sequence[FrameScores]) -> VideoScores:
     if there are fewer proposals than objects, empty ones fill up. Rows come
     in the order of the *proposals*, like the official per-object output.
 
+    The objects are the ids 1 to the highest of the *first* frame, as in the
+    official code; what appears later with a higher id is background.
+
     Args:
-        frames (Sequence[FrameScores]): T frames, every pair compared.
+        frames (Sequence[FrameScores]): T frames in order of time, every pair
+            compared.
 
     Returns:
         VideoScores: One row a matched pair, by proposal id.
@@ -93,7 +99,8 @@ def combine_unsupervised(frames: Sequence[FrameScores]) -> VideoScores:
     # It takes longer to import than everything else together.
     from scipy.optimize import linear_sum_assignment
 
-    num_gt, never_seen = _count_objects(frames)
+    shown = _shown_ids(frames)
+    num_gt = len(frames[0].gt_areas)
     num_pred = max(frame.num_pred for frame in frames)
     if num_pred > MAX_PROPOSALS:
         raise DataError(
@@ -118,7 +125,30 @@ def combine_unsupervised(frames: Sequence[FrameScores]) -> VideoScores:
         f[rows, cols],
         gt_ids[cols].tolist(),
         pred_ids[rows].tolist(),
-        never_seen,
+        [index for index in gt_ids.tolist() if index not in shown],
+        sorted(index for index in shown if index > num_gt),
+    )
+
+
+def remark_on_late_objects(video: str, scores: VideoScores) -> str | None:
+    """Say which objects of a video do not count because they come late.
+
+    Args:
+        video (str): Name or folder of the video.
+        scores (VideoScores): Its scores.
+
+    Returns:
+        str | None: A sentence; None if all objects count.
+    """
+    if not scores.not_scored:
+        return None
+    ids = ', '.join(map(str, scores.not_scored))
+    count = len(scores.gt_ids)
+    first = f'has ids up to {count}' if count else 'shows no object'
+    return (
+        f'the first frame of {video} {first}, but later frames show id {ids};'
+        ' as in the official code, the first frame tells the objects and the '
+        'others are background.'
     )
 
 

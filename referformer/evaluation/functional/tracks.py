@@ -265,6 +265,8 @@ class VideoScores(NamedTuple):
         pred_ids (list[int]): Predicted id of each row.
         never_seen (list[int]): Ids below the highest one which no frame of
             the ground truth shows.
+        not_scored (list[int]): Ids that later frames of the ground truth
+            show but that do not count as objects.
     """
 
     j: np.ndarray
@@ -272,3 +274,4 @@ class VideoScores(NamedTuple):
     gt_ids: list[int]
     pred_ids: list[int]
     never_seen: list[int]
+    not_scored: list[int]

@@ -19,7 +19,10 @@ from referformer.evaluation.functional import (
     summarize_annotators,
     summarize_expressions,
 )
-from referformer.evaluation.functional.protocols import split_annotators
+from referformer.evaluation.functional.protocols import (
+    remark_on_late_objects,
+    split_annotators,
+)
 from referformer.evaluation.metrics.predicted_clip import (
     PredictedClip,
     group_clips,
@@ -165,17 +168,18 @@ class RefDAVISMetric(BaseMetric):
             lambda video: (video.video_id,),
             type(self).__name__,
         )
+        logger = MMLogger.get_current_instance()
         # Their parts became plain tuples on the way here, too.
         if self.protocol == 'published':
-            summary = summarize_annotators(
-                [
-                    {
-                        v.video_id: VideoScores._make(v.scores[a])
-                        for v in videos
-                    }
-                    for a in range(NUM_ANNOTATORS)
-                ]
-            )
+            annotators = [
+                {v.video_id: VideoScores._make(v.scores[a]) for v in videos}
+                for a in range(NUM_ANNOTATORS)
+            ]
+            for name, scores in annotators[0].items():
+                late = remark_on_late_objects(name, scores)
+                if late is not None:
+                    logger.warning(late)
+            summary = summarize_annotators(annotators)
         else:
             summary = summarize_expressions(
                 {
@@ -187,7 +191,7 @@ class RefDAVISMetric(BaseMetric):
             summary['per_annotator'] = split_annotators(
                 summary['per_expression']
             )
-        MMLogger.get_current_instance().info(
+        logger.info(
             'Ref-DAVIS17, protocol %s, %d videos.', self.protocol, len(videos)
         )
         if self.outfile is not None:
