@@ -20,7 +20,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.runner import Runner
 
 import referformer.evaluation  # noqa: F401  (registers the metrics)
-from referformer.registry import METRICS, MODELS
+from referformer.registry import DATASETS, METRICS, MODELS
 from referformer.testing import shrink_model_cfg
 from referformer.testing.scenes import SyntheticParams, make_synthetic_rvos
 from referformer.utils.seeding import seed_generators
@@ -234,6 +234,41 @@ def test_config(path, data_of, monkeypatch):
 
 
 # -- and says what was published ---------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ('name', 'split', 'expected'),
+    [
+        # inference_ytvos.py and inference_davis.py read the file themselves
+        ('r50_ytvos', 'test', 'The  LEFT dog'),
+        ('r50_joint', 'test', 'The  LEFT dog'),
+        ('r50_davis', 'test', 'The  LEFT dog'),
+        # the loaders, also of testing, clean up the sentence
+        ('r50_ytvos', 'train', 'the left dog'),
+        ('vswin-t_a2d', 'train', 'the left dog'),
+        ('vswin-t_a2d', 'test', 'the left dog'),
+        ('vswin-t_jhmdb', 'test', 'the left dog'),
+        ('r50_refcoco', 'test', 'the left dog'),
+        ('r50_mevis', 'train', 'the left dog'),
+        ('r50_mevis', 'test', 'the left dog'),
+    ],
+)
+def test_sentences_reach_the_model_as_published(
+    name, split, expected, data_of
+):
+    cfg = load(ROOT / f'configs/referformer_{name}.py')
+    cfg = cfg[f'{split}_dataloader'].dataset
+    shrink_data_cfg(cfg, data_of)
+    for node in walk(cfg.pipeline):
+        if node['type'] == 'ReferRandomFlip':
+            node['prob'] = 0.0
+    dataset = DATASETS.build(cfg)
+    item = dataset.get_data_info(0)
+    for facts in item.get('expressions', [item]):
+        facts['text'] = 'The  LEFT dog'
+    facts = dataset.pipeline(item)['data_samples'].metainfo
+    texts = {clip['text'] for clip in facts.get('expressions', [facts])}
+    assert texts == {expected}
 
 
 def test_every_recipe_is_there():

@@ -117,40 +117,41 @@ class FramePipeline:
 
     Attributes:
         normalize (Callable): Expression -> expression as the model was
-            taught it.
+            taught it: in lower case if either pipeline of the config has
+            ``NormalizeText``.
 
     Raises:
         ConfigError: If the config has no test pipeline.
     """
 
     def __init__(self, cfg: Config | ConfigDict) -> None:
-        steps = self._find(cfg)
+        steps = self._find(cfg, 'test')
+        if steps is None:
+            raise ConfigError(
+                'The config has no test_dataloader.dataset.pipeline, which '
+                'tells how frames must be resized; add it.'
+            )
+        taught = [*steps, *(self._find(cfg, 'train') or ())]
+        normalized = any(self._name(s) == 'NormalizeText' for s in taught)
+        self.normalize: Callable[[str], str] = (
+            normalize_text if normalized else str.strip
+        )
         self.transforms = []
-        self.normalize: Callable[[str], str] = str.strip
         for step in steps:
-            name = self._name(step)
-            if name == 'NormalizeText':
-                self.normalize = normalize_text
-            elif name == 'TransformBroadcaster':
+            if self._name(step) == 'TransformBroadcaster':
                 self._add(step['transforms'])
             else:
                 self._add([step])
 
     @staticmethod
-    def _find(cfg: Config | ConfigDict) -> Sequence[dict]:
-        """Return the test pipeline, within wrapped datasets too."""
-        dataset = (cfg.get('test_dataloader') or {}).get('dataset') or {}
+    def _find(cfg: Config | ConfigDict, split: str) -> Sequence[dict] | None:
+        """Return a pipeline, within wrapped datasets too."""
+        dataset = (cfg.get(f'{split}_dataloader') or {}).get('dataset') or {}
         while 'pipeline' not in dataset and dataset.get('datasets'):
             dataset = dataset['datasets'][0]
         while 'pipeline' not in dataset and dataset.get('dataset'):
             dataset = dataset['dataset']
-        pipeline = dataset.get('pipeline') or cfg.get('test_pipeline')
-        if pipeline is None:
-            raise ConfigError(
-                'The config has no test_dataloader.dataset.pipeline, which '
-                'tells how frames must be resized; add it.'
-            )
-        return pipeline
+        return dataset.get('pipeline') or cfg.get(f'{split}_pipeline')
 
     @staticmethod
     def _name(step: dict) -> str:

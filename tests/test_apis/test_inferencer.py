@@ -402,6 +402,11 @@ def test_the_pipeline_of_the_config_is_used():
     image = moving_square(1, 54, 101)[0]
     assert pipeline(image).shape == (32, 59, 3)
     assert pipeline.normalize(' A  b ') == 'a b'
+    # Taught in lower case, though tested on sentences as they stand.
+    cfg = dict(test_pipeline=PIPELINE[1:], train_pipeline=PIPELINE[:1])
+    assert FramePipeline(cfg).normalize(' A  b ') == 'a b'
+    cfg = dict(test_pipeline=PIPELINE[1:])
+    assert FramePipeline(cfg).normalize(' A  b ') == 'A  b'
     nested = dict(
         test_dataloader=dict(
             dataset=dict(

@@ -12,7 +12,6 @@ from referformer.evaluation.functional import (
     sequence_scores,
     summarize,
 )
-
 from referformer.evaluation.functional.protocols import (
     remark_on_late_objects,
 )

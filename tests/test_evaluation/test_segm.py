@@ -13,6 +13,7 @@ from referformer.evaluation.functional.segm import (
     generalized_iou,
     iou_scores,
     mask_scores,
+    published_iou,
     sentence_scores,
 )
 from referformer.formats.coco import (
@@ -111,12 +112,44 @@ def test_numbers_by_hand():
     assert scores['P@0.5'] == scores['P@0.9'] == pytest.approx(1 / 3)
 
 
-def test_precision_wants_more_than_k():
-    # 5/10, 6/10, ... exactly: none of them is above its threshold.
-    inter, union = np.arange(5, 10), np.full(5, 10)
-    scores = iou_scores(inter, union)
-    precisions = [scores[f'P@0.{k}'] for k in range(5, 10)]
-    assert precisions == pytest.approx([0.8, 0.6, 0.4, 0.2, 0.0])
+@pytest.mark.parametrize(
+    ('scale', 'above'),
+    [
+        # Small masks: the 1e-6 on both sides lifts every tie.
+        (1, {0.5, 0.6, 0.7, 0.8, 0.9}),
+        # Larger ones: single precision rounds 0.6 and 0.8 up, the others not.
+        (10, {0.6, 0.8}),
+        (1000, {0.6, 0.8}),
+        (20000, {0.6, 0.8}),
+    ],
+)
+def test_ties_fall_as_in_the_published_code(scale, above):
+    for k in (5, 6, 7, 8, 9):
+        inter, union = np.array([k * scale]), np.array([10 * scale])
+        assert iou_scores(inter, union)[f'P@0.{k}'] == (k / 10 in above)
+        # Off the tie by a pixel in a hundred there is nothing to decide.
+        if scale > 1:
+            assert iou_scores(inter + 1, union)[f'P@0.{k}'] == 1
+            assert iou_scores(inter - 1, union)[f'P@0.{k}'] == 0
+
+
+def test_ties_of_boxes_and_masks_fall_alike():
+    tall, all_ = np.zeros(SIZE, np.uint8), np.zeros(SIZE, np.uint8)
+    tall[:3], all_[:5] = 1, 1
+    truths = {1: truth(all_, (0.0, 0.0, 30.0, 5.0))}
+    found = {1: [guess(0.5, tall, (0.0, 0.0, 30.0, 3.0))]}
+    for scores in (mask_scores(truths, found), box_scores(truths, found)):
+        assert (scores['P@0.6'], scores['P@0.7']) == (1, 0)
+
+
+def test_iou_is_that_of_the_published_code():
+    torch = pytest.importorskip('torch')
+    rng = np.random.default_rng(0)
+    union = rng.integers(0, 300000, 5000)
+    inter = union * rng.integers(0, 11, 5000) // 10
+    part, whole = torch.tensor(inter).float(), torch.tensor(union).float()
+    expected = ((part + 1e-6) / (whole + 1e-6)).double().numpy()
+    assert np.array_equal(published_iou(inter, union), expected)
 
 
 def test_both_empty_is_right():

@@ -7,8 +7,8 @@ _base_ = './_test_loader.py'
 dataset_type = 'RefDAVISDataset'
 data_root = 'data/ref-davis/'
 
+# Sentences as they stand, as in the published inference.
 test_pipeline = [
-    dict(type='NormalizeText'),
     dict(type='SampleAllFrames'),
     dict(
         type='TransformBroadcaster',

@@ -20,8 +20,9 @@ train_pipeline = [
     ),
     *_base_.augmentation,
 ]
+# Sentences as they stand, as in the published inference; training has them in
+# lower case.
 test_pipeline = [
-    dict(type='NormalizeText'),
     dict(type='SampleAllFrames'),
     dict(
         type='TransformBroadcaster',

@@ -9,10 +9,16 @@ from mmdet.datasets.transforms import RandomFlip
 from referformer.registry import TRANSFORMS
 
 _SIDES = {'left': 'right', 'right': 'left'}
-# Whole words and compounds such as "leftmost" and "right-hand", but neither
-# "bright" nor "cleft".
+# Any "left" and "right", also within words ("leftside", "left2", "topleft"),
+# except in words that mean no side, as "bright", "upright" and "leftover".
 _SIDE_WORD = re.compile(
-    r'\b(left|right)(?=\b|most\b|wards?\b)', flags=re.IGNORECASE
+    r"""
+    (?<![bfw]) (?<!\bup) (?<!\ba) (?<!\bal) (?<!\ball) (?<!\bout)
+    (?<!\bdown) (?<!\bcopy) (?<!\bbirth) (?<!\bforth)
+    right (?! eous | ful )
+    | (?<!\bc) left (?! -?overs? )
+    """,
+    flags=re.IGNORECASE | re.VERBOSE,
 )
 
 
@@ -24,13 +30,16 @@ def normalize_text(text: str) -> str:
 def swap_sides(text: str) -> str:
     """Exchange left and right in ``text``.
 
-    Only words for the two sides: the published code exchanges letters, also
-    within "bright".
+    As in the published loaders within words too ("leftside", "lefty"), with
+    one exception: these turn "bright" into "bleft" as well, and here words
+    that mean no side stay.
     """
 
     def mirrored(match: re.Match) -> str:
         word = match.group()
         other = _SIDES[word.lower()]
+        if word.isupper():
+            return other.upper()
         return other.capitalize() if word[0].isupper() else other
 
     return _SIDE_WORD.sub(mirrored, text)
