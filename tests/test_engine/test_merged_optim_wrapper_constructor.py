@@ -13,8 +13,6 @@ from torch import nn
 from referformer.engine.optim import (
     MergedOptimWrapperConstructor,
     merge_groups,
-    merge_optimizer_state,
-    merge_scheduler_state,
 )
 from referformer.registry import MODELS
 from referformer.testing import shrink_model_cfg
@@ -92,9 +90,7 @@ def test_resumes_checkpoints_of_both_kinds(merged):
     net, wrapper, schedule = make(merged=True, seed=1)
     net.load_state_dict(saved[0])
     wrapper.load_state_dict(saved[1])
-    schedule.load_state_dict(
-        merge_scheduler_state(saved[2], wrapper.merged_groups)
-    )
+    schedule.load_state_dict(wrapper.state_layout.fit_scheduler(saved[2]))
     assert [group['lr'] for group in wrapper.param_groups] == pytest.approx(
         [1e-3, 1e-4, 1e-3, 1e-3]  # the last is what the log shows
     )
@@ -103,19 +99,11 @@ def test_resumes_checkpoints_of_both_kinds(merged):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-7)
 
 
-def test_a_state_of_another_model_is_left_to_the_optimizer():
-    state = dict(state={}, param_groups=[dict(params=[0]), dict(params=[1])])
-    assert merge_optimizer_state(state, [[0, 1, 2]]) is state
-    assert merge_scheduler_state({'base_values': [1, 2]}, [[0, 1, 2]]) == {
-        'base_values': [1, 2]
-    }
-
-
 def test_merging_keeps_every_tensor_once():
     groups = [dict(params=[number], lr=number % 3) for number in range(10)]
     merged = merge_groups(groups)
     assert sorted(p for g in merged for p in g['params']) == list(range(10))
-    assert sorted(p for g in merged for p in g['sources']) == list(range(10))
+    assert sorted(p for g in merged for p in g['tensors']) == list(range(10))
     assert len(merged) == 3
 
 

@@ -7,7 +7,6 @@ from mmengine.dist import get_rank, get_world_size
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from referformer.engine.optim import merge_scheduler_state
 from referformer.registry import HOOKS
 from referformer.utils.seeding import (
     MODEL_STREAM,
@@ -59,13 +58,13 @@ class ReproducibleResumeHook(Hook):
             checkpoint (dict): The loaded checkpoint.
         """
         self._loaded = checkpoint.get('meta', {}).get(_META_KEY, {})
-        sources = getattr(runner.optim_wrapper, 'merged_groups', None)
+        layout = getattr(runner.optim_wrapper, 'state_layout', None)
         schedulers = checkpoint.get('param_schedulers')
-        if sources and isinstance(schedulers, list):
-            # of a run with one parameter group per tensor
-            checkpoint['param_schedulers'] = [
-                merge_scheduler_state(state, sources) for state in schedulers
-            ]
+        if layout and isinstance(schedulers, list):
+            # the optimizer adapts its own state
+            checkpoint['param_schedulers'] = list(
+                map(layout.fit_scheduler, schedulers)
+            )
 
     def before_train(self, runner: Runner) -> None:
         """Warn when the resumed run cannot repeat the interrupted one.

@@ -4,8 +4,6 @@
 from referformer.engine.optim.merged_optim_wrapper_constructor import (
     MergedOptimWrapperConstructor,
     merge_groups,
-    merge_optimizer_state,
-    merge_scheduler_state,
 )
 from referformer.engine.optim.refer_optim_wrapper import ReferOptimWrapper
 
@@ -13,6 +11,4 @@ __all__ = [
     'MergedOptimWrapperConstructor',
     'ReferOptimWrapper',
     'merge_groups',
-    'merge_optimizer_state',
-    'merge_scheduler_state',
 ]
