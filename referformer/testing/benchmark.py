@@ -5,8 +5,14 @@ Each ``measure_...`` returns a report that JSON can hold, each ``format_...``
 lays one out for people.
 """
 
+import json
+import os
+import statistics
+import subprocess
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +23,117 @@ from torch.utils.data import DataLoader
 
 from referformer.errors import ConfigError
 from referformer.registry import DATASETS
+from referformer.testing import benchmark_step
 from referformer.testing.benchmark_step import (
     Setting,
+    StepCost,
     model_step,
     scoring_step,
 )
-from referformer.testing.other_checkout import ROOT, OtherCheckout
-from referformer.utils.benchmark import Spread, StepCost, interleave, summarise
 from referformer.utils.launch import load_config
 from referformer.utils.seeding import SeededIndex
 
+ROOT = Path(__file__).resolve().parents[2]
 AMP = ('off', 'bf16', 'fp16')
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Median, least and greatest of several measurements."""
+    return {
+        'median': statistics.median(values),
+        'min': min(values),
+        'max': max(values),
+    }
+
+
+def summarise(costs: Sequence[StepCost]) -> dict[str, Any]:
+    """Summarise the runs of a step; memory is the greatest of the runs."""
+    names = dict.fromkeys(n for cost in costs for n in cost.stages)
+    return {
+        'seconds': spread([cost.seconds for cost in costs]),
+        'stages': {
+            n: spread([cost.stages.get(n, 0.0) for cost in costs])
+            for n in names
+        },
+        'peak_mib': max(cost.peak_mib for cost in costs),
+        'extra_mib': max(cost.extra_mib for cost in costs),
+    }
+
+
+def interleave(
+    steps: Sequence[Callable[[], StepCost]], warmup: int, repeats: int
+) -> list[list[StepCost]]:
+    """Run several steps in turn, so that all meet the same disturbances.
+
+    Args:
+        steps (Sequence[Callable]): Each runs once and tells what it took.
+        warmup (int): Rounds that do not count.
+        repeats (int): Rounds that do. Every other one goes backwards.
+
+    Returns:
+        list[list[StepCost]]: The counted runs of each step.
+    """
+    costs: list[list[StepCost]] = [[] for _ in steps]
+    for number in range(warmup + repeats):
+        order = list(range(len(steps)))
+        for i in reversed(order) if number % 2 else order:
+            cost = steps[i]()
+            if number >= warmup:
+                costs[i].append(cost)
+    return costs
+
+
+class OtherCheckout:
+    """A step of another checkout, measured in a process of its own.
+
+    The two processes take turns, so that both meet the same disturbances of
+    the machine. They speak by lines of JSON.
+
+    Args:
+        root (Path): Top of the checkout.
+        step (str): ``'model'`` or ``'scoring'``.
+        arguments (list): Of :func:`model_step` or :func:`scoring_step`.
+
+    Raises:
+        ConfigError: If the checkout cannot run the step.
+    """
+
+    def __init__(self, root: Path, step: str, arguments: list) -> None:
+        self.root = root
+        self._process = subprocess.Popen(
+            [
+                sys.executable,
+                benchmark_step.__file__,
+                str(root.resolve()),
+                step,
+                json.dumps(arguments),
+            ],
+            env=dict(os.environ, OMP_NUM_THREADS=str(torch.get_num_threads())),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self._read()
+
+    def measure(self) -> StepCost:
+        """Run the step once."""
+        self._process.stdin.write('again\n')
+        self._process.stdin.flush()
+        return StepCost(*json.loads(self._read()))
+
+    def _read(self) -> str:
+        answer = self._process.stdout.readline()
+        if not answer:
+            raise ConfigError(
+                f'{self.root} cannot be measured; its error stands above.',
+                file=self.root,
+            )
+        return answer
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.stdin.close()
+        self._process.wait()
 
 
 # -- prediction and training --------------------------------------------------
@@ -87,21 +193,23 @@ def measure_model(
     if not on_gpu and any(setting.amp == 'fp16' for setting in settings):
         raise ConfigError('fp16 needs a GPU; on a CPU there is bf16.')
     steps = [model_step(config, s, device, training) for s in settings]
-    rows = [dict(_as_json(setting)) for setting in settings]
-    rival = None
-    if other is not None:
-        arguments = [
-            _config_in(other, config),
-            settings[0],
-            device,
-            training,
-        ]
-        rival = OtherCheckout(other, 'model_step', arguments)
-        steps.append(rival.measure)
-        rows.append({**rows[0], 'checkout': str(other)})
-    costs = interleave(steps, warmup, repeats)
-    if rival is not None:
-        rival.close()
+    rows = [{**s._asdict(), 'options': dict(s.options)} for s in settings]
+    with ExitStack() as stack:
+        if other is not None:
+            arguments = [_config_in(other, config), settings[0]]
+            rival = OtherCheckout(
+                other, 'model', [*arguments, device, training]
+            )
+            stack.callback(rival.close)
+            steps.append(rival.measure)
+            rows.append({**rows[0], 'checkout': str(other)})
+        costs = interleave(steps, warmup, repeats)
+    measured = []
+    for row, runs in zip(rows, costs, strict=True):
+        found = summarise(runs)
+        frames = row['batch'] * row['expressions'] * row['frames']
+        rate = frames / found['seconds']['median']
+        measured.append({'setting': row, 'frames_per_second': rate, **found})
     report = {
         'command': command,
         'config': config,
@@ -110,17 +218,11 @@ def measure_model(
         else f'CPU, {torch.get_num_threads()} threads',
         'torch': torch.__version__,
         'repeats': repeats,
-        'measured': [
-            _measured(row, runs) for row, runs in zip(rows, costs, strict=True)
-        ],
+        'measured': measured,
     }
     if len(costs) == 2:
-        report['ratio'] = _ratio(costs, report['measured'])
+        report['ratio'] = _ratio(costs, measured)
     return report
-
-
-def _as_json(setting: Setting) -> dict[str, Any]:
-    return {**setting._asdict(), 'options': dict(setting.options)}
 
 
 def _config_in(other: Path, config: str) -> str:
@@ -131,29 +233,14 @@ def _config_in(other: Path, config: str) -> str:
     return str(path)
 
 
-def _measured(setting: dict[str, Any], runs: list[StepCost]) -> dict:
-    found = summarise(runs)
-    frames = setting['batch'] * setting['expressions'] * setting['frames']
-    return {
-        'setting': setting,
-        'seconds': found.seconds._asdict(),
-        'frames_per_second': frames / found.seconds.median,
-        'stages': {
-            name: spread._asdict() for name, spread in found.stages.items()
-        },
-        'peak_mib': found.peak_mib,
-        'extra_mib': found.extra_mib,
-    }
-
-
 def _ratio(costs: list[list[StepCost]], measured: list[dict]) -> dict:
     """How the first of two compares with the second."""
     one, two = measured
-    ratios = sorted(a.seconds / b.seconds for a, b in zip(*costs, strict=True))
+    ratios = [a.seconds / b.seconds for a, b in zip(*costs, strict=True)]
     return {
         'seconds': one['seconds']['median'] / two['seconds']['median'],
-        'least': ratios[0],
-        'greatest': ratios[-1],
+        'least': min(ratios),
+        'greatest': max(ratios),
         # a process may hold both models: only what comes on top compares
         'extra_mib': one['extra_mib'] / max(two['extra_mib'], 1e-9),
     }
@@ -169,22 +256,22 @@ def format_model(report: dict) -> str:
         facts = dict(found['setting'])
         facts.update(facts.pop('options'))
         text = ', '.join(f'{k} {v}' for k, v in facts.items())
-        letter = chr(ord('A') + number)
         lines += [
             '',
-            f'{letter}: {text}',
+            f'{chr(ord("A") + number)}: {text}',
             f'{"stage":<18}{"median ms":>11}{"min":>10}{"max":>10}'
             f'{"share":>8}',
         ]
         total = found['seconds']['median']
-        rows = [*found['stages'].items(), ('total', found['seconds'])]
-        for name, spread in rows:
-            numbers = ''.join(
-                f'{1e3 * spread[key]:>{width}.1f}'
-                for key, width in (('median', 11), ('min', 10), ('max', 10))
+        for name, seconds in {
+            **found['stages'],
+            'total': found['seconds'],
+        }.items():
+            median, least, most = (1e3 * value for value in seconds.values())
+            lines.append(
+                f'{name:<18}{median:>11.1f}{least:>10.1f}{most:>10.1f}'
+                f'{seconds["median"] / total:>8.1%}'
             )
-            share = spread['median'] / total
-            lines.append(f'{name:<18}{numbers}{share:>8.1%}')
         lines.append(
             f'{found["frames_per_second"]:.2f} frames/s (frames x '
             f'expressions), peak memory {found["peak_mib"]:.0f} MiB, '
@@ -214,13 +301,12 @@ def plot_sweep(report: dict, key: str, path: str) -> None:
 
     found = report['measured']
     x = np.array([entry['setting'][key] for entry in found], float)
-    seconds = [entry['seconds'] for entry in found]
-    median = np.array([spread['median'] for spread in seconds])
-    low = median - [spread['min'] for spread in seconds]
-    high = np.array([spread['max'] for spread in seconds]) - median
+    median, low, high = np.array(
+        [list(entry['seconds'].values()) for entry in found]
+    ).T
     figure = Figure(figsize=(9, 3.6), layout='constrained')
     left, right = figure.subplots(1, 2)
-    left.errorbar(x, median, [low, high], fmt='o', capsize=3)
+    left.errorbar(x, median, [median - low, high - median], fmt='o', capsize=3)
     slope, offset = np.polyfit(x, median, 1)
     line = np.array([0, x.max()])
     left.plot(line, offset + slope * line, '--', linewidth=1)
@@ -280,20 +366,24 @@ def measure_loading(
     step = max(1, len(dataset) // clips)
     indices = [SeededIndex(n * step % len(dataset), n) for n in range(clips)]
 
-    def alone() -> float:
-        begin = time.perf_counter()
-        for index in indices:
-            dataset[index]
-        return clips / (time.perf_counter() - begin)
+    def rates(loader: Any, warmup: int) -> dict[str, float]:
+        """Clips a second."""
+        found = []
+        for _ in range(warmup + repeats):
+            begin = time.perf_counter()
+            for _ in loader():
+                pass
+            found.append(clips / (time.perf_counter() - begin))
+        return spread(found[warmup:])
 
     report = {
         'command': 'data',
         'config': config,
         'clips': clips,
         'transforms': transform_times(dataset, indices),
-        'clips_per_second_of_one_process': Spread.of(
-            [alone() for _ in range(repeats)]
-        )._asdict(),
+        'clips_per_second_of_one_process': rates(
+            lambda: map(dataset.__getitem__, indices), warmup=0
+        ),
     }
     if workers:
         loader = DataLoader(
@@ -303,15 +393,9 @@ def measure_loading(
             num_workers=workers,
             persistent_workers=True,
         )
-        rates = []
-        for number in range(repeats + 1):
-            begin = time.perf_counter()
-            for _ in loader:
-                pass
-            if number:  # the first round starts the workers
-                rates.append(clips / (time.perf_counter() - begin))
         report['workers'] = workers
-        report['clips_per_second'] = Spread.of(rates)._asdict()
+        # the first round starts the workers
+        report['clips_per_second'] = rates(lambda: loader, warmup=1)
     return report
 
 
@@ -346,11 +430,14 @@ def transform_times(dataset: Any, indices: list[int]) -> dict[str, float]:
 
 def format_data(report: dict) -> str:
     """Lay out what :func:`measure_loading` found."""
-    lines = [f'data {report["config"]}, {report["clips"]} clips', '']
-    for name, seconds in report['transforms'].items():
-        lines.append(f'{1e3 * seconds:>9.1f} ms  {name}')
     one = report['clips_per_second_of_one_process']
-    lines += [
+    lines = [
+        f'data {report["config"]}, {report["clips"]} clips',
+        '',
+        *(
+            f'{1e3 * seconds:>9.1f} ms  {name}'
+            for name, seconds in report['transforms'].items()
+        ),
         '',
         f'{one["median"]:.2f} clips/s of one process ({one["min"]:.2f} to '
         f'{one["max"]:.2f})',
@@ -385,22 +472,22 @@ def measure_scoring(
         dict: The report.
     """
     steps = [scoring_step(masks, *size)]
-    rival = None
-    if other is not None:
-        rival = OtherCheckout(other, 'scoring_step', [masks, *size])
-        steps.append(rival.measure)
-    costs = interleave(steps, warmup=int(rival is not None), repeats=repeats)
-    rates = [Spread.of([masks / cost.seconds for cost in c]) for c in costs]
+    with ExitStack() as stack:
+        if other is not None:
+            rival = OtherCheckout(other, 'scoring', [masks, *size])
+            stack.callback(rival.close)
+            steps.append(rival.measure)
+        costs = interleave(steps, warmup=len(steps) - 1, repeats=repeats)
+    rates = [spread([masks / cost.seconds for cost in c]) for c in costs]
     report = {
         'command': 'eval',
         'masks': masks,
         'size': list(size),
-        'masks_per_second': rates[0]._asdict(),
+        'masks_per_second': rates[0],
     }
-    if rival is not None:
-        rival.close()
-        report['other_masks_per_second'] = rates[1]._asdict()
-        report['ratio'] = rates[1].median / rates[0].median
+    if other is not None:
+        report['other_masks_per_second'] = rates[1]
+        report['ratio'] = rates[1]['median'] / rates[0]['median']
     return report
 
 

@@ -1,13 +1,28 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
-"""One step of a benchmark, here or in another checkout of this project.
+"""Steps of a benchmark and what they take, here or in another checkout.
 
-Another checkout is measured by this file too, which a process of its own
-loads by its path. So it imports, when it is asked for a step, only what every
-checkout since 47752c0 has under the same name.
+Another checkout is measured by this file too, run as a script by a process of
+its own. So it imports, when it is asked for a step, only what every checkout
+since 47752c0 has under the same name.
+
+All clocks are read after the device has caught up. The time of a stage is its
+own: while a stage inside another one runs, the outer clock stands still.
 """
 
-from collections.abc import Callable
+import importlib.util
+import json
+import os
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from importlib import metadata
+from pathlib import Path
 from typing import Any, NamedTuple
+
+import torch
+from torch import nn
 
 STAGES = (
     'data_preprocessor',
@@ -21,6 +36,119 @@ STAGES = (
     'head.mask_head',
     'head.criterion',
 )
+MIB = 2**20
+_STATUS = Path('/proc/self/status')
+_CLEAR_REFS = Path('/proc/self/clear_refs')
+
+
+class StepCost(NamedTuple):
+    """One run of a step.
+
+    Attributes:
+        seconds (float): From start to end.
+        stages (dict[str, float]): Seconds of each stage, without those of the
+            stages inside it; ``other`` is what belongs to none.
+        peak_mib (float): Most memory in use during the step: the
+            allocator's on CUDA, the process's resident set elsewhere (NaN
+            where the system does not tell).
+        extra_mib (float): How much of it was not in use before.
+    """
+
+    seconds: float
+    stages: dict[str, float]
+    peak_mib: float
+    extra_mib: float
+
+
+class StepMeter:
+    """Measure steps of a model.
+
+    Args:
+        stages (Mapping[str, nn.Module]): Modules whose ``forward`` is a
+            stage, by the stage's name.
+        device (torch.device): Where the work is done.
+    """
+
+    def __init__(
+        self, stages: Mapping[str, nn.Module], device: torch.device
+    ) -> None:
+        self.device = torch.device(device)
+        self._stages = dict(stages)
+        self._running: list[str] = []
+        self._seconds: dict[str, float] = defaultdict(float)
+        self._since = 0.0
+
+    def _switch(self) -> None:
+        """Book the time since the last switch on the running stage."""
+        if self.device.type == 'cuda':
+            torch.cuda.synchronize(self.device)
+        now = time.perf_counter()
+        if self._running:
+            self._seconds[self._running[-1]] += now - self._since
+        self._since = now
+
+    def _enter(self, name: str) -> None:
+        self._switch()
+        self._running.append(name)
+
+    def _leave(self, *_: object) -> None:
+        self._switch()
+        self._running.pop()
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Count what happens inside as the stage ``name``."""
+        self._enter(name)
+        try:
+            yield
+        finally:
+            self._leave()
+
+    def measure(self, step: Callable[[], object]) -> StepCost:
+        """Run a step once; it may use :meth:`stage`."""
+        handles = []
+        for name, module in self._stages.items():
+            handles += [
+                module.register_forward_pre_hook(
+                    lambda *_, name=name: self._enter(name)
+                ),
+                module.register_forward_hook(self._leave),
+            ]
+        before = self._reset_memory()
+        self._seconds.clear()
+        self._running.clear()
+        try:
+            with self.stage('other'):
+                step()
+        finally:
+            for handle in handles:
+                handle.remove()
+        stages = dict(self._seconds)
+        peak = self._peak_memory()
+        return StepCost(sum(stages.values()), stages, peak, peak - before)
+
+    def _reset_memory(self) -> float:
+        """Forget earlier peaks; return what is in use now, in MiB."""
+        if self.device.type == 'cuda':
+            torch.cuda.reset_peak_memory_stats(self.device)
+            return torch.cuda.memory_allocated(self.device) / MIB
+        with suppress(OSError):
+            _CLEAR_REFS.write_text('5')
+        return _status_mib('VmRSS')
+
+    def _peak_memory(self) -> float:
+        if self.device.type == 'cuda':
+            return torch.cuda.max_memory_allocated(self.device) / MIB
+        return _status_mib('VmHWM')
+
+
+def _status_mib(key: str) -> float:
+    """Read a size out of ``/proc/self/status``; NaN where there is none."""
+    with suppress(OSError):
+        for line in _STATUS.read_text().splitlines():
+            if line.startswith(f'{key}:'):
+                return int(line.split()[1]) / 1024
+    return float('nan')
 
 
 class Setting(NamedTuple):
@@ -49,7 +177,7 @@ class Setting(NamedTuple):
 
 def model_step(
     config: str, setting: Setting, device_name: str, training: bool
-) -> Callable[[], Any]:
+) -> Callable[[], StepCost]:
     """Build a model with random weights; return what measures a step of it.
 
     Args:
@@ -57,11 +185,7 @@ def model_step(
         setting (Setting): What to measure.
         device_name (str): Where.
         training (bool): A training step or a prediction.
-
-    Returns:
-        Callable: Runs the step once and returns a ``StepCost``.
     """
-    import torch
     from mmengine.config import Config
     from mmengine.registry import init_default_scope
 
@@ -71,7 +195,6 @@ def model_step(
         demo_refer_inputs,
         offline_model_cfg,
     )
-    from referformer.utils.benchmark import StepMeter
 
     cfg = Config.fromfile(config)
     cfg.merge_from_dict(dict(setting.options))
@@ -122,10 +245,13 @@ def model_step(
 
 
 def _training_step(
-    optim_cfg: Any, model: Any, data: dict, meter: Any, dtype: Any
+    optim_cfg: Any,
+    model: nn.Module,
+    data: dict,
+    meter: StepMeter,
+    dtype: torch.dtype | None,
 ) -> Callable[[], None]:
     """Return what runs forward, backward and the optimizer once."""
-    import torch
     from mmengine.optim import build_optim_wrapper
 
     if dtype == torch.float16:  # scales the loss, which bf16 does not need
@@ -151,35 +277,71 @@ def _training_step(
     return step
 
 
-def scoring_step(masks: int, height: int, width: int) -> Callable[[], Any]:
+def scoring_step(
+    masks: int, height: int, width: int
+) -> Callable[[], StepCost]:
     """Draw masks; return what measures J and F of all of them.
 
     Args:
         masks (int): How many.
         height (int): Of a mask, in pixels.
         width (int): Likewise.
-
-    Returns:
-        Callable: Scores them once and returns a ``StepCost``.
     """
     import cv2
     import numpy as np
 
     from referformer.evaluation.functional import sequence_scores
-    from referformer.utils.benchmark import StepMeter
 
     cv2.setNumThreads(1)
     rng = np.random.default_rng(0)
 
-    def blobs() -> list[np.ndarray]:
+    def blob() -> np.ndarray:
         # smooth outlines that cover about a sixth of the frame
-        drawn = []
-        for _ in range(masks):
-            noise = rng.random((height // 40 + 2, width // 40 + 2))
-            smooth = cv2.resize(noise, (width, height), interpolation=2)
-            drawn.append(smooth > 0.75)
-        return drawn
+        noise = rng.random((height // 40 + 2, width // 40 + 2))
+        return cv2.resize(noise, (width, height), interpolation=2) > 0.75
 
-    truth, predicted = blobs(), blobs()
+    truth = [blob() for _ in range(masks)]
+    predicted = [blob() for _ in range(masks)]
     meter = StepMeter({}, 'cpu')
     return lambda: meter.measure(lambda: sequence_scores(predicted, truth))
+
+
+def _use_checkout(root: Path) -> None:
+    """Let ``import referformer`` find the package of a checkout."""
+    # Python puts the folder of a script first
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
+    from referformer.utils.mmcv_extension import has_compiled_operators
+
+    if not has_compiled_operators():
+        # Earlier versions ask for mmcv by the name of the compiled one; on
+        # CPUs they need no more than the imports that this package provides.
+        installed = metadata.version
+        names = {'mmcv': 'mmcv-lite', 'mmcv-lite': 'mmcv'}
+        metadata.version = lambda name: installed(names.get(name, name))
+    for module in [m for m in sys.modules if m.split('.')[0] == 'referformer']:
+        del sys.modules[module]
+    os.chdir(root)
+    sys.path[0] = str(root)
+    package = importlib.util.find_spec('referformer')
+    if not Path(package.origin or '').is_relative_to(root):
+        raise SystemExit(f'{root} holds no package referformer.')
+
+
+def _serve(root: str, name: str, arguments: str) -> None:
+    """Measure a step of another checkout whenever a line comes in."""
+    # what libraries print must not end up between the answers
+    answers = os.fdopen(os.dup(1), 'w')
+    os.dup2(2, 1)
+    _use_checkout(Path(root))
+    if name == 'model':
+        config, setting, *rest = json.loads(arguments)
+        step = model_step(config, Setting(*setting), *rest)
+    else:
+        step = scoring_step(*json.loads(arguments))
+    print('ready', file=answers, flush=True)
+    for _ in sys.stdin:
+        print(json.dumps(step()), file=answers, flush=True)
+
+
+if __name__ == '__main__':
+    _serve(*sys.argv[1:])

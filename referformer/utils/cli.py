@@ -19,9 +19,11 @@ from typing import Any
 from referformer.errors import ReferError
 
 __all__ = [
+    'add_cfg_options',
     'add_common_options',
     'keep_errors_in',
     'parse_overrides',
+    'positive',
     'run',
     'sentence_of',
 ]
@@ -31,11 +33,7 @@ _log_folder: Path | None = None
 
 
 def keep_errors_in(folder: str | os.PathLike[str]) -> None:
-    """Tell where the results of this process are, hence the log of errors.
-
-    Args:
-        folder (str | PathLike): The folder; it is made when an error comes.
-    """
+    """Tell where the results of this process are, hence the log of errors."""
     global _log_folder
     _log_folder = Path(folder)
 
@@ -81,14 +79,7 @@ def run(main: Callable[[], Any]) -> None:
 
 
 def sentence_of(error: BaseException) -> str | None:
-    """Say what the user has to mend.
-
-    Args:
-        error (BaseException): As caught.
-
-    Returns:
-        str | None: One sentence, or None for a bug.
-    """
+    """Say what the user has to mend."""
     if isinstance(error, ReferError):
         return str(error)
     if isinstance(error, OSError):
@@ -134,17 +125,17 @@ def _leave_process_group() -> None:
         distributed.destroy_process_group()
 
 
-def add_common_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of every script that makes a runner.
+def positive(text: str) -> int:
+    """Argparse type of a whole number from 1 on."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(
+            f'{text!r} is not a whole number above 0'
+        )
+    return int(text)
 
-    Args:
-        parser (argparse.ArgumentParser): The script's parser.
-    """
-    parser.add_argument(
-        '--work-dir',
-        help='folder for logs and checkpoints '
-        '(default: work_dirs/<name of the config>)',
-    )
+
+def add_cfg_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--cfg-options``, for :func:`parse_overrides`."""
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -154,6 +145,16 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
         help='override settings of the config, for example '
         'optim_wrapper.optimizer.lr=2e-5 "model.backbone.out_indices=(1,2,3)"',
     )
+
+
+def add_common_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of every script that makes a runner."""
+    parser.add_argument(
+        '--work-dir',
+        help='folder for logs and checkpoints '
+        '(default: work_dirs/<name of the config>)',
+    )
+    add_cfg_options(parser)
     parser.add_argument(
         '--launcher',
         choices=('none', 'pytorch', 'slurm', 'mpi'),
@@ -182,7 +183,9 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
 
 
 def parse_overrides(
-    parser: argparse.ArgumentParser, pairs: list[str]
+    parser: argparse.ArgumentParser,
+    pairs: list[str],
+    option: str = '--cfg-options',
 ) -> dict[str, Any]:
     """Turn ``KEY=VALUE`` arguments into settings.
 
@@ -194,13 +197,14 @@ def parse_overrides(
     Args:
         parser (argparse.ArgumentParser): Reports a malformed pair.
         pairs (list[str]): The arguments.
+        option (str): The option they were given to.
 
     Returns:
         dict[str, Any]: Dotted key -> value.
     """
     for pair in pairs:
         if '=' not in pair or pair.startswith('='):
-            parser.error(f'--cfg-options {pair}: KEY=VALUE is expected')
+            parser.error(f'{option} {pair}: KEY=VALUE is expected')
     if not pairs:
         return {}
     from mmengine.config import DictAction

@@ -19,32 +19,24 @@ Examples:
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 # torch and mmengine are imported when something is measured, so that --help
 # and a mistyped option answer at once.
-from referformer.utils.cli import keep_errors_in, run
+from referformer.utils.cli import (
+    add_cfg_options,
+    keep_errors_in,
+    parse_overrides,
+    positive,
+    run,
+)
 
 if TYPE_CHECKING:
     from referformer.testing.benchmark_step import Setting
 
 
-def positive(text: str) -> int:
-    """Argparse type of a whole number from 1 on."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f'{text!r} is not a number above 0')
-    return int(text)
-
-
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Parse the command line; imports nothing heavy.
-
-    Args:
-        argv (list[str], optional): Arguments. Defaults to None: sys.argv.
-
-    Returns:
-        argparse.Namespace: The options.
-    """
+    """Parse the command line; imports nothing heavy."""
     parser = argparse.ArgumentParser(
         description='Measure speed and memory of this project.'
     )
@@ -85,14 +77,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     model.add_argument(
         '--threads', type=positive, help='CPU threads (default: as set)'
     )
-    model.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action='extend',
-        default=[],
-        metavar='KEY=VALUE',
-        help='override settings of the config',
-    )
+    add_cfg_options(model)
     model.add_argument(
         '--vs',
         nargs='+',
@@ -140,14 +125,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     data.add_argument(
         '--clips', type=positive, default=50, help='clips a run (default 50)'
     )
-    data.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action='extend',
-        default=[],
-        metavar='KEY=VALUE',
-        help='override settings of the config',
-    )
+    add_cfg_options(data)
     scoring = commands.add_parser(
         'eval',
         parents=[common],
@@ -176,32 +154,22 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     if getattr(args, 'config', None) and not Path(args.config).is_file():
         parser.error(f'{args.config} is not a file; give a config.')
     sweep = getattr(args, 'sweep', None)
-    if sweep and args.vs:
+    vs = getattr(args, 'vs', [])
+    if sweep and vs:
         parser.error('give --vs or --sweep')
     if getattr(args, 'plot', None) and not sweep:
         parser.error('--plot draws what --sweep measures')
     args.other = None
-    vs = getattr(args, 'vs', None)
     if vs and Path(vs[0], 'referformer').is_dir():
-        args.other = Path(args.vs.pop(0))
-        if args.vs:
+        args.other = Path(vs.pop(0))
+        if vs:
             parser.error('--vs takes one folder, or settings')
-    for text in [
-        *getattr(args, 'vs', []),
-        *getattr(args, 'cfg_options', []),
-        *([sweep] if sweep else []),
-    ]:
-        if '=' not in text:
-            parser.error(f'{text!r} is not of the form KEY=VALUE')
+    args.vs = parse_overrides(parser, vs, '--vs')
+    args.sweep = parse_overrides(parser, [sweep] if sweep else [], '--sweep')
+    args.cfg_options = parse_overrides(
+        parser, getattr(args, 'cfg_options', [])
+    )
     return args
-
-
-def read_pair(text: str) -> tuple[str, Any]:
-    """Read ``KEY=VALUE`` as mmengine's tools do."""
-    from mmengine.config import DictAction
-
-    key, value = text.split('=', 1)
-    return key, DictAction._parse_iterable(value)
 
 
 def read_settings(args: argparse.Namespace) -> 'list[Setting]':
@@ -215,29 +183,21 @@ def read_settings(args: argparse.Namespace) -> 'list[Setting]':
         getattr(args, 'expressions', 1),
         args.amp,
         args.compile,
-        tuple(map(read_pair, args.cfg_options)),
+        tuple(args.cfg_options.items()),
     )
-    if args.sweep:
-        key, values = read_pair(args.sweep)
+    for key, values in args.sweep.items():
         values = values if isinstance(values, list | tuple) else [values]
         return [change_setting(first, '--sweep', key, v) for v in values]
     if not args.vs:
         return [first]
     second = first
-    for key, value in map(read_pair, args.vs):
+    for key, value in args.vs.items():
         second = change_setting(second, '--vs', key, value)
     return [first, second]
 
 
 def main(argv: list[str] | None = None) -> dict:
-    """Measure and report.
-
-    Args:
-        argv (list[str], optional): Arguments. Defaults to None: sys.argv.
-
-    Returns:
-        dict: The report.
-    """
+    """Measure and report."""
     args = parse_args(argv)
     if args.out:
         keep_errors_in(Path(args.out).parent)
@@ -255,7 +215,7 @@ def main(argv: list[str] | None = None) -> dict:
     elif args.command == 'data':
         report = benchmark.measure_loading(
             args.config,
-            dict(map(read_pair, args.cfg_options)),
+            args.cfg_options,
             args.clips,
             args.workers,
             args.repeats,
@@ -275,9 +235,8 @@ def main(argv: list[str] | None = None) -> dict:
         )
         print(benchmark.format_model(report))
         if args.plot:
-            benchmark.plot_sweep(
-                report, args.sweep.split('=', 1)[0], args.plot
-            )
+            (key,) = args.sweep
+            benchmark.plot_sweep(report, key, args.plot)
     if args.out:
         write_json(args.out, report)
     return report

@@ -3,15 +3,9 @@ import pytest
 import torch
 from torch import nn
 
-from referformer.utils import benchmark
-from referformer.utils.benchmark import (
-    MIB,
-    Spread,
-    StepCost,
-    StepMeter,
-    interleave,
-    summarise,
-)
+from referformer.testing import benchmark_step
+from referformer.testing.benchmark import interleave, spread, summarise
+from referformer.testing.benchmark_step import MIB, StepCost, StepMeter
 
 
 class Clock:
@@ -26,7 +20,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
-    monkeypatch.setattr(benchmark.time, 'perf_counter', clock)
+    monkeypatch.setattr(benchmark_step.time, 'perf_counter', clock)
     return clock
 
 
@@ -116,6 +110,9 @@ def test_summary():
         StepCost(4.0, {'a': 3.0, 'b': 1.0}, 20, 2),
     ]
     found = summarise(costs)
-    assert found.seconds == Spread(4.0, 3.0, 5.0)
-    assert found.stages == {'a': (3.0, 2.0, 5.0), 'b': (1.0, 0.0, 1.0)}
-    assert (found.peak_mib, found.extra_mib) == (30, 3)
+    assert found['seconds'] == {'median': 4.0, 'min': 3.0, 'max': 5.0}
+    assert found['stages'] == {
+        'a': spread([2.0, 5.0, 3.0]),
+        'b': spread([1.0, 0.0, 1.0]),
+    }
+    assert (found['peak_mib'], found['extra_mib']) == (30, 3)
