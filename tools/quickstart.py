@@ -13,37 +13,13 @@ from pathlib import Path
 
 from referformer.errors import ReferError
 from referformer.testing.quickstart import STAGES, run_quickstart
+from referformer.utils.cli import positive
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def positive(text: str) -> int:
-    """Read a positive integer from the command line.
-
-    Args:
-        text (str): What the user typed.
-
-    Returns:
-        int: The number.
-
-    Raises:
-        ValueError: If it is none, which argparse reports.
-    """
-    number = int(text)
-    if number < 1:
-        raise ValueError(text)
-    return number
-
-
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Parse the command line.
-
-    Args:
-        argv (list[str], optional): Arguments; ``sys.argv`` when None.
-
-    Returns:
-        argparse.Namespace: The options.
-    """
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         description='Train a small model on synthetic videos, score it on '
         'unseen ones and draw the result.'
@@ -82,11 +58,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run the quickstart.
-
-    Args:
-        argv (list[str], optional): Arguments; ``sys.argv`` when None.
-    """
+    """Run the quickstart."""
     args = parse_args(argv)
     try:
         run_quickstart(ROOT, **vars(args))

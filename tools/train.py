@@ -16,14 +16,7 @@ from referformer.utils.cli import add_common_options, parse_overrides, run
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Parse the command line.
-
-    Args:
-        argv (list[str], optional): Arguments. Defaults to None: sys.argv.
-
-    Returns:
-        argparse.Namespace: The options.
-    """
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         description='Train a model from a config.'
     )
@@ -58,11 +51,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run the training.
-
-    Args:
-        argv (list[str], optional): Arguments. Defaults to None: sys.argv.
-    """
+    """Run the training."""
     args = parse_args(argv)
 
     from pathlib import Path

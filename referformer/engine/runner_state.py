@@ -9,19 +9,12 @@ def is_training(runner: Runner) -> bool:
 
     A test or validation leaves the train loop what it was in the config. The
     public ``runner.train_loop`` would build it.
-
-    Args:
-        runner (Runner): The runner.
     """
     return not isinstance(runner._train_loop, dict | None)
 
 
 def checkpoint_to_load(runner: Runner) -> str | None:
-    """Return the checkpoint of the whole model that a runner begins with.
-
-    Args:
-        runner (Runner): The runner.
-    """
+    """Return the checkpoint of the whole model that a runner begins with."""
     if runner._load_from is None and runner._resume:
         return find_latest_checkpoint(runner.work_dir)
     return runner._load_from

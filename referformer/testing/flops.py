@@ -88,14 +88,7 @@ def build_without_weights(model_cfg: ConfigDict) -> nn.Module:
 
 @contextmanager
 def _count_parts(model: nn.Module) -> Iterator[dict[str, int]]:
-    """Count operations per part while the model runs.
-
-    Args:
-        model (nn.Module): A ``ReferFormer``.
-
-    Yields:
-        dict[str, int]: Name of the part to operations, filled on the way.
-    """
+    """Count operations per part while the model runs."""
     counter = FlopCounterMode(display=False)
     flops = dict.fromkeys(PARTS, 0)
     handles = []
@@ -130,9 +123,6 @@ def count_cost(
         model (nn.Module): A ``ReferFormer`` without gradients.
         shape (tuple[int, int, int]): Frames, height and width of the clip.
         num_words (int): Tokens of the expression.
-
-    Returns:
-        list[PartCost]: In the order of the computation.
     """
     num_frames, height, width = shape
     clip = torch.zeros(1, num_frames, 3, height, width)
@@ -156,16 +146,7 @@ def count_cost(
 def format_costs(
     costs: list[PartCost], shape: tuple[int, int, int], expressions: int
 ) -> str:
-    """Lay the costs out as a table.
-
-    Args:
-        costs (list[PartCost]): Of all parts.
-        shape (tuple[int, int, int]): Frames, height and width of the clip.
-        expressions (int): Expressions asked of the clip.
-
-    Returns:
-        str: Several lines.
-    """
+    """Lay the costs out as a table."""
     frames = sum(c.flops for c in costs if c.name in FRAME_PARTS)
     each = sum(c.flops for c in costs) - frames
     total = frames + expressions * each

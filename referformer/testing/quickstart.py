@@ -194,14 +194,7 @@ class Steps:
 
 
 def progress_of(line: str) -> str | None:
-    """Shorten a line of mmengine's log.
-
-    Args:
-        line: The line.
-
-    Returns:
-        How far the step is; None for any other line.
-    """
+    """Shorten a line of mmengine's log."""
     match = _ITER.search(line)
     if match is None:
         return None
@@ -218,14 +211,7 @@ def progress_of(line: str) -> str | None:
 
 
 def last_checkpoint(folder: Path) -> Path:
-    """Return the checkpoint a training ended with.
-
-    Args:
-        folder: Work directory of the training.
-
-    Raises:
-        CheckpointError: If there is none.
-    """
+    """Return the checkpoint a training ended with."""
     pointer = folder / 'last_checkpoint'
     if not pointer.exists():
         raise CheckpointError(

@@ -13,14 +13,7 @@ def warn(text: str) -> None:
 
 
 def shorten(names: Iterable[str]) -> str:
-    """A list of names for a message, cut after a few.
-
-    Args:
-        names (Iterable[str]): The names.
-
-    Returns:
-        str: Separated by commas, with the number of those left out.
-    """
+    """A list of names for a message, cut after a few."""
     names = list(names)
     text = ', '.join(names[:_NAMES_SHOWN])
     more = len(names) - _NAMES_SHOWN

@@ -45,9 +45,6 @@ def has_compiled_operators() -> bool:
     """Tell whether the installed mmcv has its compiled extension.
 
     Looks at files; neither mmcv nor the extension is imported.
-
-    Returns:
-        bool: False without mmcv too.
     """
     mmcv = find_spec('mmcv')
     if mmcv is None or mmcv.submodule_search_locations is None:

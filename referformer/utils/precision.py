@@ -6,24 +6,10 @@ from torch import Tensor
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:
-    """Convert half precision to float32; wider types stay as they are.
-
-    Args:
-        tensor (Tensor): Floating-point tensor.
-
-    Returns:
-        Tensor: The same values in float32 or float64.
-    """
+    """Convert half precision to float32; wider types stay as they are."""
     return tensor.float() if tensor.dtype.itemsize < 4 else tensor
 
 
 def without_autocast(tensor: Tensor) -> torch.autocast:
-    """Switch autocast off on the device of a tensor.
-
-    Args:
-        tensor (Tensor): Tensor on the device.
-
-    Returns:
-        torch.autocast: A context manager.
-    """
+    """Switch autocast off on the device of a tensor."""
     return torch.autocast(tensor.device.type, enabled=False)

@@ -78,11 +78,7 @@ def derive_seed(*position: int) -> int:
 
 
 def seed_generators(seed: int) -> None:
-    """Seed the global generators of Python, numpy and torch (all devices).
-
-    Args:
-        seed (int): Seed in ``[0, 2**32)``.
-    """
+    """Seed the global generators of Python, numpy and torch (all devices)."""
     random.seed(seed)
     # Transforms draw from numpy's global generator, so that is the one.
     np.random.seed(seed)  # noqa: NPY002
@@ -94,9 +90,6 @@ def seed_sample(index: int) -> None:
 
     A dataset calls this first in ``__getitem__``. A plain index leaves the
     generators as they are.
-
-    Args:
-        index (int): What the sampler sent.
     """
     if isinstance(index, SeededIndex):
         seed_generators(index.seed)

@@ -46,4 +46,4 @@ def test_print_config(capsys):
 def test_zero_frames_are_refused(capsys):
     with pytest.raises(SystemExit):
         tool('get_flops').parse_args([str(CONFIG), '--shape', '0', '64', '64'])
-    assert 'must be positive' in capsys.readouterr().err
+    assert 'is not a whole number above 0' in capsys.readouterr().err

@@ -112,7 +112,7 @@ def test_video_and_picture(draw_overlays, untrained, capsys):
 def test_nothing_to_draw(draw_overlays, untrained, option, capsys):
     with pytest.raises(SystemExit, match='2'):
         draw_overlays.main(['c.py', 'x.pth', '--out=a.mp4', option])
-    assert 'must be at least 1' in capsys.readouterr().err
+    assert 'is not a whole number above 0' in capsys.readouterr().err
 
 
 def test_another_model_is_refused(draw_overlays, untrained, tmp_path):

@@ -180,7 +180,7 @@ def test_fresh_deletes_nothing_else(calls, run, tmp_path):
 def test_there_must_be_something_to_do(run, stages, name, capsys):
     with pytest.raises(SystemExit, match='2'):
         run(name, *'0' * (len(stages) if name == '--epochs' else 1))
-    assert 'invalid positive value' in capsys.readouterr().err
+    assert 'is not a whole number above 0' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])

@@ -12,7 +12,12 @@ from mmengine.registry import init_default_scope
 from referformer.errors import ConfigError
 from referformer.registry import DATASETS
 from referformer.structures import split_expressions
-from referformer.utils.cli import keep_errors_in, parse_overrides, run
+from referformer.utils.cli import (
+    add_cfg_options,
+    keep_errors_in,
+    parse_overrides,
+    run,
+)
 from referformer.utils.launch import explain_config_errors, load_config
 
 MASK_BGR = (60, 60, 240)
@@ -37,13 +42,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--scale', type=float, default=1.0, help='enlarge the frames'
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        default=[],
-        metavar='KEY=VALUE',
-        help='override settings of the config',
-    )
+    add_cfg_options(parser)
     args = parser.parse_args()
     args.cfg_options = parse_overrides(parser, args.cfg_options)
     return args

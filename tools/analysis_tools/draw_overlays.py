@@ -8,18 +8,16 @@ Example:
 import argparse
 from pathlib import Path
 
-from referformer.utils.cli import add_common_options, parse_overrides, run
+from referformer.utils.cli import (
+    add_common_options,
+    parse_overrides,
+    positive,
+    run,
+)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Parse the command line.
-
-    Args:
-        argv (list[str], optional): Arguments; ``sys.argv`` when None.
-
-    Returns:
-        argparse.Namespace: The options.
-    """
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         description='Draw predictions on test videos.'
     )
@@ -28,22 +26,19 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--out', type=Path, required=True, help='.mp4 to write'
     )
-    parser.add_argument('--videos', type=int, default=4, help='rows')
+    parser.add_argument('--videos', type=positive, default=4, help='rows')
     parser.add_argument(
         '--expressions',
-        type=int,
+        type=positive,
         default=3,
         help='columns: most objects of a video',
     )
     parser.add_argument(
-        '--scale', type=int, default=3, help='how many times to enlarge'
+        '--scale', type=positive, default=3, help='how many times to enlarge'
     )
     parser.add_argument('--fps', type=float, default=4.0)
     add_common_options(parser)
     args = parser.parse_args(argv)
-    for name in ('videos', 'expressions', 'scale'):
-        if getattr(args, name) < 1:
-            parser.error(f'--{name} must be at least 1')
     args.cfg_options = parse_overrides(parser, args.cfg_options)
     return args
 
@@ -78,11 +73,7 @@ def choose_clips(
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Predict the chosen clips and write the mosaic.
-
-    Args:
-        argv (list[str], optional): Arguments; ``sys.argv`` when None.
-    """
+    """Predict the chosen clips and write the mosaic."""
     args = parse_args(argv)
 
     import cv2

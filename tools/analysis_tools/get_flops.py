@@ -12,25 +12,23 @@ Example:
 
 import argparse
 
-from referformer.utils.cli import parse_overrides, run
+from referformer.utils.cli import (
+    add_cfg_options,
+    parse_overrides,
+    positive,
+    run,
+)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Parse the command line.
-
-    Args:
-        argv (list[str], optional): Arguments. Defaults to None: sys.argv.
-
-    Returns:
-        argparse.Namespace: The options.
-    """
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         description='Count parameters and operations of a model.'
     )
     parser.add_argument('config', help='config file')
     parser.add_argument(
         '--shape',
-        type=int,
+        type=positive,
         nargs=3,
         default=(5, 360, 640),
         metavar=('T', 'H', 'W'),
@@ -39,36 +37,24 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         '--expressions',
-        type=int,
+        type=positive,
         default=1,
         help='expressions asked of the clip (default: 1)',
     )
     parser.add_argument(
         '--words',
-        type=int,
+        type=positive,
         default=12,
         help='tokens of an expression (default: 12)',
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        default=[],
-        metavar='KEY=VALUE',
-        help='override settings of the config',
-    )
+    add_cfg_options(parser)
     args = parser.parse_args(argv)
     args.cfg_options = parse_overrides(parser, args.cfg_options)
-    if min(*args.shape, args.expressions, args.words) < 1:
-        parser.error('--shape, --expressions and --words must be positive')
     return args
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Print the table.
-
-    Args:
-        argv (list[str], optional): Arguments. Defaults to None: sys.argv.
-    """
+    """Print the table."""
     args = parse_args(argv)
 
     from mmengine.logging import MMLogger

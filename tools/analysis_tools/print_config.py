@@ -10,21 +10,14 @@ import argparse
 from typing import TYPE_CHECKING
 
 from referformer.errors import ConfigError
-from referformer.utils.cli import parse_overrides, run
+from referformer.utils.cli import add_cfg_options, parse_overrides, run
 
 if TYPE_CHECKING:
     from mmengine.config import Config
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Parse the command line.
-
-    Args:
-        argv (list[str], optional): Arguments. Defaults to None: sys.argv.
-
-    Returns:
-        argparse.Namespace: The options.
-    """
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         description='Print a config with everything it inherits.'
     )
@@ -32,31 +25,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--key', help='only this part, keys dotted: model.head.criterion'
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        default=[],
-        metavar='KEY=VALUE',
-        help='override settings of the config',
-    )
+    add_cfg_options(parser)
     args = parser.parse_args(argv)
     args.cfg_options = parse_overrides(parser, args.cfg_options)
     return args
 
 
 def select(cfg: 'Config', key: str) -> 'Config':
-    """Cut a part out of a config.
-
-    Args:
-        cfg (Config): The config.
-        key (str): Dotted key.
-
-    Returns:
-        Config: Only that part, under the last word of the key.
-
-    Raises:
-        ConfigError: If there is no such part.
-    """
+    """Cut a part out of a config."""
     from mmengine.config import Config, ConfigDict
 
     part = cfg._cfg_dict
@@ -72,11 +48,7 @@ def select(cfg: 'Config', key: str) -> 'Config':
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Print the config.
-
-    Args:
-        argv (list[str], optional): Arguments. Defaults to None: sys.argv.
-    """
+    """Print the config."""
     args = parse_args(argv)
 
     from referformer.utils.launch import load_config

@@ -68,17 +68,7 @@ class Model(NamedTuple):
 
 
 def read_metafile(root: Path = ROOT) -> dict[str, Any]:
-    """Read what ``model-index.yml`` imports.
-
-    Args:
-        root (Path): Top of the repository.
-
-    Returns:
-        dict[str, Any]: ``Collections`` and ``Models``.
-
-    Raises:
-        DataError: If a file is missing or no YAML.
-    """
+    """Read what ``model-index.yml`` imports."""
     content: dict[str, Any] = {'Collections': [], 'Models': []}
     for name in _load(root / INDEX)['Import']:
         for key, entries in _load(root / name).items():
@@ -94,15 +84,7 @@ def _load(path: Path) -> dict[str, Any]:
 
 
 def find_problems(content: dict[str, Any], root: Path = ROOT) -> list[str]:
-    """Say what is wrong with the metafile.
-
-    Args:
-        content (dict[str, Any]): As read.
-        root (Path): Top of the repository.
-
-    Returns:
-        list[str]: One sentence a problem.
-    """
+    """Say what is wrong with the metafile."""
     problems = []
     names = [entry.get('Name') for entry in content['Models']]
     for name in sorted({n for n in names if names.count(n) > 1}, key=str):
@@ -164,14 +146,7 @@ def _problems_of(entry: dict[str, Any], root: Path) -> Iterator[str]:
 
 
 def models_of(content: dict[str, Any]) -> list[Model]:
-    """Turn a checked metafile into models.
-
-    Args:
-        content (dict[str, Any]): As read.
-
-    Returns:
-        list[Model]: In the order of the file.
-    """
+    """Turn a checked metafile into models."""
     return [
         Model(
             entry['Name'],
@@ -359,14 +334,7 @@ def fill(text: str, models: Iterable[Model], page: Path) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Check the metafile and write or check the pages.
-
-    Args:
-        argv (list[str], optional): Arguments; ``sys.argv`` when None.
-
-    Returns:
-        int: 1 if something is wrong or stale.
-    """
+    """Check the metafile and write or check the pages."""
     parser = argparse.ArgumentParser(
         description='Make the tables of the model zoo from configs/metafile.'
         'yml and model-index.yml.'

@@ -13,11 +13,7 @@ from referformer.utils.cli import keep_errors_in, run
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Convert what the command line names.
-
-    Args:
-        argv (list[str], optional): Arguments; ``sys.argv`` when None.
-    """
+    """Convert what the command line names."""
     parser = argparse.ArgumentParser(
         description='Convert published ReferFormer weights (any backbone).'
     )

@@ -38,11 +38,7 @@ class CheckWeightsHook(Hook):
         self.strict = strict
 
     def before_run(self, runner: Runner) -> None:
-        """Prepare for the initialisation of the model, which comes next.
-
-        Args:
-            runner (Runner): The runner.
-        """
+        """Prepare for the initialisation of the model, which comes next."""
         if not is_training(runner):  # nothing is initialised
             return
         if self.strict and checkpoint_to_load(runner) is not None:
@@ -54,10 +50,6 @@ class CheckWeightsHook(Hook):
         self, runner: Runner, checkpoint: dict[str, Any]
     ) -> None:
         """Compare the loaded weights with the model's.
-
-        Args:
-            runner (Runner): The runner about to receive the weights.
-            checkpoint (dict): Content of the file.
 
         Raises:
             CheckpointError: If the weights do not fit.

@@ -37,11 +37,7 @@ class DeferredRuntimeInfoHook(RuntimeInfoHook):
         self._values: list[Tensor] = []
 
     def before_train(self, runner: Runner) -> None:
-        """Look up when values are read.
-
-        Args:
-            runner (Runner): The runner of the training.
-        """
+        """Look up when values are read."""
         super().before_train(runner)
         loggers = [h for h in runner.hooks if isinstance(h, LoggerHook)]
         self._interval = min((h.interval for h in loggers), default=1)
@@ -53,14 +49,7 @@ class DeferredRuntimeInfoHook(RuntimeInfoHook):
         data_batch: Any = None,
         outputs: dict[str, Tensor] | None = None,
     ) -> None:
-        """Keep the losses, and hand them over when it is time.
-
-        Args:
-            runner (Runner): The runner of the training.
-            batch_idx (int): Number of the batch in the epoch.
-            data_batch (Any): The batch.
-            outputs (dict[str, Tensor], optional): Losses, scalars.
-        """
+        """Keep the losses, and hand them over when it is time."""
         outputs = dict(outputs or {})
         norm = getattr(runner.optim_wrapper, 'last_grad_norm', None)
         if norm is not None:
@@ -84,21 +73,12 @@ class DeferredRuntimeInfoHook(RuntimeInfoHook):
             self.flush(runner)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Hand over what is pending before the history is saved.
-
-        Args:
-            runner (Runner): The runner of the training.
-            checkpoint (dict): The checkpoint about to be written.
-        """
+        """Hand over what is pending before the history is saved."""
         self.flush(runner)
         checkpoint['message_hub'] = runner.message_hub.state_dict()
 
     def flush(self, runner: Runner) -> None:
-        """Read the pending values in one copy and record them.
-
-        Args:
-            runner (Runner): The runner of the training.
-        """
+        """Read the pending values in one copy and record them."""
         if not self._values:
             return
         names, self._names = self._names, []

@@ -45,10 +45,6 @@ class DropWeightsHook(Hook):
     ) -> None:
         """Put the model's own values in the place of the weights.
 
-        Args:
-            runner (Runner): The runner about to receive the weights.
-            checkpoint (dict): Content of the file.
-
         Raises:
             ConfigError: If the model has no weight of such a name.
         """

@@ -40,23 +40,13 @@ class ReproducibleResumeHook(Hook):
     def before_save_checkpoint(
         self, runner: Runner, checkpoint: dict[str, Any]
     ) -> None:
-        """Record what the order of the data depends on.
-
-        Args:
-            runner (Runner): The runner of the training.
-            checkpoint (dict): The checkpoint about to be written.
-        """
+        """Record what the order of the data depends on."""
         checkpoint['meta'][_META_KEY] = self._data_order(runner)
 
     def after_load_checkpoint(
         self, runner: Runner, checkpoint: dict[str, Any]
     ) -> None:
-        """Keep the record of the run, and fit the schedules to this one.
-
-        Args:
-            runner (Runner): The runner of the training.
-            checkpoint (dict): The loaded checkpoint.
-        """
+        """Keep the record of the run, and fit the schedules to this one."""
         self._loaded = checkpoint.get('meta', {}).get(_META_KEY, {})
         layout = getattr(runner.optim_wrapper, 'state_layout', None)
         schedulers = checkpoint.get('param_schedulers')
@@ -67,11 +57,7 @@ class ReproducibleResumeHook(Hook):
             )
 
     def before_train(self, runner: Runner) -> None:
-        """Warn when the resumed run cannot repeat the interrupted one.
-
-        Args:
-            runner (Runner): The runner of the training.
-        """
+        """Warn when the resumed run cannot repeat the interrupted one."""
         if runner.iter == 0:
             return
         current = self._data_order(runner)
@@ -89,13 +75,7 @@ class ReproducibleResumeHook(Hook):
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None
     ) -> None:
-        """Seed the generators the model draws from.
-
-        Args:
-            runner (Runner): The runner of the training.
-            batch_idx (int): Number of the batch in the epoch.
-            data_batch (Any): The batch.
-        """
+        """Seed the generators the model draws from."""
         seed_generators(
             derive_seed(MODEL_STREAM, runner.seed, get_rank(), runner.iter)
         )

@@ -64,14 +64,7 @@ class ReferVisualizationHook(Hook):
         data_batch: Any = None,
         outputs: Sequence[TrackDataSample] | None = None,
     ) -> None:
-        """Draw the clips of a validation batch, in a folder per iteration.
-
-        Args:
-            runner (Runner): The runner.
-            batch_idx (int): Number of the batch.
-            data_batch (Any): The batch.
-            outputs (Sequence[TrackDataSample]): The predicted clips.
-        """
+        """Draw the clips of a validation batch, in a folder per iteration."""
         folder = Path(runner.work_dir, self.show_dir, f'iter_{runner.iter}')
         self._draw_batch(runner, batch_idx, outputs, folder)
 
@@ -82,14 +75,7 @@ class ReferVisualizationHook(Hook):
         data_batch: Any = None,
         outputs: Sequence[TrackDataSample] | None = None,
     ) -> None:
-        """Draw the clips of a test batch.
-
-        Args:
-            runner (Runner): The runner.
-            batch_idx (int): Number of the batch.
-            data_batch (Any): The batch.
-            outputs (Sequence[TrackDataSample]): The predicted clips.
-        """
+        """Draw the clips of a test batch."""
         folder = Path(runner.work_dir, self.show_dir)
         self._draw_batch(runner, batch_idx, outputs, folder)
 

@@ -193,11 +193,7 @@ class ResumableTestLoop(TestLoop):
             )
 
     def run(self) -> dict:
-        """Test what is left and score everything.
-
-        Returns:
-            dict: The metrics.
-        """
+        """Test what is left and score everything."""
         # the results of all processes are gathered: one contributes them
         for entry in self.finished:
             for metric, results in zip(
@@ -216,12 +212,7 @@ class ResumableTestLoop(TestLoop):
         return metrics
 
     def run_iter(self, idx: int, data_batch: dict) -> None:
-        """Predict and score a batch, then note it.
-
-        Args:
-            idx (int): Number of the batch.
-            data_batch (dict): The batch.
-        """
+        """Predict and score a batch, then note it."""
         before = [len(metric.results) for metric in self.evaluator.metrics]
         device = next(self.runner.model.parameters()).device.type
         # the base class switches autocast on and off but leaves its type be

@@ -52,11 +52,7 @@ class ReferOptimWrapper(OptimWrapper):
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
-        """Context of the forward pass.
-
-        Args:
-            model (nn.Module): The model, on the device to compute on.
-        """
+        """Context of the forward pass."""
         device = next(model.parameters()).device.type
         with (
             super().optim_context(model),

@@ -87,9 +87,5 @@ class ObjectGroupSampler(Sampler):
         return self.num_samples
 
     def set_epoch(self, epoch: int) -> None:
-        """Select the epoch, hence its order and its draws.
-
-        Args:
-            epoch (int): Number of the epoch.
-        """
+        """Select the epoch, hence its order and its draws."""
         self.epoch = epoch

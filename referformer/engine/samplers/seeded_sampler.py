@@ -73,10 +73,6 @@ class SeededSampler(Sampler):
         return len(self.sampler)
 
     def set_epoch(self, epoch: int) -> None:
-        """Select the epoch, hence its order and its seeds.
-
-        Args:
-            epoch (int): Number of the epoch.
-        """
+        """Select the epoch, hence its order and its seeds."""
         self.epoch = epoch
         self.sampler.set_epoch(epoch)
