@@ -4,6 +4,8 @@
 from pathlib import Path
 from typing import Any
 
+from mmengine.logging import MMLogger
+
 from referformer.datasets.base_refer_dataset import BaseReferDataset
 from referformer.errors import (
     ConfigError,
@@ -11,7 +13,12 @@ from referformer.errors import (
     MissingDataError,
     report_error,
 )
-from referformer.formats.jhmdb import PAGE, JHMDBSample, read_samples
+from referformer.formats.jhmdb import (
+    PAGE,
+    JHMDBSample,
+    identify_frames,
+    read_samples,
+)
 from referformer.registry import DATASETS
 
 
@@ -79,6 +86,16 @@ class JHMDBSentencesDataset(BaseReferDataset):
                     code='video-missing',
                 )
             )
+        return clips
+
+    def filter_data(self) -> list[dict]:
+        """Keep all clips, and say whose choice of frames they are."""
+        clips = super().filter_data()
+        choice = identify_frames(clip['image_id'] for clip in clips)
+        if choice is not None:
+            log = MMLogger.get_current_instance()
+            say = log.info if choice.published else log.warning
+            say('%s: %s', self.ann_file, choice.text)
         return clips
 
     def _make_clip(self, sample: JHMDBSample) -> dict:

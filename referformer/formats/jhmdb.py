@@ -1,6 +1,8 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
 """The files of JHMDB-Sentences."""
 
+from collections.abc import Iterable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,8 +18,10 @@ from referformer.formats.frames import is_plain_name
 from referformer.formats.text_files import read_rows, read_table, show
 
 __all__ = [
+    'FrameChoice',
     'JHMDBSample',
     'below',
+    'identify_frames',
     'read_puppet_mask',
     'read_puppet_masks',
     'read_samples',
@@ -27,6 +31,48 @@ __all__ = [
 PAGE = 'docs/datasets/jhmdb-sentences.md'
 FRAME_FOLDER = 'Rename_Images'
 MASK_FOLDER = 'puppet_mask'
+#: Frames that are scored in the whole set, three a video.
+NUM_FRAMES = 2784
+
+
+class FrameChoice(NamedTuple):
+    """Which frames of the whole set are scored.
+
+    Attributes:
+        published: Whether published scores stand on them.
+        text: Whose they are, a sentence.
+    """
+
+    published: bool
+    text: str
+
+
+#: Digest of the image ids -> whose choice of frames. Two files are called
+#: jhmdb_sentences_samples_metadata.json; 2 639 of their frames differ.
+_CHOICES = {
+    'd9ca03228ada36bdbd343939509aef82c9e150a7446b86a2ee1eba404c1391cb': (
+        FrameChoice(
+            True,
+            'the frames to be scored are those of MTTR, on which published '
+            'scores stand.',
+        )
+    ),
+    '96c0786054b1c23aa0ce55bbfecd4e781c3e4692a149d30cf53323742f397656': (
+        FrameChoice(
+            False,
+            'the frames to be scored are those of the repository of SOC, not '
+            'those of MTTR, on which published scores stand: 2639 of 2784 '
+            f'differ, so scores are not comparable. {PAGE} tells where to '
+            'get the other file.',
+        )
+    ),
+}
+_UNKNOWN_CHOICE = FrameChoice(
+    False,
+    'the frames to be scored are not those of MTTR, on which published '
+    f'scores stand, so scores are not comparable. {PAGE} tells where to get '
+    'its file.',
+)
 
 
 class JHMDBSample(NamedTuple):
@@ -74,6 +120,22 @@ def read_samples(path: str | Path) -> list[JHMDBSample]:
             )
         )
     return samples
+
+
+def identify_frames(image_ids: Iterable[str]) -> FrameChoice | None:
+    """Tell by the content of a file which frames are scored.
+
+    Args:
+        image_ids: ``v_<video>_f_<frame>`` of each, in any order.
+
+    Returns:
+        The choice; ``None`` for a part of the set, which has no name.
+    """
+    names = sorted(map(str, image_ids))
+    if len(names) != NUM_FRAMES:
+        return None
+    digest = sha256('\n'.join(names).encode()).hexdigest()
+    return _CHOICES.get(digest, _UNKNOWN_CHOICE)
 
 
 def _parse_row(row: list) -> JHMDBSample | str:

@@ -3,12 +3,18 @@
 
 import json
 import shutil
+from hashlib import sha256
 
 import numpy as np
 import pytest
 import scipy.io
+from mmengine.logging import MMLogger
 
 from referformer.datasets import JHMDBSentencesDataset
+from referformer.datasets.doctor.problems import PROBLEMS
+from referformer.datasets.doctor.public_sets import frames_of_jhmdb
+from referformer.datasets.doctor.split import Split
+from referformer.formats.jhmdb import FrameChoice
 from tests.fixtures import jhmdb
 
 from ..test_tools.test_train import script
@@ -54,6 +60,37 @@ def rewrite(root, change):
     path = root / METADATA
     rows = json.loads(path.read_text())
     path.write_text(json.dumps([change(row) or row for row in rows]))
+
+
+@pytest.mark.parametrize('published', [True, False])
+def test_it_says_whose_frames_are_scored(
+    prepared, published, monkeypatch, caplog
+):
+    data = dataset(prepared)
+    ids = sorted(data.get_data_info(i)['image_id'] for i in range(len(data)))
+    digest = sha256('\n'.join(ids).encode()).hexdigest()
+    choice = FrameChoice(published, 'the frames are mine.')
+    logger = MMLogger.get_current_instance()
+    monkeypatch.setattr(logger, 'handlers', [caplog.handler])
+    caplog.set_level('INFO')
+    logger.setLevel('INFO')
+    dataset(prepared)
+    assert not caplog.records  # a part of the set
+    monkeypatch.setattr('referformer.formats.jhmdb.NUM_FRAMES', len(ids))
+    monkeypatch.setattr('referformer.formats.jhmdb._CHOICES', {digest: choice})
+    dataset(prepared)
+    (record,) = caplog.records
+    assert METADATA in record.getMessage()
+    assert record.getMessage().endswith('the frames are mine.')
+    assert record.levelname == ('INFO' if published else 'WARNING')
+    # So does the data check.
+    code = 'frames-published' if published else 'frames-unpublished'
+    clips = [data.get_data_info(i) for i in range(len(data))]
+    split = Split('test', data, clips, None, frozenset())
+    (said,) = frames_of_jhmdb(split)
+    assert (said.code, said.detail) == (code, choice.text)
+    assert PROBLEMS[code][0] == ('note' if published else 'warning')
+    assert said.path.endswith(METADATA)
 
 
 def test_masks_lie_on_what_they_mean(prepared):

@@ -44,6 +44,24 @@ def files(tmp_path):
     return tmp_path
 
 
+def test_frames_nobody_published_are_reported(files):
+    mask = {'size': [4, 4], 'counts': [4, 8, 4]}
+    entry = {'segmentation': mask, 'area': 8, 'bbox': [1, 0, 2, 4]}
+    ids = [f'v_a_f_{i}' for i in range(2784)]
+    truth = {
+        'images': [{'id': i, 'height': 4, 'width': 4} for i in ids],
+        'annotations': [{**entry, 'id': i, 'image_id': i} for i in ids],
+    }
+    preds = [{'image_id': i, 'score': 1, 'segmentation': mask} for i in ids]
+    (files / 'gt.json').write_text(json.dumps(truth))
+    (files / 'pred.json').write_text(json.dumps(preds))
+    result = run('jhmdb', files)
+    assert 'are not those of MTTR, on which published' in result.stderr
+    scores = json.loads((files / 'scores.json').read_text())
+    assert scores['protocol']['published_frames'] is False
+    assert 'MTTR' not in run('a2d', files).stderr
+
+
 @pytest.mark.parametrize('command', ['a2d', 'jhmdb'])
 def test_recorded_scores(files, command):
     expected = json.loads(GOLDEN.read_text())['expected']

@@ -25,6 +25,7 @@ from referformer.formats.coco import coco_entry
 from referformer.formats.files import write_atomic
 from referformer.formats.frames import list_frames
 from referformer.formats.jhmdb import (
+    identify_frames,
     read_puppet_mask,
     read_puppet_masks,
     read_samples,
@@ -150,6 +151,9 @@ def convert(root: Path, out: Path, sentences: int, overwrite: bool) -> None:
         print(f'{truth}{kept}')
     else:
         content = build_coco(root, metadata)
+        choice = identify_frames(i['id'] for i in content['images'])
+        if choice is not None:
+            print(f'{metadata}: {choice.text}')
         write_atomic(truth, json.dumps(content))
         print(f'{truth}: {len(content["annotations"])} masks')
 

@@ -159,6 +159,10 @@ WARNINGS = {
     'meta-object-unseen': 'no mask of a video shows an object of meta.json',
     'category-unknown': 'training with categories refuses a category',
     'polygon-outside': 'a polygon reaches out of its image',
+    'frames-unpublished': (
+        'scores of the frames in this file are not comparable with published '
+        'ones'
+    ),
     'annotation-shared': 'two videos name the same annotation',
     'annotation-never-seen': 'an annotation is null in all frames',
 }
@@ -176,6 +180,9 @@ NOTES = {
     'sets-overlap': (
         'an image to be tested in one set is trained on in another; a known '
         'caveat of mixing the sets'
+    ),
+    'frames-published': (
+        'scores of the frames in this file are comparable with published ones'
     ),
     'truth-file-absent': (
         'no ground-truth file for scoring prediction files; the converter '

@@ -29,6 +29,7 @@ from referformer.datasets.ref_youtube_vos import RefYouTubeVOSDataset
 from referformer.datasets.refcoco import RefCOCODataset
 from referformer.errors import DataError
 from referformer.formats.frames import sort_names
+from referformer.formats.jhmdb import identify_frames
 from referformer.formats.mask_dict import open_mask_table
 from referformer.formats.text_files import read_json, read_table, show
 
@@ -176,6 +177,16 @@ def truth_of_sentences(split: Split) -> Found:
         yield Observation('truth-differs', str(path), text)
 
 
+def frames_of_jhmdb(split: Split) -> Found:
+    """Which of the files in circulation chooses the frames."""
+    if not isinstance(split.dataset, JHMDBSentencesDataset):
+        return
+    choice = identify_frames(clip['image_id'] for clip in split.clips)
+    if choice is not None:
+        code = 'frames-published' if choice.published else 'frames-unpublished'
+        yield Observation(code, split.path, choice.text)
+
+
 def entries_of_refcoco(split: Split) -> Found:
     """Names and sets in the files that do not belong together."""
     if not isinstance(split.dataset, RefCOCODataset):
@@ -251,6 +262,7 @@ SPLIT_RULES = (
     annotations_shared,
     videoset_of_a2d,
     truth_of_sentences,
+    frames_of_jhmdb,
     entries_of_refcoco,
     size_of_split,
 )

@@ -56,9 +56,13 @@ def _run(args: argparse.Namespace, title: str, ranked: bool) -> Scores:
         sentence_scores,
     )
     from referformer.formats.coco import read_candidates, read_truths
+    from referformer.formats.jhmdb import identify_frames
 
     begin = time.monotonic()
     truths = read_truths(args.gt)
+    choice = identify_frames(truths) if 'JHMDB' in title else None
+    if choice is not None and not choice.published:
+        warn(f'{args.gt}: {choice.text}')
     found = read_candidates(args.pred, truths, args.box_format, args.missing)
     switches = {'queries': args.queries} if ranked else {}
     switches['missing'] = args.missing
@@ -94,6 +98,7 @@ def _run(args: argparse.Namespace, title: str, ranked: bool) -> Scores:
     protocol = {
         'name': title,
         **switches,
+        **({} if choice is None else {'published_frames': choice.published}),
         'num_sentences': len(truths),
         'num_predictions': number,
         'num_unpredicted': unpredicted,
