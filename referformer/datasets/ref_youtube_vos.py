@@ -1,7 +1,7 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
 """Ref-YouTube-VOS and everything else in its layout."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,7 +16,9 @@ from referformer.errors import (
 )
 from referformer.formats.expressions import (
     VideoEntry,
+    name_objects,
     read_expressions,
+    read_objects,
     read_video_table,
 )
 from referformer.formats.frames import check_present, sort_names
@@ -39,11 +41,6 @@ CATEGORIES = (
     'zebra',
 )
 # fmt: on
-
-
-def _normalize(text: object) -> str:
-    """Return a text in lower case with single spaces."""
-    return ' '.join(str(text).lower().split())
 
 
 @DATASETS.register_module()
@@ -69,7 +66,8 @@ class RefYouTubeVOSDataset(BaseReferDataset):
             truth; it is not looked at either when the expressions name no
             ``obj_id``, as in the official validation file).
         obj_id_file: Optional expressions file that names the ``obj_id`` which
-            ``ann_file`` leaves out; expressions of both must read the same.
+            ``ann_file`` leaves out, or the sentences by object of the first
+            release; expressions of both must read the same.
         meta_file: Optional file with the objects and their categories. With
             it, an ``obj_id`` that the video does not have is an error.
         with_category: Label an object with its category (65 classes) and
@@ -139,19 +137,26 @@ class RefYouTubeVOSDataset(BaseReferDataset):
         """Return ``path`` relative to the root of the data."""
         return Path(self.data_root or '') / path
 
-    def _read_table(self, name: str, what: str, missing: str) -> dict:
+    def _read_table(
+        self,
+        name: str,
+        what: str,
+        missing: str,
+        read: Callable[..., dict] = read_video_table,
+    ) -> dict:
         """Read a second file of the set.
 
         Args:
             name: The file, relative to the root of the data.
             what: What it is, for the messages.
             missing: Code of the fault that it is missing.
+            read: Reads it.
 
         Returns:
             Its videos; empty only while errors are collected.
         """
         try:
-            return read_video_table(self._beside(name), what)
+            return read(self._beside(name), what)
         except DataError as error:
             if isinstance(error, MissingDataError):
                 error.code = missing
@@ -214,30 +219,13 @@ class RefYouTubeVOSDataset(BaseReferDataset):
         """Add the ``obj_id`` of every expression from the second file."""
         path = self._beside(self.obj_id_file)
         named = self._read_table(
-            self.obj_id_file, 'expressions with objects', 'file-missing'
+            self.obj_id_file,
+            'expressions with objects',
+            'file-missing',
+            read_objects,
         )
-        if not named:
-            return
-        for video_id, video in videos.items():
-            known = named.get(video_id, {}).get('expressions')
-            for exp_id, expression in video['expressions'].items():
-                other = known.get(exp_id) if isinstance(known, dict) else None
-                if not isinstance(other, dict):
-                    other = {}
-                text = other.get('exp')
-                if _normalize(text) != _normalize(expression['exp']):
-                    report_error(
-                        DataError(
-                            f'{path}: video {video_id}, expression {exp_id} '
-                            f'reads {show(text)}, but '
-                            f'{show(expression["exp"])} in {self.ann_file}; '
-                            'the two files belong to different editions.',
-                            file=path,
-                            value=exp_id,
-                            code='table-wrong',
-                        )
-                    )
-                expression['obj_id'] = other.get('obj_id')
+        if named:
+            name_objects(videos, named, path, self.ann_file)
 
     def _make_clips(
         self,

@@ -13,7 +13,15 @@ from referformer.formats.frames import (
 )
 from referformer.formats.text_files import read_json, show
 
-__all__ = ['VideoEntry', 'parse_video', 'read_expressions', 'read_video_table']
+__all__ = [
+    'VideoEntry',
+    'lists_by_object',
+    'name_objects',
+    'parse_video',
+    'read_expressions',
+    'read_objects',
+    'read_video_table',
+]
 
 
 class VideoEntry(TypedDict):
@@ -138,6 +146,14 @@ def parse_video(
         report_error(DataError(message, file=path, value=value, code=code))
 
     frames, expressions = entry.get('frames'), entry.get('expressions')
+    if _is_by_object(entry):
+        fault(
+            'table-wrong',
+            ' lists sentences by object, without numbers and without all '
+            'frames; such a file only tells which object an expression means '
+            '(obj_id_file of a dataset, --expressions of eval_masks.py).',
+        )
+        return None
     if not frames or not isinstance(frames, list):
         fault('frames-none', ' needs a list "frames" of names.')
         return None
@@ -186,3 +202,135 @@ def parse_video(
             continue
         spoken[exp_id] = expression
     return VideoEntry(frames=ordered, expressions=spoken)
+
+
+# -- which object an expression means -----------------------------------------
+
+
+def read_objects(path: str | Path, what: str) -> dict[str, VideoEntry]:
+    """Read which object each expression means, from a file of either form.
+
+    The first release of Ref-YouTube-VOS lists sentences by object, without
+    numbers::
+
+        {"videos": {<video>: {"objects": {<id>: {
+            "expressions": ["a dog", "a brown dog"], "frames": [...]}}}}}
+
+    The competition numbers them from 0 on in this order.
+
+    Args:
+        path: Such a file, or an ordinary ``meta_expressions.json``.
+        what: What the file is, for the messages.
+
+    Returns:
+        The videos by name. ``frames`` are those that the file names: of the
+        first form, those that show an object. Expressions have ``exp`` and,
+        if the file tells it, ``obj_id``.
+
+    Raises:
+        MissingDataError: If the file does not exist.
+        DataError: If it is no such file.
+    """
+    videos = {}
+    for name, entry in read_video_table(path, what).items():
+        frames, expressions = entry.get('frames'), entry.get('expressions')
+        if _is_by_object(entry):
+            where = f'{path} ({what}): video {name}'
+            frames, expressions = _number(path, where, entry['objects'])
+        videos[name] = VideoEntry(
+            frames=frames if isinstance(frames, list) else [],
+            expressions=expressions if isinstance(expressions, dict) else {},
+        )
+    return videos
+
+
+def lists_by_object(path: str | Path) -> bool:
+    """Whether a file has the first form of :func:`read_objects`.
+
+    Raises:
+        MissingDataError: If the file does not exist.
+        DataError: If it is no file of videos.
+    """
+    videos = read_video_table(path, 'expressions')
+    return any(map(_is_by_object, videos.values()))
+
+
+def _is_by_object(entry: Mapping[str, Any]) -> bool:
+    """Whether a video lists its sentences by object."""
+    return 'expressions' not in entry and isinstance(
+        entry.get('objects'), dict
+    )
+
+
+def _number(
+    path: str | Path, where: str, objects: Mapping[str, Any]
+) -> tuple[list[str], dict[str, dict[str, Any]]]:
+    """Return frames and numbered expressions of a video by object."""
+    frames: set[str] = set()
+    numbered: list[dict[str, Any]] = []
+    for obj_id in sort_names(objects):
+        entry = objects[obj_id]
+        entry = entry if isinstance(entry, dict) else {}
+        texts, seen = entry.get('expressions'), entry.get('frames', [])
+        if not isinstance(texts, list) or not all(
+            isinstance(text, str) for text in texts
+        ):
+            report_error(
+                DataError(
+                    f'{where}, object {obj_id} has no list "expressions" of '
+                    'sentences, so the file does not tell which object an '
+                    'expression means.',
+                    file=path,
+                    value=obj_id,
+                    code='table-wrong',
+                )
+            )
+            continue
+        frames.update(
+            filter(is_plain_name, seen if type(seen) is list else ())
+        )
+        numbered += [{'exp': text, 'obj_id': obj_id} for text in texts]
+    return sort_names(frames), {str(n): e for n, e in enumerate(numbered)}
+
+
+def name_objects(
+    videos: Mapping[str, VideoEntry],
+    named: Mapping[str, VideoEntry],
+    path: str | Path,
+    ann_file: str | Path,
+) -> None:
+    """Add to every expression the ``obj_id`` that another file tells.
+
+    Args:
+        videos: Of an expressions file; changed in place.
+        named: What :func:`read_objects` returned.
+        path: The file that tells the objects, for the messages.
+        ann_file: The expressions file, likewise.
+
+    Raises:
+        DataError: If an expression does not read the same in both.
+    """
+    for video_id, video in videos.items():
+        others = named[video_id]['expressions'] if video_id in named else {}
+        for exp_id, expression in video['expressions'].items():
+            other = others.get(exp_id)
+            other = other if isinstance(other, dict) else {}
+            text = other.get('exp')
+            if _words(text) != _words(expression['exp']):
+                report_error(
+                    DataError(
+                        f'{path}: video {video_id}, expression {exp_id} '
+                        f'reads {show(text)}, but '
+                        f'{show(expression["exp"])} in {ann_file}; the two '
+                        'files belong to different editions.',
+                        file=path,
+                        value=exp_id,
+                        code='table-wrong',
+                    )
+                )
+            expression['obj_id'] = other.get('obj_id')
+
+
+def _words(text: Any) -> list[str]:
+    """Return the words of a sentence in lower case."""
+    return str(text).lower().split()

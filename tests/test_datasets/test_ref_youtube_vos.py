@@ -6,8 +6,13 @@ import pytest
 
 from referformer.datasets import RefYouTubeVOSDataset
 from referformer.datasets.ref_youtube_vos import CATEGORIES
+from referformer.errors import DataError
 from referformer.registry import DATASETS
-from tests.fixtures.ref_youtube_vos import VIDEOS, make_ref_youtube_vos
+from tests.fixtures.ref_youtube_vos import (
+    VIDEOS,
+    list_by_object,
+    make_ref_youtube_vos,
+)
 
 TRAIN = 'meta_expressions/train/meta_expressions.json'
 VALID = 'meta_expressions/valid/meta_expressions.json'
@@ -187,6 +192,43 @@ def test_expressions_of_another_edition_are_refused(tmp_path, damage):
     file = 'meta_expressions/valid/meta_expressions_gt.json'
     edit(root / file, damage)
     with pytest.raises(ValueError, match=r'_gt\.json: video 01c88b5b60, exp'):
+        official(root, obj_id_file=file)
+
+
+def test_objects_by_the_sentences_of_the_first_release(tmp_path):
+    inside = make_ref_youtube_vos(tmp_path / 'inside')
+    root = make_ref_youtube_vos(tmp_path / 'set', 'separate')
+    file = 'by_object.json'
+    list_by_object(inside, 'valid', root / file)
+    named = official(root, obj_id_file=file)
+    expected = official(inside)
+    for one, other in zip(named, expected, strict=True):
+        for key in ('exp_id', 'text', 'obj_id', 'frame_names'):
+            assert one[key] == other[key]
+        assert one['mask_dir']
+    # It names objects, and is no expressions file by itself.
+    shutil.copy(
+        root / file, root / 'meta_expressions/valid/meta_expressions.json'
+    )
+    with pytest.raises(DataError, match='sentences by object, without'):
+        official(root)
+    # Its list of videos will do to leave some out.
+    shutil.copy(
+        root / file, inside / 'meta_expressions/test/meta_expressions.json'
+    )
+    with pytest.raises(DataError, match='leaves 0 videos'):
+        official(inside)
+    # Another order of the sentences is another edition.
+    edit(
+        root / file,
+        lambda videos: first(first(videos)['objects'])['expressions'].sort(),
+    )
+    root = make_ref_youtube_vos(tmp_path / 'again', 'separate')
+    shutil.copy(tmp_path / 'set' / file, root / file)
+    with pytest.raises(DataError, match='belong to different editions'):
+        official(root, obj_id_file=file)
+    edit(root / file, lambda videos: first(videos).update(objects={'1': {}}))
+    with pytest.raises(DataError, match='object 1 has no list "expressions"'):
         official(root, obj_id_file=file)
 
 

@@ -6,7 +6,11 @@ import json
 import pytest
 
 from referformer.errors import DataError, collect_errors
-from referformer.formats.expressions import read_expressions
+from referformer.formats.expressions import (
+    lists_by_object,
+    read_expressions,
+    read_objects,
+)
 
 WHOLE = {
     'v1': {
@@ -98,3 +102,46 @@ def test_an_expression_named_twice(tmp_path):
     )
     with pytest.raises(DataError, match="the key '0' twice"):
         read_expressions(path)
+
+
+def by_object(*texts, frames=()):
+    return {'expressions': list(texts), 'frames': list(frames)}
+
+
+def test_sentences_by_object_are_numbered_in_their_order(file):
+    objects = {
+        '10': by_object('e', frames=['101']),
+        '2': by_object('c', frames=['5', '15']),
+        '1': by_object('a', 'b', frames=['15', '100']),
+        '4': by_object('d'),
+        '5': by_object(),
+    }
+    path = file({'set/v': {'objects': objects}, 'w': {'objects': {}}})
+    assert lists_by_object(path)
+    video = read_objects(path, 'x')['set/v']
+    assert video['frames'] == ['5', '15', '100', '101']
+    assert video['expressions'] == {
+        '0': {'exp': 'a', 'obj_id': '1'},
+        '1': {'exp': 'b', 'obj_id': '1'},
+        '2': {'exp': 'c', 'obj_id': '2'},
+        '3': {'exp': 'd', 'obj_id': '4'},
+        '4': {'exp': 'e', 'obj_id': '10'},
+    }
+    with pytest.raises(DataError, match='sentences by object, without numb'):
+        read_expressions(path)
+
+
+def test_an_ordinary_file_names_objects_too(file):
+    path = file(WHOLE)
+    assert not lists_by_object(path)
+    expressions = read_objects(path, 'x')['v1']['expressions']
+    assert expressions == WHOLE['v1']['expressions']
+
+
+def test_meta_json_names_no_expressions(file):
+    path = file({'v': {'objects': {'1': {'category': 'dog', 'frames': []}}}})
+    with pytest.raises(DataError, match='v, object 1 has no list "expr'):
+        read_objects(path, 'expressions with objects')
+    with collect_errors() as errors:
+        assert read_objects(path, 'x')['v']['expressions'] == {}
+    assert [error.code for error in errors] == ['table-wrong']

@@ -19,7 +19,10 @@ from referformer.evaluation.metrics import ReferSubmission, ReferVOSMetric
 from referformer.formats.mask_dict import MaskTable
 from tests.fixtures.mevis import prepare_mevis
 from tests.fixtures.ref_davis import prepare_ref_davis
-from tests.fixtures.ref_youtube_vos import make_ref_youtube_vos
+from tests.fixtures.ref_youtube_vos import (
+    list_by_object,
+    make_ref_youtube_vos,
+)
 from tests.test_evaluation.helpers import make_sample
 
 sys.path.insert(0, str(Path(__file__).parents[2] / 'tools'))
@@ -255,6 +258,35 @@ def test_submission_scores_like_the_metric(tmp_path):
                 assert (
                     abs(100 * scores[key] - expected[f'refer/{key}']) < 1e-10
                 )
+
+
+def test_sentences_by_object_supply_the_objects(ytvos, tmp_path, capsys):
+    expected = ytvos.score()
+    usual = ytvos.gt / 'meta_expressions/valid/meta_expressions.json'
+    listed = list_by_object(ytvos.gt, 'valid', tmp_path / 'listed.json')
+    frames = read_videos(listed)['01c88b5b60']['objects']['1']['frames']
+    assert len(frames) < len(read_videos(usual)['01c88b5b60']['frames'])
+    content = json.loads(usual.read_text())
+    for video in content['videos'].values():
+        for expression in video['expressions'].values():
+            expression.pop('obj_id', None)
+    usual.write_text(json.dumps(content))
+    assert ytvos.score('--expressions', listed) == expected
+    # Other words in the usual file: not the same expressions.
+    content['videos']['01c88b5b60']['expressions']['1']['exp'] = 'a cat'
+    usual.write_text(json.dumps(content))
+    ytvos.out.unlink()
+    line = ytvos.error(capsys, '--expressions', listed)
+    assert 'different editions' in line
+    # Without it, the true masks tell which frames there are.
+    usual.unlink()
+    assert ytvos.score('--expressions', listed) == expected
+    masks = ytvos.gt / 'valid/Annotations/01c88b5b60'
+    (masks / f'{frames[0]}.png').unlink()
+    ytvos.out.unlink()
+    line = ytvos.error(capsys, '--expressions', listed)
+    assert '1 of' in line
+    assert 'no ground truth' in line
 
 
 def test_ref_davis_published(tmp_path, capsys):

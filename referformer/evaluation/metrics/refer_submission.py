@@ -11,7 +11,10 @@ from mmengine.logging import MMLogger
 
 from referformer.errors import ConfigError, DataError
 from referformer.evaluation.metrics.predicted_clip import read_clip
-from referformer.formats.expressions import read_expressions
+from referformer.formats.expressions import (
+    read_expressions,
+    read_video_table,
+)
 from referformer.formats.label_maps import write_binary_mask
 from referformer.formats.predictions import pack_masks
 from referformer.registry import METRICS
@@ -72,7 +75,9 @@ class ReferSubmission(BaseMetric):
         self.ann_file = Path(ann_file)
         self.out_dir = Path(out_dir)
         excluded = (
-            read_expressions(exclude_ann_file) if exclude_ann_file else {}
+            read_video_table(exclude_ann_file, 'videos to leave out')
+            if exclude_ann_file
+            else {}
         )
         self._expected: dict[tuple[str, str], frozenset[str]] = {
             (video, expression): frozenset(entry['frames'])

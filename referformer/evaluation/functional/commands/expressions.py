@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         LabelTruth,
         VideoTargets,
     )
+    from referformer.formats.expressions import VideoEntry
 
 _PRED_HELP = (
     'folder with <video>/<expression>/<frame>.png (0 = background, 1 or 255 = '
@@ -66,7 +67,8 @@ def _add_label_files(parser: argparse.ArgumentParser) -> None:
         '--expressions',
         type=Path,
         metavar='FILE',
-        help='expressions to score, with their obj_id (default: '
+        help='expressions to score, with their obj_id, or the sentences by '
+        'object of the first release (default: '
         f'<gt>/{_META.format("valid")})',
     )
     parser.add_argument(
@@ -96,12 +98,24 @@ def _read_targets(
     Raises:
         DataError: If the file is unusable or does not say what is meant.
     """
-    from referformer.evaluation.functional.expression_masks import VideoTargets
     from referformer.formats.expressions import read_expressions
+
+    videos = read_expressions(path, positional=positional)
+    return _make_targets(path, videos, read_target, excluded)
+
+
+def _make_targets(
+    path: Path,
+    entries: Mapping[str, 'VideoEntry'],
+    read_target: Callable[[dict], Hashable],
+    excluded: Iterable[str],
+) -> list['VideoTargets']:
+    """Say what each expression means, see :func:`_read_targets`."""
+    from referformer.evaluation.functional.expression_masks import VideoTargets
 
     videos = []
     excluded = set(excluded)
-    for video, entry in read_expressions(path, positional=positional).items():
+    for video, entry in entries.items():
         if video in excluded:
             continue
         targets = {}
@@ -120,8 +134,38 @@ def _label_targets(
     args: argparse.Namespace, excluded: Iterable[str] = ()
 ) -> list['VideoTargets']:
     """Read the expressions of label maps, which name one object each."""
-    path = args.expressions or args.gt / _META.format('valid')
-    return _read_targets(path, _read_object_id, excluded)
+    from referformer.formats.expressions import (
+        lists_by_object,
+        name_objects,
+        read_expressions,
+        read_objects,
+    )
+
+    usual = args.gt / _META.format('valid')
+    path = args.expressions or usual
+    if path == usual or not lists_by_object(path):
+        return _read_targets(path, _read_object_id, excluded)
+    # Such a file has neither numbers nor all frames: both are those of the
+    # usual file or, without it, the order of the file and the true masks.
+    named = read_objects(path, 'expressions')
+    if usual.is_file():
+        videos = read_expressions(usual)
+        name_objects(videos, named, path, usual)
+    else:
+        root = _label_truth(args).root
+        videos = {
+            video: _add_frames(entry, root / video)
+            for video, entry in named.items()
+        }
+    return _make_targets(path, videos, _read_object_id, excluded)
+
+
+def _add_frames(entry: 'VideoEntry', folder: Path) -> 'VideoEntry':
+    """Add the frames of true label maps to those that a video lists."""
+    from referformer.formats.frames import list_frames, sort_names
+
+    frames = {*entry['frames'], *list_frames(folder, ('.png',))}
+    return {**entry, 'frames': sort_names(frames)}
 
 
 def _read_object_id(expression: dict) -> int:
@@ -248,11 +292,13 @@ def _add_ref_ytvos(parser: argparse.ArgumentParser) -> None:
 
 
 def _run_ref_ytvos(args: argparse.Namespace) -> Scores:
-    from referformer.formats.expressions import read_expressions
+    from referformer.formats.expressions import read_video_table
 
     exclude = args.exclude or args.gt / _META.format('test')
-    listed = args.exclude is not None or exclude.is_file()
-    clips = _label_targets(args, read_expressions(exclude) if listed else ())
+    excluded: Iterable[str] = ()
+    if args.exclude is not None or exclude.is_file():
+        excluded = read_video_table(exclude, 'videos to leave out')
+    clips = _label_targets(args, excluded)
     _check_videos('Ref-YouTube-VOS', len(clips), 202)
     title = 'Ref-YouTube-VOS, per expression'
     return _score(args, title, clips, _label_truth(args))
