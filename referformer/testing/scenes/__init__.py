@@ -9,14 +9,14 @@ single object. Every expression is checked against all objects of its video.
 
 A set is a pure function of :class:`SyntheticParams`. The steps of a video,
 each in its own module, take the same random stream one after the other:
-``cast`` (attributes of the objects), ``objects`` (size, path, look),
-``sentences``, ``rendering``. ``shapes`` and ``vocabulary`` hold the tables to
-extend; ``writing`` makes the files.
+``objects`` (attributes, size, path, look), ``sentences``, ``rendering``.
+``shapes`` and ``vocabulary`` hold the tables to extend; ``writing`` makes the
+files.
 """
 
 from referformer.testing.scenes.params import SyntheticParams
+from referformer.testing.scenes.rendering import SyntheticVideo, render_video
 from referformer.testing.scenes.sentences import Expression, denoted_objects
-from referformer.testing.scenes.video import SyntheticVideo, render_video
 from referformer.testing.scenes.vocabulary import VOCABULARY
 from referformer.testing.scenes.writing import MANIFEST, make_synthetic_rvos
 

@@ -60,13 +60,12 @@ class SyntheticParams:
         for name, (least, most) in limits.items():
             value = getattr(self, name)
             if value < least:
-                raise ConfigError(
-                    f'{name} is {value}; it must be at least {least}.'
-                )
-            if most is not None and value > most:
-                raise ConfigError(
-                    f'{name} is {value}; it must be at most {most}.'
-                )
+                limit = f'at least {least}'
+            elif most is not None and value > most:
+                limit = f'at most {most}'
+            else:
+                continue
+            raise ConfigError(f'{name} is {value}; it must be {limit}.')
 
     def videos(self, split: str) -> int:
         """Return the number of videos of ``split``."""
@@ -78,9 +77,5 @@ class SyntheticParams:
         Streams of different videos, splits and seeds are independent. A
         larger set therefore begins with the videos of a smaller one, and
         train and valid never share a video.
-
-        Args:
-            split: ``'train'`` or ``'valid'``.
-            index: Number of the video within the split.
         """
         return np.random.default_rng([self.seed, SPLITS.index(split), index])

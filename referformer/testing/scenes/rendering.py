@@ -1,12 +1,20 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
-"""Pixels: silhouettes, surfaces and background."""
+"""Videos from objects: silhouettes, surfaces, background, ground truth."""
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-from referformer.testing.scenes.objects import SyntheticObject
+from referformer.errors import ConfigError
+from referformer.testing.scenes.objects import (
+    SyntheticObject,
+    draw_cast,
+    draw_object,
+)
+from referformer.testing.scenes.params import SyntheticParams
+from referformer.testing.scenes.sentences import Expression, describe
 from referformer.testing.scenes.shapes import SHAPES
 from referformer.testing.scenes.vocabulary import COLOURS
 
@@ -17,19 +25,15 @@ _JUDGE_SHORT_SIDE = 96
 # and unoccluded, silhouette is visible.
 _SEEN_FRACTION = 0.4
 _MIN_SEEN_FRAMES = 1 / 3
+# A scene whose objects are not visible enough is drawn again. Only frames of
+# an extreme aspect ratio reach the limit.
+_MAX_ATTEMPTS = 500
 
 
 def _fill(
     canvas: np.ndarray, points: np.ndarray, value: int, thickness: int = 0
 ) -> None:
-    """Draw an anti-aliased polygon (filled, or outlined) on ``canvas``.
-
-    Args:
-        canvas: Image to draw on, uint8, shape (H, W).
-        points: Corners (x, y) in pixels, shape (P, 2).
-        value: Grey value.
-        thickness: Width of the outline; 0 fills the polygon.
-    """
+    """Draw an anti-aliased polygon (filled, or outlined) on ``canvas``."""
     fixed = np.round(points * (1 << _SUBPIXEL_BITS)).astype(np.int32)
     if thickness:
         cv2.polylines(
@@ -48,17 +52,7 @@ def _fill(
 def _draw_alpha(
     obj: SyntheticObject, frame: int, short: int, size: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw one object's coverage and outline in one frame.
-
-    Args:
-        obj: The object.
-        frame: Frame index.
-        short: Short side of the frame in pixels.
-        size: Height and width of the canvas in pixels.
-
-    Returns:
-        Coverage and outline, both uint8, shape (H, W), 255 = full.
-    """
+    """Draw one object's coverage and outline in one frame."""
     angle = obj.angles[frame]
     spin = np.array(
         [[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]
@@ -83,17 +77,7 @@ def _draw_alpha(
 def _draw_ids(
     objects: Sequence[SyntheticObject], frame: int, height: int, width: int
 ) -> np.ndarray:
-    """Draw the visible part of every object.
-
-    Args:
-        objects: The objects, the nearest one last.
-        frame: Frame index.
-        height: Frame height in pixels.
-        width: Frame width in pixels.
-
-    Returns:
-        Map of object ids, uint8, shape (H, W), 0 = background.
-    """
+    """Draw the visible part of every object."""
     short = min(height, width)
     ids = np.zeros((height, width), np.uint8)
     for number, obj in enumerate(objects, start=1):
@@ -205,12 +189,6 @@ def paste(
 ) -> np.ndarray:
     """Blend one object onto ``image`` in place.
 
-    Args:
-        image: Frame under construction, float32, shape (H, W, 3).
-        obj: The object.
-        surface: Its paint, shape (S, S, 3).
-        frame: Frame index.
-
     Returns:
         The silhouette inside the frame, bool, shape (H, W).
     """
@@ -231,3 +209,59 @@ def paste(
         alpha = cover[area].astype(np.float32)[..., None] / 255
         image[area] = image[area] * (1 - alpha) + paint * alpha
     return cover > 127
+
+
+class SyntheticVideo(NamedTuple):
+    """A rendered video with its ground truth.
+
+    Attributes:
+        frames: RGB images, uint8, shape (T, H, W, 3).
+        ids: Object id of the visible object at each pixel, 0 = background,
+            uint8, shape (T, H, W).
+        objects: The objects; the first one has id 1.
+        expressions: All expressions of the video.
+    """
+
+    frames: np.ndarray
+    ids: np.ndarray
+    objects: list[SyntheticObject]
+    expressions: list[Expression]
+
+
+def render_video(
+    params: SyntheticParams, split: str, index: int
+) -> SyntheticVideo:
+    """Make one video.
+
+    Raises:
+        ConfigError: If no scene with visible objects could be drawn.
+    """
+    rng = params.stream(split, index)
+    height, width = params.height, params.width
+    for _ in range(_MAX_ATTEMPTS):
+        cast = draw_cast(rng, params)
+        objects = [
+            draw_object(rng, member, params.frames, height, width)
+            for member in cast
+        ]
+        if is_well_visible(objects, height, width):
+            break
+    else:
+        raise ConfigError(
+            f'Found no scene for {width}x{height} frames in '
+            f'{_MAX_ATTEMPTS} attempts; use a less extreme aspect ratio.'
+        )
+    expressions = describe(rng, objects)
+
+    short = min(height, width)
+    surfaces = [draw_surface(rng, obj, short) for obj in objects]
+    frames = np.empty((params.frames, height, width, 3), np.uint8)
+    ids = np.zeros((params.frames, height, width), np.uint8)
+    backdrop = draw_background(rng, params.frames, height, width)
+    for t, image in enumerate(backdrop):
+        for number, obj in enumerate(objects, start=1):
+            inside = paste(image, obj, surfaces[number - 1], t)
+            ids[t][inside] = number
+        image += rng.normal(0, 2.5, image.shape).astype(np.float32)
+        frames[t] = image.clip(0, 255).round()
+    return SyntheticVideo(frames, ids, objects, expressions)

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from referformer.testing.scenes.draws import pick
 from referformer.testing.scenes.objects import SyntheticObject
 from referformer.testing.scenes.vocabulary import (
     ATTRIBUTES,
     GENERIC_NOUNS,
     MOTION_PHRASES,
+    pick,
 )
 
 
@@ -35,15 +35,7 @@ def denoted_objects(
     objects: Sequence[dict[str, str]],
     attributes: dict[str, str],
 ) -> list[int]:
-    """Return the ids of the objects that have all given attributes.
-
-    Args:
-        objects: Attributes of the objects of a video; the first has id 1.
-        attributes: The attributes an expression mentions.
-
-    Returns:
-        Ids counted from 1, increasing.
-    """
+    """Return the ids of the objects that have all given attributes."""
     return [
         number
         for number, obj in enumerate(objects, start=1)
@@ -94,16 +86,6 @@ def _shortest_descriptions(
     """Find the smallest sets of attributes that only one object has.
 
     Sets with motion are left out where appearance is enough.
-
-    Args:
-        cast: Attributes of the objects of a video.
-        number: Id of the object, counted from 1.
-
-    Returns:
-        Names of attributes, sets of equal size.
-
-    Raises:
-        RuntimeError: If another object has the same attributes.
     """
     own = cast[number - 1]
     unique = [
@@ -126,13 +108,6 @@ def describe(
     Each mentions a smallest set of attributes that only its object has; some
     mention one attribute more. An object that one attribute identifies gets
     fewer sentences, so that most sentences need several attributes.
-
-    Args:
-        rng: Random stream of the video.
-        objects: The objects of the video.
-
-    Returns:
-        The expressions, by object.
     """
     cast = [obj.attributes for obj in objects]
     written = []

@@ -1,6 +1,10 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
 """What objects look like, what they do, and the words for it."""
 
+from collections.abc import Collection
+
+import numpy as np
+
 from referformer.testing.scenes.shapes import SHAPES
 
 #: Colour name -> RGB. A set with n colours uses the first n, so new ones go
@@ -54,3 +58,13 @@ VOCABULARY = tuple(
         }
     )
 )
+
+
+def pick(rng: np.random.Generator, values: Collection[str]) -> str:
+    """Draw one value."""
+    return str(rng.choice(list(values)))
+
+
+def pick_two(rng: np.random.Generator, values: Collection[str]) -> list[str]:
+    """Draw two different values."""
+    return [str(v) for v in rng.choice(list(values), 2, replace=False)]

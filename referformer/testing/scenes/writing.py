@@ -13,8 +13,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from referformer.errors import ConfigError, MediaError
+from referformer.formats.files import write_json
 from referformer.testing.scenes.params import SPLITS, VERSION, SyntheticParams
-from referformer.testing.scenes.video import SyntheticVideo, render_video
+from referformer.testing.scenes.rendering import SyntheticVideo, render_video
 
 MANIFEST = 'synthetic.json'
 # Frame numbers step by five, as in the real data, so that code which takes the
@@ -79,11 +80,6 @@ def _write_video(
     return meta, sentences
 
 
-def _write_json(content: dict, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=1) + '\n', encoding='utf-8')
-
-
 def _manifest(params: SyntheticParams) -> dict:
     return {'version': VERSION, 'params': dataclasses.asdict(params)}
 
@@ -146,9 +142,6 @@ def make_synthetic_rvos(
         params: Parameters; the defaults when omitted.
         progress: Whether to show a progress bar.
 
-    Returns:
-        The folder of the set.
-
     Raises:
         ConfigError: If ``out`` exists and holds something else.
     """
@@ -177,13 +170,13 @@ def make_synthetic_rvos(
                     render_video(params, split, index), work / split, video_id
                 )
                 bar.update()
-            _write_json({'videos': metas}, work / split / 'meta.json')
-            _write_json(
-                {'videos': sentences},
+            write_json(work / split / 'meta.json', {'videos': metas})
+            write_json(
                 work / 'meta_expressions' / split / 'meta_expressions.json',
+                {'videos': sentences},
             )
         bar.close()
-        _write_json(_manifest(params), work / MANIFEST)
+        write_json(work / MANIFEST, _manifest(params))
         work.chmod(0o755)
         try:
             work.replace(out)
