@@ -8,7 +8,6 @@ export, so both directions always agree.
 
 import re
 from collections.abc import Container, Iterator, Mapping, MutableMapping
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -40,56 +39,37 @@ _QUERY_PROJECTION = re.compile(r'(?!text_encoder\.)(.*\.)q_proj\.(\w+)$')
 _ALIAS = 'transformer.decoder.bbox_embed.'
 
 
-class RenameRule(NamedTuple):
-    """A pair of name templates.
+def _rules(kind: str) -> Iterator[tuple[str, str]]:
+    """Pairs of prefixes, theirs and ours, more specific ones first.
 
-    Attributes:
-        theirs (str): Prefix in the authors' checkpoints; ``{i}`` and ``{j}``
-            stand for integers.
-        ours (str): Prefix in this package.
+    ``{i}`` and ``{j}`` stand for integers.
     """
-
-    theirs: str
-    ours: str
-
-
-def _rules(kind: str) -> Iterator[RenameRule]:
-    """Rules for a backbone kind, more specific prefixes first."""
     body = 'backbone.0.body.'
     if kind == 'swin':
-        block = (
-            body + 'layers.{i}.blocks.{j}.',
-            'backbone.stages.{i}.blocks.{j}.',
+        theirs = body + 'layers.{i}.blocks.{j}.'
+        ours = 'backbone.stages.{i}.blocks.{j}.'
+        yield theirs + 'attn.', ours + 'attn.w_msa.'
+        yield theirs + 'mlp.fc1.', ours + 'ffn.layers.0.0.'
+        yield theirs + 'mlp.fc2.', ours + 'ffn.layers.1.'
+        yield theirs, ours
+        yield (
+            body + 'layers.{i}.downsample.',
+            'backbone.stages.{i}.downsample.',
         )
-        for theirs, ours in (
-            ('attn.', 'attn.w_msa.'),
-            ('mlp.fc1.', 'ffn.layers.0.0.'),
-            ('mlp.fc2.', 'ffn.layers.1.'),
-            ('', ''),
-        ):
-            yield RenameRule(block[0] + theirs, block[1] + ours)
-        yield RenameRule(
-            body + 'layers.{i}.downsample.', 'backbone.stages.{i}.downsample.'
-        )
-        yield RenameRule(
-            body + 'patch_embed.proj.', 'backbone.patch_embed.projection.'
-        )
-    yield RenameRule(body, 'backbone.')
+        yield body + 'patch_embed.proj.', 'backbone.patch_embed.projection.'
+    yield body, 'backbone.'
 
-    for i in range(3):
-        yield RenameRule(f'input_proj.{i}.0.', f'neck.convs.{i}.conv.')
-        yield RenameRule(f'input_proj.{i}.1.', f'neck.convs.{i}.gn.')
-    yield RenameRule('input_proj.3.0.', 'neck.extra_convs.0.conv.')
-    yield RenameRule('input_proj.3.1.', 'neck.extra_convs.0.gn.')
+    yield 'input_proj.3.0.', 'neck.extra_convs.0.conv.'
+    yield 'input_proj.3.1.', 'neck.extra_convs.0.gn.'
+    yield 'input_proj.{i}.0.', 'neck.convs.{i}.conv.'
+    yield 'input_proj.{i}.1.', 'neck.convs.{i}.gn.'
 
-    yield RenameRule('text_encoder.', 'text_encoder.language_model.')
-    yield RenameRule('resizer.', 'text_encoder.projection.')
-    yield RenameRule('fusion_module.multihead_attn.', 'fusion.attn.')
-    yield RenameRule('query_embed.', 'queries.query_embed.')
-    yield RenameRule(
-        'transformer.reference_points.', 'queries.reference_points.'
-    )
-    yield RenameRule('transformer.level_embed', 'transformer.level_embed')
+    yield 'text_encoder.', 'text_encoder.language_model.'
+    yield 'resizer.', 'text_encoder.projection.'
+    yield 'fusion_module.multihead_attn.', 'fusion.attn.'
+    yield 'query_embed.', 'queries.query_embed.'
+    yield 'transformer.reference_points.', 'queries.reference_points.'
+    yield 'transformer.level_embed', 'transformer.level_embed'
     norms = {
         'encoder': ('norm1', 'norm2'),
         # the authors number the norms of a decoder layer by age, not order:
@@ -99,38 +79,33 @@ def _rules(kind: str) -> Iterator[RenameRule]:
     for part, names in norms.items():
         layer = f'transformer.{part}.layers.{{i}}.'
         for k, name in enumerate(names):
-            yield RenameRule(f'{layer}{name}.', f'{layer}norms.{k}.')
-        yield RenameRule(layer + 'linear1.', layer + 'ffn.layers.0.0.')
-        yield RenameRule(layer + 'linear2.', layer + 'ffn.layers.1.')
+            yield f'{layer}{name}.', f'{layer}norms.{k}.'
+        yield layer + 'linear1.', layer + 'ffn.layers.0.0.'
+        yield layer + 'linear2.', layer + 'ffn.layers.1.'
         for attn in ('self_attn.', 'cross_attn.'):
-            yield RenameRule(layer + attn, layer + attn)
+            yield layer + attn, layer + attn
 
-    yield RenameRule('class_embed.{i}.', 'head.cls_branches.{i}.')
+    yield 'class_embed.{i}.', 'head.cls_branches.{i}.'
     for k in range(3):
-        yield RenameRule(
-            f'bbox_embed.{{i}}.layers.{k}.',
-            f'head.reg_branches.{{i}}.{2 * k}.',
-        )
-        yield RenameRule(
-            f'controller.layers.{k}.', f'head.mask_head.controller.{2 * k}.'
-        )
+        box = f'bbox_embed.{{i}}.layers.{k}.'
+        yield box, f'head.reg_branches.{{i}}.{2 * k}.'
+        controller = f'controller.layers.{k}.'
+        yield controller, f'head.mask_head.controller.{2 * k}.'
     for k in range(4):
-        block = f'pixel_decoder.cross_attn_{k + 1}.'
+        theirs = f'pixel_decoder.cross_attn_{k + 1}.'
         ours = f'pixel_decoder.blocks.{k}.'
-        yield RenameRule(block + 'self_attn.', ours + 'self_attn.')
-        yield RenameRule(block + 'multihead_attn.', ours + 'cross_attn.')
-        yield RenameRule(block + 'linear1.', ours + 'ffn.layers.0.0.')
-        yield RenameRule(block + 'linear2.', ours + 'ffn.layers.1.')
+        yield theirs + 'self_attn.', ours + 'self_attn.'
+        yield theirs + 'multihead_attn.', ours + 'cross_attn.'
+        yield theirs + 'linear1.', ours + 'ffn.layers.0.0.'
+        yield theirs + 'linear2.', ours + 'ffn.layers.1.'
         for n in range(3):
-            yield RenameRule(f'{block}norm{n + 1}.', f'{ours}norms.{n}.')
+            yield f'{theirs}norm{n + 1}.', f'{ours}norms.{n}.'
         for conv, name in (('adapter', 'lateral'), ('layer', 'output')):
             theirs = f'pixel_decoder.{conv}_{k + 1}.'
-            ours_conv = f'pixel_decoder.{name}_convs.{k}.'
-            yield RenameRule(theirs + 'norm.', ours_conv + 'gn.')
-            yield RenameRule(theirs, ours_conv + 'conv.')
-    yield RenameRule(
-        'pixel_decoder.mask_features.', 'pixel_decoder.mask_features.'
-    )
+            ours = f'pixel_decoder.{name}_convs.{k}.'
+            yield theirs + 'norm.', ours + 'gn.'
+            yield theirs, ours + 'conv.'
+    yield 'pixel_decoder.mask_features.', 'pixel_decoder.mask_features.'
 
 
 def _compile(kind: str, inverse: bool) -> list[tuple[re.Pattern, str]]:
@@ -195,10 +170,6 @@ def _unswap_merge_order(name: str, value: Tensor) -> Tensor:
     return value.unflatten(0, (-1, 2, 2)).permute(2, 1, 0).flatten()
 
 
-def _is_swin_merge(kind: str, name: str) -> bool:
-    return kind == 'swin' and '.downsample.' in name
-
-
 def split_joint_projections(
     weights: MutableMapping[str, Tensor],
     prefix: str = '',
@@ -247,23 +218,8 @@ def from_published(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
             parameter that has no place here.
     """
     kind = backbone_kind(state_dict)
-    rules = _compile(kind, inverse=False)
-    out, unplaced = {}, []
-    for name, value in state_dict.items():
-        if _DERIVED.search(name) or name.startswith(_ALIAS):
-            continue
-        target = _rename(name, rules)
-        if target is None:
-            unplaced.append(name)
-            continue
-        if _is_swin_merge(kind, name):
-            value = _swap_merge_order(name, value)
-        out[target] = value
-    if unplaced:
-        raise CheckpointError(
-            f'{len(unplaced)} parameters have no place in this model: '
-            + ', '.join(sorted(unplaced))
-        )
+    once = {k: v for k, v in state_dict.items() if not k.startswith(_ALIAS)}
+    out = _translate(once, kind, inverse=False)
     split_joint_projections(out)
     if kind == 'resnet':
         # frozen in the authors' code, which does not count batches
@@ -272,19 +228,47 @@ def from_published(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
             out[counter] = torch.zeros((), dtype=torch.long)
     if kind == 'swin':
         # mmdet stores the window indices with the weights, like the authors
-        for name in [n for n in out if n.endswith('position_bias_table')]:
-            index = name.replace('bias_table', 'index')
-            out[index] = _relative_position_index(out[name])
+        _add_window_indices(out)
     return out
 
 
-def _relative_position_index(table: Tensor) -> Tensor:
-    """The index buffer the authors store beside a bias table."""
-    rows = table.shape[0]
-    if rows == 15 * 13 * 13:
-        return relative_position_index((8, 7, 7))
-    side = (int(rows**0.5) + 1) // 2
-    return relative_position_index((1, side, side))
+def _translate(
+    weights: Mapping[str, Tensor], kind: str, inverse: bool
+) -> dict[str, Tensor]:
+    """Rename weights, and lay Swin's patch merging out as the target does."""
+    rules = _compile(kind, inverse)
+    reorder = _unswap_merge_order if inverse else _swap_merge_order
+    out, unplaced = {}, []
+    for name, value in weights.items():
+        if _DERIVED.search(name):
+            continue
+        target = _rename(name, rules)
+        if target is None:
+            unplaced.append(name)
+            continue
+        if kind == 'swin' and '.downsample.' in name:
+            value = reorder(name, value)
+        out[target] = value
+    if unplaced:
+        owner = "the authors'" if inverse else 'this'
+        raise CheckpointError(
+            f'{len(unplaced)} parameters have no place in {owner} model: '
+            + ', '.join(sorted(unplaced))
+        )
+    return out
+
+
+def _add_window_indices(weights: MutableMapping[str, Tensor]) -> None:
+    """Add the index buffer that the authors store beside a bias table."""
+    for name in [n for n in weights if n.endswith('position_bias_table')]:
+        rows = weights[name].shape[0]
+        if rows == 15 * 13 * 13:
+            window = (8, 7, 7)
+        else:
+            side = (int(rows**0.5) + 1) // 2
+            window = (1, side, side)
+        index = name.replace('bias_table', 'index')
+        weights[index] = relative_position_index(window)
 
 
 def to_published(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -301,29 +285,10 @@ def to_published(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
         CheckpointError: If the backbone is not recognised, or naming every
             parameter that has no place there.
     """
-    kind = backbone_kind(state_dict)
-    rules = _compile(kind, inverse=True)
     state_dict = dict(state_dict)
     _join_projections(state_dict)
-    out, unplaced = {}, []
-    for name, value in state_dict.items():
-        if _DERIVED.search(name):
-            continue
-        target = _rename(name, rules)
-        if target is None:
-            unplaced.append(name)
-            continue
-        if _is_swin_merge(kind, name):
-            value = _unswap_merge_order(name, value)
-        out[target] = value
-        if target.startswith('bbox_embed.'):
-            out['transformer.decoder.' + target] = value
-        if target.endswith('relative_position_bias_table'):
-            index = target.replace('bias_table', 'index')
-            out[index] = _relative_position_index(value)
-    if unplaced:
-        raise CheckpointError(
-            f"{len(unplaced)} parameters have no place in the authors' "
-            'model: ' + ', '.join(sorted(unplaced))
-        )
+    out = _translate(state_dict, backbone_kind(state_dict), inverse=True)
+    for name in [n for n in out if n.startswith('bbox_embed.')]:
+        out['transformer.decoder.' + name] = out[name]
+    _add_window_indices(out)
     return out
