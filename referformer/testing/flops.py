@@ -18,14 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from referformer.registry import MODELS
 from referformer.structures import TextTokens
-
-__all__ = [
-    'PARTS',
-    'PartCost',
-    'build_without_weights',
-    'count_cost',
-    'format_costs',
-]
+from referformer.testing.models import offline_model_cfg
 
 # once per clip; the other parts once per expression
 FRAME_PARTS = ('backbone', 'neck')
@@ -63,25 +56,14 @@ def build_without_weights(model_cfg: ConfigDict) -> nn.Module:
     Returns:
         nn.Module: In evaluation mode, without gradients.
     """
-    model_cfg = model_cfg.copy()
     try:
         model = MODELS.build(model_cfg)
     except OSError as error:
-        pretrained = model_cfg.text_encoder.get('pretrained')
-        if pretrained is None:
+        if model_cfg.text_encoder.get('pretrained') is None:
             raise
         reason = str(error).split(':', 1)[0]
         print(f'{reason}; RoBERTa-base takes its place.', file=sys.stderr)
-        model_cfg.text_encoder = ConfigDict(
-            model_cfg.text_encoder,
-            pretrained=None,
-            hf_config=dict(
-                model_type='roberta',
-                max_position_embeddings=514,
-                type_vocab_size=1,
-            ),
-        )
-        model = MODELS.build(model_cfg)
+        model = MODELS.build(offline_model_cfg(model_cfg))
     # the counter follows modules by their gradients, which nobody needs here
     return model.eval().requires_grad_(False)
 

@@ -163,29 +163,15 @@ def models_of(content: dict[str, Any]) -> list[Model]:
 # -- tables -------------------------------------------------------------------
 
 
-def table_of(name: str, models: Iterable[Model], page: Path) -> str:
-    """Make a table.
-
-    Args:
-        name (str): A recipe, or another table this script knows.
-        models (Iterable[Model]): All models.
-        page (Path): Where it stands, relative to the top of the repository;
-            links are relative to it.
-
-    Returns:
-        str: Markdown, with a line break at the end.
+def table_of(name: str, models: list[Model], page: Path) -> str:
+    """Make the Markdown of a table, with links relative to its page.
 
     Raises:
         ConfigError: If there is nothing of this name.
     """
-    models = list(models)
     up = '../' * (len(page.parts) - 1)
-    if name == 'overview':
-        return _overview(models, up)
-    if name == 'measured':
-        return _measured(models, up)
-    if name == 'initial':
-        return _initial_weights(models, up)
+    if name in TABLES:
+        return TABLES[name](models, up)
     chosen = [model for model in models if model.recipe == name]
     if not chosen:
         raise ConfigError(f'{page}: there is no recipe {name!r}.')
@@ -193,34 +179,37 @@ def table_of(name: str, models: Iterable[Model], page: Path) -> str:
 
 
 def _recipe_table(models: list[Model], up: str) -> str:
-    datasets = {r['Dataset'] for m in models for r in m.results}
-    columns: list[tuple[str, str, str]] = []
-    for model in models:
-        for result in model.results:
-            for metric in result['Metrics']:
-                column = (result['Dataset'], metric, result['Source'])
-                if column not in columns:
-                    columns.append(column)
-    header = ['Config', 'Backbone']
-    for dataset, metric, source in columns:
-        title = metric if len(datasets) == 1 else f'{dataset}: {metric}'
-        header.append(f'{title} ({source})')
-    header.append("Authors' weights")
-    rows = []
-    for model in models:
-        values = {
-            (result['Dataset'], metric, result['Source']): value
+    """What is known of a recipe, one row a model."""
+    values = [
+        {
+            (result['Dataset'], metric, result['Source']): _number(value)
             for result in model.results
             for metric, value in result['Metrics'].items()
         }
-        rows.append(
-            [
-                f'[`{model.name}`]({up}{model.config})',
-                model.backbone,
-                *(_number(values.get(column)) for column in columns),
-                f'[file]({model.weights})' if model.weights else '',
-            ]
-        )
+        for model in models
+    ]
+    columns = list(dict.fromkeys(column for row in values for column in row))
+    several = len({dataset for dataset, _, _ in columns}) > 1
+    header = [
+        'Config',
+        'Backbone',
+        *(
+            f'{dataset}: {metric} ({source})'
+            if several
+            else f'{metric} ({source})'
+            for dataset, metric, source in columns
+        ),
+        "Authors' weights",
+    ]
+    rows = [
+        [
+            _link(model, up),
+            model.backbone,
+            *(row.get(column, '') for column in columns),
+            f'[file]({model.weights})' if model.weights else '',
+        ]
+        for model, row in zip(models, values, strict=True)
+    ]
     remarks = [
         f'Protocol of {", ".join(result["Metrics"])}: {result["Protocol"]}.'
         for model in models
@@ -238,30 +227,26 @@ def _recipe_table(models: list[Model], up: str) -> str:
 
 def _overview(models: list[Model], up: str) -> str:
     """Published numbers, one row a backbone, each linked to its config."""
+    numbers: dict[tuple[str, str, str], str] = {}
+    for model in models:
+        for result in model.results:
+            if result['Source'] != 'published':
+                continue
+            for metric, value in result['Metrics'].items():
+                numbers.setdefault(
+                    (model.backbone, model.recipe, metric),
+                    f'[{_number(value)}]({up}{model.config})',
+                )
     rows = []
-    backbones = list(dict.fromkeys(model.backbone for model in models))
-    for backbone in backbones:
+    for backbone in dict.fromkeys(model.backbone for model in models):
         for suffix, label in (('', ''), ('-scratch', ', not pre-trained')):
-            cells = []
-            for recipe, metric in OVERVIEW.values():
-                cell = ''
-                for model in models:
-                    of = (model.backbone, model.recipe)
-                    if of == (backbone, recipe + suffix):
-                        value = _first(model, metric)
-                        if value:
-                            cell = f'[{value}]({up}{model.config})'
-                cells.append(cell)
+            cells = [
+                numbers.get((backbone, recipe + suffix, metric), '')
+                for recipe, metric in OVERVIEW.values()
+            ]
             if any(cells):
                 rows.append([backbone + label, *cells])
     return _markdown(['Backbone', *OVERVIEW], rows)
-
-
-def _first(model: Model, metric: str) -> str:
-    for result in model.results:
-        if result['Source'] == 'published' and metric in result['Metrics']:
-            return _number(result['Metrics'][metric])
-    return ''
 
 
 def _measured(models: list[Model], up: str) -> str:
@@ -274,7 +259,7 @@ def _measured(models: list[Model], up: str) -> str:
             header = ['Config', 'Data', *result['Metrics'], 'Measured by']
             rows.append(
                 [
-                    f'[`{model.name}`]({up}{model.config})',
+                    _link(model, up),
                     result['Dataset'],
                     *map(_number, result['Metrics'].values()),
                     result['Measured By'],
@@ -299,8 +284,20 @@ def _initial_weights(models: list[Model], up: str) -> str:
     return _markdown(['Backbone', 'Config', 'File'], rows)
 
 
-def _number(value: float | None) -> str:
-    return '' if value is None else f'{value:.1f}'
+# Tables that are not of one recipe.
+TABLES = {
+    'overview': _overview,
+    'measured': _measured,
+    'initial': _initial_weights,
+}
+
+
+def _link(model: Model, up: str) -> str:
+    return f'[`{model.name}`]({up}{model.config})'
+
+
+def _number(value: float) -> str:
+    return f'{value:.1f}'
 
 
 def _markdown(header: list[str], rows: list[list[str]]) -> str:
@@ -310,14 +307,6 @@ def _markdown(header: list[str], rows: list[list[str]]) -> str:
 
 def fill(text: str, models: Iterable[Model], page: Path) -> str:
     """Put the tables between the marks of a page.
-
-    Args:
-        text (str): The page.
-        models (Iterable[Model]): All models.
-        page (Path): Its path, relative to the top of the repository.
-
-    Returns:
-        str: The page with new tables.
 
     Raises:
         ConfigError: If it has no marks, or marks nothing can fill.
