@@ -12,7 +12,11 @@ from pathlib import Path
 # The checkout, also where the package is not installed.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from referformer.evaluation.functional.commands import COMMANDS
+from referformer.evaluation.functional.commands import (
+    expressions,
+    label_maps,
+    sentences,
+)
 from referformer.formats.files import write_json
 from referformer.utils.cli import keep_errors_in, run
 
@@ -23,29 +27,18 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         description='Score predicted masks of any method.'
     )
     commands = parser.add_subparsers(metavar='COMMAND', required=True)
-    for command in COMMANDS:
-        subparser = commands.add_parser(
-            command.name, help=command.help, description=command.description
-        )
-        command.add_arguments(subparser)
-        subparser.set_defaults(command=command)
+    for module in (label_maps, expressions, sentences):
+        module.add_commands(commands)
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run the chosen command.
-
-    Args:
-        argv (list[str], optional): Arguments. Defaults to None: sys.argv.
-
-    Raises:
-        ReferError: If something is wrong with the files; nothing is written.
-    """
+    """Run the chosen command; if a file is wrong, nothing is written."""
     args = parse_args(argv)
     keep_errors_in(args.out.parent)
-    scores = args.command.run(args)
+    scores = args.run(args)
     write_json(args.out, scores)
-    print(args.command.table(scores))
+    print(args.table(scores))
     print(f'written to {args.out}')
 
 

@@ -6,8 +6,10 @@ several objects (their union) or none.
 """
 
 from collections.abc import Hashable
+from functools import partial
+from itertools import compress
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 
@@ -46,54 +48,26 @@ class VideoTargets(NamedTuple):
         return f'{self.video}/{expression}/{self.frames[index]}.png'
 
 
-class GroundTruth(Protocol):
-    """Where true masks come from; sent to other processes."""
-
-    def has(self, video: str, frame: str) -> bool:
-        """Whether the frame is annotated."""
-        ...
-
-    def open(
-        self, clip: VideoTargets, index: int
-    ) -> tuple[tuple[int, int] | None, TrueMask]:
-        """Read frame ``index`` of a video.
-
-        Returns:
-            tuple: Height and width, None if nothing tells them (a video none
-            of whose objects is ever annotated); and what gives the masks.
-        """
-        ...
-
-
 class LabelTruth(NamedTuple):
-    """Label maps, ``<root>/<video>/<frame>.png``; a target is an id (int).
-
-    Attributes:
-        root (Path): Folder of the label maps.
-    """
+    """Label maps, ``<root>/<video>/<frame>.png``; a target is an id (int)."""
 
     root: Path
 
     def has(self, video: str, frame: str) -> bool:
         """Whether the frame is annotated."""
-        path = self.root / video / f'{frame}.png'
-        return find_label_map(path) is not None
+        return find_label_map(self.root / video / f'{frame}.png') is not None
 
     def open(
         self, clip: VideoTargets, index: int
     ) -> tuple[tuple[int, int], TrueMask]:
-        """Read a label map; void (255) is background."""
+        """Read frame ``index``: its size, and masks; void is background."""
         path = self.root / clip.video / f'{clip.frames[index]}.png'
         labels = read_label_map(path)
         return labels.shape, lambda target, shape: labels == target
 
 
 class TableTruth(NamedTuple):
-    """The RLE masks of MeViS; a target is a tuple of annotations (str).
-
-    Attributes:
-        path (Path): The ``mask_dict.json``.
-    """
+    """``mask_dict.json`` of MeViS; a target is a tuple of annotations."""
 
     path: Path
 
@@ -105,49 +79,45 @@ class TableTruth(NamedTuple):
     def open(
         self, clip: VideoTargets, index: int
     ) -> tuple[tuple[int, int] | None, TrueMask]:
-        """Look a frame up."""
+        """Look frame ``index`` up, see :meth:`LabelTruth.open`.
+
+        The size is None for a video none of whose objects is ever annotated.
+        """
         table = open_mask_table(self.path)
         names = dict.fromkeys(a for t in clip.targets.values() for a in t)
-        sizes = (
-            tuple(rle['size'])
-            for name in names
-            if name in table
-            for rle in table[name]
-            if rle is not None
-        )
-        return (
-            next(sizes, None),
-            lambda target, shape: table.mask(target, index, shape),
+        rles = (rle for n in names if n in table for rle in table[n])
+        sizes = (tuple(rle['size']) for rle in rles if rle is not None)
+        return next(sizes, None), lambda target, shape: table.mask(
+            target, index, shape
         )
 
 
-class _MaskChunk(NamedTuple):
-    """Masks of the expressions of a video in some frames."""
+GroundTruth = LabelTruth | TableTruth
+"""Where true masks come from; sent to other processes."""
+
+
+class _Chunk(NamedTuple):
+    """Some frames of a video, and names of masks that do not exist."""
 
     clip: VideoTargets
     indices: range
-    truth: GroundTruth
-    preds: PredictedMasks
     missing: frozenset[str]
 
 
-def _score_masks(chunk: _MaskChunk) -> np.ndarray:
-    """Read and score some frames.
-
-    Returns:
-        np.ndarray: J, F and the pixels of the truth, float64, shape
-        (3, E, frames).
-    """
-    scores = []
+def _score_masks(
+    truth: GroundTruth, preds: PredictedMasks, chunk: _Chunk
+) -> np.ndarray:
+    """Read and score some frames: J, F and area, shape (3, E, frames)."""
+    clip, scores = chunk.clip, []
     for index in chunk.indices:
-        shape, true_mask = chunk.truth.open(chunk.clip, index)
-        names = (chunk.clip.mask_name(e, index) for e in chunk.clip.targets)
-        preds = (
-            None if name in chunk.missing else chunk.preds.read(name, shape)
+        shape, true_mask = truth.open(clip, index)
+        names = (clip.mask_name(e, index) for e in clip.targets)
+        masks = (
+            None if name in chunk.missing else preds.read(name, shape)
             for name in names
         )
-        targets = list(chunk.clip.targets.values())
-        scores.append(score_targets(preds, targets, true_mask))
+        targets = list(clip.targets.values())
+        scores.append(score_targets(masks, targets, true_mask))
     return np.stack(scores, axis=2)
 
 
@@ -155,8 +125,8 @@ class ExpressionFolderScores(NamedTuple):
     """Scores of a folder or zip file of predictions.
 
     Attributes:
-        expressions (dict[tuple[str, str], SequenceScores]): Scores by
-            video and expression.
+        expressions (dict[tuple[str, str], SequenceScores]): By video and
+            expression.
         num_missing (int): Masks that do not exist.
         num_unannotated (int): Frames left out for want of ground truth.
     """
@@ -187,9 +157,6 @@ def score_expressions(
             ``'error'``, or ``'skip'``: it is not scored.
         jobs (int): Processes to use.
 
-    Returns:
-        ExpressionFolderScores: The scores.
-
     Raises:
         DataError: If there is nothing to score, ground truth or predictions
             lack something, or a file is unusable.
@@ -201,17 +168,17 @@ def score_expressions(
     absent = _find_missing(clips, preds, missing)
     chunks = []
     for clip in clips:
-        length = len(clip.frames)
+        frames = range(len(clip.frames))
         step = max(_CHUNK // len(clip.targets), 1)
-        for start in range(0, length, step):
-            indices = range(start, min(start + step, length))
+        for indices in (frames[i : i + step] for i in frames[::step]):
             names = (
                 clip.mask_name(e, i) for e in clip.targets for i in indices
             )
             lost = frozenset(absent.intersection(names))
-            chunks.append(_MaskChunk(clip, indices, truth, preds, lost))
+            chunks.append(_Chunk(clip, indices, lost))
+    score = partial(_score_masks, truth, preds)
     sizes = [len(c.clip.targets) * len(c.indices) for c in chunks]
-    results = map_tasks(_score_masks, chunks, jobs, sizes, 'masks')
+    results = map_tasks(score, chunks, jobs, sizes, 'masks')
     by_video: dict[str, list[np.ndarray]] = {}
     for chunk, scores in zip(chunks, results, strict=True):
         by_video.setdefault(chunk.clip.video, []).append(scores)
@@ -235,15 +202,19 @@ def _annotated(
     clips: list[VideoTargets], truth: GroundTruth, unannotated: str
 ) -> tuple[list[VideoTargets], int]:
     """Videos without the frames that have no ground truth."""
-    kept, lost, total = [], [], 0
+    kept, lost = [], []
     for clip in clips:
-        frames = tuple(f for f in clip.frames if truth.has(clip.video, f))
-        known = set(frames)
-        lost += [f'{clip.video}/{f}' for f in clip.frames if f not in known]
-        total += len(clip.frames)
+        known = [truth.has(clip.video, frame) for frame in clip.frames]
+        frames = tuple(compress(clip.frames, known))
+        lost += [
+            f'{clip.video}/{frame}'
+            for frame, is_known in zip(clip.frames, known, strict=True)
+            if not is_known
+        ]
         if frames:
             kept.append(clip._replace(frames=frames))
     if lost:
+        total = sum(len(clip.frames) for clip in clips)
         text = (
             f'{len(lost)} of {total} frames have no ground truth: '
             f'{shorten(lost)}'

@@ -32,12 +32,8 @@ def tolerance_radius(
         bound_th (float): Below 1 a fraction of the image diagonal, rounded
             up; from 1 on a whole number of pixels.
 
-    Returns:
-        int: The radius in pixels.
-
     Raises:
-        ConfigError: If ``bound_th`` is not positive, or is a number of pixels
-            that is not whole.
+        ConfigError: If ``bound_th`` is neither.
     """
     if bound_th >= 1:
         if bound_th != int(bound_th):
@@ -98,11 +94,7 @@ def _as_binary(mask: ArrayLike, name: str) -> np.ndarray:
 def check_same_shape(
     shape: tuple[int, ...], expected: tuple[int, ...], name: str
 ) -> None:
-    """Raise unless two masks belong to frames of one size.
-
-    Raises:
-        DataError: If they do not.
-    """
+    """Raise ``DataError`` unless two masks belong to frames of one size."""
     if tuple(shape) != tuple(expected):
         raise DataError(
             f'{name} has shape {tuple(shape)} but the mask it is compared '
@@ -128,8 +120,7 @@ class MaskOutline:
         area (int): Pixels of the mask.
 
     Raises:
-        DataError: If ``mask`` is not (H, W) or ``void`` has another shape.
-        ConfigError: If ``bound_th`` is no tolerance.
+        DataError: If the shapes differ or are not (H, W).
     """
 
     def __init__(
@@ -168,9 +159,8 @@ class MaskOutline:
         """Outline inside the window, uint8 zeros and ones.
 
         Marked is a pixel whose right, lower or lower right neighbour differs.
-        The last row looks only right and the last column only down, so that
-        the frame's border is no boundary: a mask that fills the frame has
-        none.
+        The last row looks only right and the last column only down: the
+        frame's border is no boundary.
         """
         if not self.area:
             return self._region
@@ -198,24 +188,15 @@ class MaskOutline:
         right = min(self._right, other._right)
         if top >= bottom or left >= right:
             return 0
-        common = (
-            mine[
-                top - self._top : bottom - self._top,
-                left - self._left : right - self._left,
-            ]
-            & theirs[
-                top - other._top : bottom - other._top,
-                left - other._left : right - other._left,
-            ]
-        )
-        return cv2.countNonZero(common)
+
+        def common(pixels: np.ndarray, owner: 'MaskOutline') -> np.ndarray:
+            rows = slice(top - owner._top, bottom - owner._top)
+            return pixels[rows, left - owner._left : right - owner._left]
+
+        return cv2.countNonZero(common(mine, self) & common(theirs, other))
 
     def iou(self, other: 'MaskOutline') -> float:
-        """Region similarity J with another mask of the same frame.
-
-        Returns:
-            float: Intersection over union, 1 if both masks are empty.
-        """
+        """Region similarity J with another mask, 1 if both are empty."""
         inter = self._shared(self._region, other, other._region)
         union = self.area + other.area - inter
         return inter / union if union else 1.0
@@ -250,30 +231,20 @@ def compare(
         void (ArrayLike, optional): Pixels to ignore, shape (H, W).
         bound_th (float): Tolerance, see :func:`tolerance_radius`.
 
-    Returns:
-        tuple[float, float]: Both in [0, 1].
-
     Raises:
         DataError: If the shapes differ or are not (H, W).
     """
     mine = MaskOutline(pred, void, bound_th)
-    truth = (
-        gt if isinstance(gt, MaskOutline) else MaskOutline(gt, void, bound_th)
-    )
-    check_same_shape(mine.shape, truth.shape, 'pred')
-    return mine.iou(truth), mine.boundary_f(truth)
+    if not isinstance(gt, MaskOutline):
+        gt = MaskOutline(gt, void, bound_th)
+    check_same_shape(mine.shape, gt.shape, 'pred')
+    return mine.iou(gt), mine.boundary_f(gt)
 
 
 def region_similarity(
     pred: ArrayLike, gt: ArrayLike, void: ArrayLike | None = None
 ) -> float:
-    """Region similarity J: intersection over union of two masks.
-
-    Arguments and errors are those of :func:`compare`.
-
-    Returns:
-        float: J in [0, 1]; 1 if both masks are empty.
-    """
+    """Region similarity J, the IoU of two masks; see :func:`compare`."""
     return compare(pred, gt, void)[0]
 
 
@@ -286,10 +257,7 @@ def boundary_accuracy(
     """Boundary accuracy F: how well two outlines agree within a tolerance.
 
     A mask that fills the frame has no outline, just like an empty one, so
-    the two are in perfect agreement here (as in the official numbers).
-    Arguments and errors are those of :func:`compare`.
-
-    Returns:
-        float: F in [0, 1].
+    the two agree perfectly (as in the official numbers). Arguments are those
+    of :func:`compare`.
     """
     return compare(pred, gt, void, bound_th)[1]

@@ -2,6 +2,7 @@
 """Scores of folders of label maps, ``<root>/<video>/<frame>.png``."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -63,44 +64,17 @@ def match_frames(
             'was found) or take them out of the ground truth folder.',
             file=pred_root,
         )
-    missing = []
     for video, names in frames.items():
-        present = set(list_frames(pred_root / video, ('.png',)))
-        missing += [f'{video}/{n}.png' for n in names if n not in present]
-    if missing:
-        total = sum(len(names) for names in frames.values())
+        present = list_frames(pred_root / video, ('.png',))
+        lost += [f'{video}/{n}.png' for n in names if n not in present]
+    if lost:
         raise DataError(
-            f'{pred_root} lacks {len(missing)} of {total} frames: '
-            f'{shorten(missing)}; write an all-zero mask where nothing was '
-            'found.',
+            f'{pred_root} lacks {len(lost)} of '
+            f'{sum(map(len, frames.values()))} frames: {shorten(lost)}; '
+            'write an all-zero mask where nothing was found.',
             file=pred_root,
         )
     return frames
-
-
-class _Chunk(NamedTuple):
-    """Consecutive frames of one video, the unit of parallel work."""
-
-    video: str
-    frames: list[str]
-    gt: Path
-    preds: tuple[Path, ...]
-    protocol: str
-
-
-def _score_chunk(chunk: _Chunk) -> list[list[FrameScores]]:
-    """Read and score some frames: for each prediction, its frames."""
-    every_pair = PROTOCOLS[chunk.protocol].every_pair
-    scores: list[list[FrameScores]] = [[] for _ in chunk.preds]
-    for frame in chunk.frames:
-        truth = TrueLabels(
-            read_label_map(chunk.gt / chunk.video / f'{frame}.png')
-        )
-        for found, root in zip(scores, chunk.preds, strict=True):
-            path = root / chunk.video / f'{frame}.png'
-            pred = read_label_map(path, truth.shape)
-            found.append(truth.compare(pred, every_pair))
-    return scores
 
 
 class LabelFolderScores(NamedTuple):
@@ -130,9 +104,6 @@ def score_label_folders(
         protocol (str): A key of :data:`~.protocols.PROTOCOLS`.
         jobs (int): Processes to use.
 
-    Returns:
-        LabelFolderScores: The scores.
-
     Raises:
         DataError: If a folder lacks something, a file is unusable, or
             masks do not fit the protocol.
@@ -140,93 +111,67 @@ def score_label_folders(
     for pred in preds:
         plan = match_frames(gt, pred)
     chunks = [
-        _Chunk(
-            video,
-            names[start : start + _CHUNK],
-            gt,
-            tuple(preds),
-            protocol,
-        )
+        [f'{video}/{name}.png' for name in names[start : start + _CHUNK]]
         for video, names in plan.items()
         for start in range(0, len(names), _CHUNK)
     ]
-    sizes = [len(chunk.frames) * len(preds) for chunk in chunks]
-    results = map_tasks(_score_chunk, chunks, jobs, sizes, 'frames')
-    found = []
-    for index, pred in enumerate(preds):
-        frames: dict[str, list[FrameScores]] = {video: [] for video in plan}
-        for chunk, scores in zip(chunks, results, strict=True):
-            frames[chunk.video] += scores[index]
-        found.append(
-            {
-                video: _combine(
-                    gt / video, pred / video, names, frames[video], protocol
-                )
-                for video, names in plan.items()
-            }
-        )
-    # The ground truth is the same for all predictions: one remark will do.
-    for video, scores in found[0].items():
-        _remark(gt / video, scores)
+    score = partial(_score_chunk, gt, preds, PROTOCOLS[protocol].every_pair)
+    sizes = [len(chunk) * len(preds) for chunk in chunks]
+    results = map_tasks(score, chunks, jobs, sizes, 'frames')
+    frames = iter(frame for chunk in results for frame in chunk)
+    found: list[dict[str, VideoScores]] = [{} for _ in preds]
+    for video, names in plan.items():
+        by_pred = zip(*(next(frames) for _ in names), strict=True)
+        for videos, pred, scores in zip(found, preds, by_pred, strict=True):
+            _refuse_binary_masks(gt, pred, video, names, scores)
+            try:
+                videos[video] = PROTOCOLS[protocol].combine(scores)
+            except DataError as error:
+                place = pred / video
+                raise DataError(f'{place}: {error}', file=place) from None
+        # The ground truth is the same for all: one remark will do.
+        _remark(gt / video, found[0][video])
     return LabelFolderScores(found, sum(map(len, plan.values())))
 
 
-def _combine(
-    gt: Path,
-    pred: Path,
-    names: list[str],
-    frames: list[FrameScores],
-    protocol: str,
-) -> VideoScores:
-    """Pair the objects of a video whose frames are scored.
-
-    Args:
-        gt (Path): Folder of the true label maps of the video.
-        pred (Path): Folder of the predicted ones.
-        names (list[str]): Frames, in order of time.
-        frames (list[FrameScores]): Their scores.
-        protocol (str): A key of ``PROTOCOLS``.
-
-    Returns:
-        VideoScores: Scores of its objects.
-
-    Raises:
-        DataError: If the masks do not fit the protocol or are binary
-            images rather than label maps.
-    """
-    if not any(frame.gt_areas.size for frame in frames):
-        _refuse_binary_masks(gt, names)
-    if not any(frame.num_pred for frame in frames):
-        _refuse_binary_masks(pred, names, gt)
-    try:
-        return PROTOCOLS[protocol].combine(frames)
-    except DataError as error:
-        raise DataError(f'{pred}: {error}', file=pred) from None
+def _score_chunk(
+    gt: Path, preds: Sequence[Path], every_pair: bool, files: list[str]
+) -> list[list[FrameScores]]:
+    """Read and score some frames: for each, the scores of all predictions."""
+    scores = []
+    for file in files:
+        truth = TrueLabels(read_label_map(gt / file))
+        labels = (read_label_map(pred / file, truth.shape) for pred in preds)
+        scores.append([truth.compare(pred, every_pair) for pred in labels])
+    return scores
 
 
 def _refuse_binary_masks(
-    folder: Path, names: list[str], copied: Path | None = None
+    gt: Path,
+    pred: Path,
+    video: str,
+    names: list[str],
+    scores: Sequence[FrameScores],
 ) -> None:
-    """Raise if label maps without any object have void pixels.
-
-    Args:
-        folder (Path): Label maps of a video.
-        names (list[str]): Its frames.
-        copied (Path, optional): Label maps whose void may be copied.
-
-    Raises:
-        DataError: If one has 255.
-    """
-    for name in names:
-        void = read_label_map(folder / f'{name}.png') == VOID_LABEL
-        if copied is not None:
-            void &= read_label_map(copied / f'{name}.png') != VOID_LABEL
-        if void.any():
-            raise DataError(
-                f'{folder} has the values 0 and 255 only, and 255 means '
-                'void here; write object ids (1, 2, ...) instead of 255.',
-                file=folder,
-            )
+    """Raise if either side has no object but void: 255 means void here."""
+    suspects = []
+    if not any(frame.gt_areas.size for frame in scores):
+        suspects.append((gt, False))
+    if not any(frame.num_pred for frame in scores):
+        suspects.append((pred, True))
+    for root, may_copy in suspects:
+        for name in names:
+            file = f'{video}/{name}.png'
+            void = read_label_map(root / file) == VOID_LABEL
+            if may_copy:
+                void &= read_label_map(gt / file) != VOID_LABEL
+            if void.any():
+                raise DataError(
+                    f'{root / video} has the values 0 and 255 only, and 255 '
+                    'means void here; write object ids (1, 2, ...) instead '
+                    'of 255.',
+                    file=root / video,
+                )
 
 
 def _remark(gt: Path, scores: VideoScores) -> None:

@@ -20,6 +20,7 @@ from referformer.errors import DataError
 from referformer.evaluation.functional.tracks import (
     FrameScores,
     SequenceScores,
+    SequenceStatistics,
     VideoScores,
     sequence_statistics,
 )
@@ -43,9 +44,7 @@ def _shown_ids(frames: Sequence[FrameScores]) -> set[int]:
 
 
 def combine_identity(frames: Sequence[FrameScores]) -> VideoScores:
-    """Prediction k is object k, in every frame.
-
-    An object that the prediction lacks is an empty mask.
+    """Prediction k is object k, in every frame; one it lacks is empty.
 
     Args:
         frames (Sequence[FrameScores]): T frames, equal ids compared.
@@ -66,8 +65,7 @@ def combine_identity(frames: Sequence[FrameScores]) -> VideoScores:
             '(use the unsupervised protocol for free proposals).'
         )
     # An id that a frame does not mention is empty on both sides: 1.
-    j = np.ones((num_gt, len(frames)))
-    f = np.ones((num_gt, len(frames)))
+    j, f = np.ones((2, num_gt, len(frames)))
     for t, frame in enumerate(frames):
         j[: len(frame.j), t] = frame.j
         f[: len(frame.f), t] = frame.f
@@ -80,8 +78,7 @@ def combine_unsupervised(frames: Sequence[FrameScores]) -> VideoScores:
     """Give each object the proposal that makes the total J&F largest.
 
     The assignment holds for the whole video and each proposal is used once;
-    if there are fewer proposals than objects, empty ones fill up. Rows come
-    in the order of the *proposals*, like the official per-object output.
+    if there are fewer proposals than objects, empty ones fill up.
 
     The objects are the ids 1 to the highest of the *first* frame, as in the
     official code; what appears later with a higher id is background.
@@ -91,7 +88,8 @@ def combine_unsupervised(frames: Sequence[FrameScores]) -> VideoScores:
             compared.
 
     Returns:
-        VideoScores: One row a matched pair, by proposal id.
+        VideoScores: One row a matched pair, by proposal id, like the official
+        per-object output.
 
     Raises:
         DataError: If the prediction has more than :data:`MAX_PROPOSALS`.
@@ -108,8 +106,7 @@ def combine_unsupervised(frames: Sequence[FrameScores]) -> VideoScores:
             f'allows {MAX_PROPOSALS} proposals; renumber or drop some.'
         )
     num_pred = max(num_pred, num_gt)
-    j = np.empty((num_pred, num_gt, len(frames)))
-    f = np.empty((num_pred, num_gt, len(frames)))
+    j, f = np.empty((2, num_pred, num_gt, len(frames)))
     pred_ids = np.arange(1, num_pred + 1)
     gt_ids = np.arange(1, num_gt + 1)
     for t, frame in enumerate(frames):
@@ -198,35 +195,24 @@ def summarize(videos: Mapping[str, VideoScores]) -> dict[str, Any]:
             'The ground truth holds no object: every pixel is background or '
             'void, so there is nothing to score.'
         )
-    means = {
-        f'{measure}-{name}': value
-        for measure in 'JF'
-        for name, value in zip(
-            ('Mean', 'Recall', 'Decay'),
-            np.mean(
-                [entry[measure] for entry in per_object.values()], axis=0
-            ).tolist(),
-            strict=True,
-        )
-    }
+    means = {}
+    for measure in 'JF':
+        rows = [entry[measure] for entry in per_object.values()]
+        for field, value in zip(
+            SequenceStatistics._fields, np.mean(rows, axis=0), strict=True
+        ):
+            means[f'{measure}-{field.capitalize()}'] = float(value)
     j_and_f = (means['J-Mean'] + means['F-Mean']) / 2
     return {'J&F': j_and_f, **means, 'per_object': per_object}
 
 
 def mean_scores(entries: Iterable[Mapping[str, float]]) -> dict[str, float]:
-    """Mean J and F of some entries, in any order the same to the last bit.
+    """Mean ``J&F``, ``J`` and ``F`` of entries with ``J`` and ``F``.
 
-    Args:
-        entries (Iterable[Mapping]): Each with ``J`` and ``F``; not empty.
-
-    Returns:
-        dict[str, float]: ``J&F``, ``J``, ``F``.
+    The same to the last bit, in whatever order they come; at least one.
     """
-    entries = list(entries)
-    j, f = (
-        math.fsum(entry[key] for entry in entries) / len(entries)
-        for key in 'JF'
-    )
+    scores = [(entry['J'], entry['F']) for entry in entries]
+    j, f = (math.fsum(s) / len(scores) for s in zip(*scores, strict=True))
     return {'J&F': (j + f) / 2, 'J': j, 'F': f}
 
 
@@ -264,7 +250,7 @@ def merge_objects(probabilities: Sequence[np.ndarray]) -> np.ndarray:
 
     Returns:
         np.ndarray: Label map, uint8, (H, W): 0, or 1 + position of the
-        object that is likeliest; of equally likely ones the first.
+        likeliest object; of equals the first.
     """
     stack = np.stack([np.asarray(p, np.float32) for p in probabilities])
     # The protocol sets probabilities below the threshold to zero and gives

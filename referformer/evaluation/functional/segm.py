@@ -7,7 +7,7 @@ throughout, so memory does not depend on their size.
 
 import contextlib
 import io
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 
 import numpy as np
 from pycocotools import mask as mask_utils
@@ -15,7 +15,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from referformer.errors import ConfigError
-from referformer.formats.coco import Box, Candidate, TrueObject
+from referformer.formats.coco import Candidate, TrueObject
 
 PRECISION_AT = (0.5, 0.6, 0.7, 0.8, 0.9)
 AP_NAMES = (
@@ -34,14 +34,7 @@ Candidates = Mapping[Hashable, Sequence[Candidate]]
 
 
 def best_candidate(candidates: Sequence[Candidate]) -> Candidate | None:
-    """The prediction with the highest score, the last of equals.
-
-    Args:
-        candidates (Sequence[Candidate]): Of one sample.
-
-    Returns:
-        Candidate | None: None if there is none.
-    """
+    """The prediction with the highest score, of equals the last."""
     return max(reversed(candidates), key=lambda c: c.score, default=None)
 
 
@@ -57,12 +50,8 @@ def average_precision(truths: Truths, found: Candidates) -> dict[str, float]:
         where no sample is of that size.
     """
     ids = {name: number for number, name in enumerate(truths, 1)}
-    images = [{'id': number} for number in ids.values()]
-    common = {'category_id': 1}
     true = [
         {
-            **common,
-            'id': ids[name],
             'image_id': ids[name],
             'segmentation': truth.rle,
             'area': truth.area,
@@ -72,7 +61,6 @@ def average_precision(truths: Truths, found: Candidates) -> dict[str, float]:
     ]
     predicted = [
         {
-            **common,
             'image_id': ids[name],
             'segmentation': candidate.rle,
             'score': candidate.score,
@@ -82,29 +70,31 @@ def average_precision(truths: Truths, found: Candidates) -> dict[str, float]:
         for name in truths
         for candidate in found.get(name, ())
     ]
-    for number, entry in enumerate(predicted, 1):
-        entry['id'] = number
     # pycocotools reports on stdout; there is no switch.
     with contextlib.redirect_stdout(io.StringIO()):
-        tables = []
-        for annotations in (true, predicted):
-            table = COCO()
-            table.dataset = {
-                # annToRLE looks for the image; encoded masks know their size
-                'images': [
-                    {**image, 'height': 0, 'width': 0} for image in images
-                ],
-                'annotations': annotations,
-                'categories': [{'id': 1, 'name': 'object'}],
-            }
-            table.createIndex()
-            tables.append(table)
+        tables = [_coco_table(ids.values(), a) for a in (true, predicted)]
         evaluation = COCOeval(*tables, iouType='segm')
         evaluation.params.useCats = 0
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
     return dict(zip(AP_NAMES, map(float, evaluation.stats), strict=False))
+
+
+def _coco_table(ids: Iterable[int], annotations: list[dict]) -> COCO:
+    """A table of one category, with numbered annotations."""
+    table = COCO()
+    table.dataset = {
+        # annToRLE looks for the image; encoded masks know their size
+        'images': [{'id': i, 'height': 0, 'width': 0} for i in ids],
+        'annotations': [
+            {**annotation, 'id': number, 'category_id': 1}
+            for number, annotation in enumerate(annotations, 1)
+        ],
+        'categories': [{'id': 1, 'name': 'object'}],
+    }
+    table.createIndex()
+    return table
 
 
 def mask_overlaps(
@@ -117,11 +107,9 @@ def mask_overlaps(
             of one size; None is an empty prediction.
 
     Returns:
-        tuple[np.ndarray, np.ndarray]: Intersections and unions, int64, shape
-        (n,).
+        tuple[np.ndarray, np.ndarray]: Intersections and unions, int64, (n,).
     """
-    inter = np.zeros(len(pairs), np.int64)
-    union = np.zeros(len(pairs), np.int64)
+    inter, union = np.zeros((2, len(pairs)), np.int64)
     for index, (predicted, true) in enumerate(pairs):
         union[index] = mask_utils.area(true)
         if predicted is None:
@@ -130,15 +118,6 @@ def mask_overlaps(
         inter[index] = mask_utils.area(both)
         union[index] += int(mask_utils.area(predicted)) - inter[index]
     return inter, union
-
-
-def _corners(boxes: Sequence[Box | None]) -> np.ndarray:
-    """Boxes of shape (n, 4); no box is one without area.
-
-    In single precision, as the published code computes with them.
-    """
-    rows = [(0.0,) * 4 if box is None else box for box in boxes]
-    return np.array(rows, np.float32).reshape(-1, 4)
 
 
 def box_overlaps(
@@ -151,8 +130,7 @@ def box_overlaps(
         true (np.ndarray): The same; row by row with ``predicted``.
 
     Returns:
-        tuple[np.ndarray, np.ndarray]: Intersections and unions, shape
-        (n,).
+        tuple[np.ndarray, np.ndarray]: Intersections and unions, shape (n,).
     """
     top_left = np.maximum(predicted[:, :2], true[:, :2])
     bottom_right = np.minimum(predicted[:, 2:], true[:, 2:])
@@ -167,9 +145,7 @@ def box_overlaps(
 def generalized_iou(predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
     """IoU minus the share of the enclosing box that neither box covers.
 
-    Args:
-        predicted (np.ndarray): x1, y1, x2, y2, shape (n, 4).
-        true (np.ndarray): The same; row by row with ``predicted``.
+    Arguments are those of :func:`box_overlaps`.
 
     Returns:
         np.ndarray: In [-1, 1], float64, shape (n,).
@@ -200,12 +176,10 @@ def iou_scores(inter: np.ndarray, union: np.ndarray) -> dict[str, float]:
         that of the unions; ``mean_iou``.
     """
     iou = published_iou(inter, union)
-    total = union.sum(dtype=np.float64)
+    shared, total = (n.sum(dtype=np.float64) for n in (inter, union))
     return {
         **{f'P@{k}': float((iou > k).mean()) for k in PRECISION_AT},
-        'overall_iou': float(inter.sum(dtype=np.float64) / total)
-        if total
-        else 1.0,
+        'overall_iou': float(shared / total) if total else 1.0,
         'mean_iou': float(iou.mean()),
     }
 
@@ -214,43 +188,36 @@ def published_iou(inter: np.ndarray, union: np.ndarray) -> np.ndarray:
     """IoU to the last bit as the published code has it.
 
     It divides in single precision and compares in double, which decides
-    ties: 3/5 is above 0.6 and 4/5 above 0.8, 70/100 is not above 0.7.
-
-    Args:
-        inter (np.ndarray): Intersection of each sample, shape (n,).
-        union (np.ndarray): Union of each sample.
-
-    Returns:
-        np.ndarray: float64, shape (n,); 1 where both are nothing.
+    ties: 3/5 is above 0.6 and 4/5 above 0.8, 70/100 is not above 0.7. It is
+    1 where both are nothing.
     """
     part, whole = (np.asarray(n, np.float32) + _EPS for n in (inter, union))
     return (part / whole).astype(np.float64)
 
 
-def _best(truths: Truths, found: Candidates) -> list[Candidate | None]:
-    """The best prediction of each sample."""
-    return [best_candidate(found.get(name, ())) for name in truths]
-
-
 def mask_scores(truths: Truths, found: Candidates) -> dict[str, float]:
     """:func:`iou_scores` of the best masks; none at all counts as empty."""
-    best = _best(truths, found)
-    pairs = [
-        (None if candidate is None else candidate.rle, truth.rle)
-        for candidate, truth in zip(best, truths.values(), strict=True)
-    ]
+    pairs = []
+    for name, truth in truths.items():
+        best = best_candidate(found.get(name, ()))
+        pairs.append((None if best is None else best.rle, truth.rle))
     return iou_scores(*mask_overlaps(pairs))
 
 
 def _best_boxes(
     truths: Truths, found: Candidates
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Best and true boxes, each of shape (n, 4)."""
-    best = [
-        None if candidate is None else candidate.box
-        for candidate in _best(truths, found)
-    ]
-    return _corners(best), _corners([t.box for t in truths.values()])
+    """Best and true boxes, (n, 4); no box is one without area.
+
+    In single precision, as the published code computes with them.
+    """
+    pairs = []
+    for name, truth in truths.items():
+        best = best_candidate(found.get(name, ()))
+        box = None if best is None else best.box
+        pairs.append([corners or (0.0,) * 4 for corners in (box, truth.box)])
+    boxes = np.array(pairs, np.float32).reshape(-1, 2, 4)
+    return boxes[:, 0], boxes[:, 1]
 
 
 def box_scores(truths: Truths, found: Candidates) -> dict[str, float]:

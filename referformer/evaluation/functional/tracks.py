@@ -48,30 +48,25 @@ def sequence_scores(
 ) -> SequenceScores:
     """J and F of one object in every frame of a video.
 
-    The arguments may be arrays (T, H, W), lists or generators: one frame is
-    looked at after the other and nothing is kept.
+    One frame is looked at after the other and nothing is kept, so the
+    arguments may be generators.
 
     Args:
         preds (Iterable[ArrayLike]): T predicted masks, each (H, W).
-        gts (Iterable[ArrayLike | MaskOutline]): T true masks, each (H, W);
-            outlines made once may be handed in for several predictions (they
-            carry their own void and tolerance).
+        gts (Iterable[ArrayLike | MaskOutline]): T true masks, or outlines made
+            once for several predictions (with their own void and tolerance).
         voids (Iterable[ArrayLike | None], optional): T maps of pixels to
             ignore.
         bound_th (float): Tolerance, see :func:`tolerance_radius`.
 
-    Returns:
-        SequenceScores: J and F, each of shape (T,).
-
     Raises:
         ValueError: If the numbers of frames or the shapes differ.
     """
-    frames = (
-        ((pred, gt, None) for pred, gt in zip(preds, gts, strict=True))
-        if voids is None
-        else zip(preds, gts, voids, strict=True)
-    )
-    scores = [compare(*frame, bound_th) for frame in frames]
+    columns = (preds, gts) if voids is None else (preds, gts, voids)
+    scores = [
+        compare(*frame, bound_th=bound_th)
+        for frame in zip(*columns, strict=True)
+    ]
     return SequenceScores(*np.array(scores, np.float64).reshape(-1, 2).T)
 
 
@@ -88,8 +83,7 @@ def score_targets(
 
     Args:
         preds (Iterable[ArrayLike | None]): E predicted masks, each (H, W);
-            None scores zero. Taken one by one, so a generator may read or
-            decode them.
+            None scores zero. Taken one by one.
         targets (Sequence[Hashable]): What each expression means.
         true_mask (TrueMask): Gives the mask of a target.
         bound_th (float): Tolerance, see :func:`tolerance_radius`.
@@ -138,11 +132,10 @@ def sequence_statistics(values: ArrayLike) -> SequenceStatistics:
     for sequences of more than 256 frames; here it is right. The quarters
     share their border frame, as they do officially.
 
-    A NaN marks a frame that was not scored: mean and decay leave it out, and
-    recall counts it as not above 0.5.
-
     Args:
-        values (ArrayLike): One number a frame, shape (T,).
+        values (ArrayLike): One number a frame, shape (T,). NaN marks a frame
+            that was not scored: mean and decay leave it out, and recall counts
+            it as not above 0.5.
 
     Returns:
         SequenceStatistics: NaN where no frame was scored.
@@ -198,9 +191,7 @@ class FrameScores(NamedTuple):
 
 
 class TrueLabels:
-    """The true label map of one frame, ready to be compared.
-
-    Made once, it serves any number of predictions of the frame.
+    """The true label map of one frame, ready to be compared many times.
 
     Args:
         labels (ArrayLike): True ids, 0 = background, 255 = void, (H, W).
@@ -232,22 +223,18 @@ class TrueLabels:
             every_pair (bool): Whether to compare every id with every other,
                 or only with its equal.
 
-        Returns:
-            FrameScores: The scores.
-
         Raises:
             DataError: If the sizes of the two maps differ.
         """
         pred = np.asarray(pred)
         check_same_shape(pred.shape, self.shape, 'pred')
-        mine, shape = self._split(pred), (-1,)
+        mine, true, nothing = self._split(pred), self._outlines, self._nothing
         if every_pair:
-            rows = [self._nothing, *mine]
-            columns = [self._nothing, *self._outlines]
-            pairs = product(rows, columns)
-            shape = (len(rows), len(columns))
+            shape = len(mine) + 1, len(true) + 1
+            pairs = product([nothing, *mine], [nothing, *true])
         else:
-            pairs = zip_longest(mine, self._outlines, fillvalue=self._nothing)
+            shape = (-1,)
+            pairs = zip_longest(mine, true, fillvalue=nothing)
         scores = [(a.iou(b), a.boundary_f(b)) for a, b in pairs]
         j, f = np.array(scores, np.float64).reshape(-1, 2).T
         return FrameScores(

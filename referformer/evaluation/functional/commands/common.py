@@ -1,11 +1,11 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
-"""What a command is, and the arguments and words that commands share."""
+"""The arguments and words that commands share."""
 
 import argparse
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from referformer.utils.parallel import count_cores
 
@@ -13,72 +13,56 @@ Scores = dict[str, Any]
 """Fractions by name, and how and on what they were computed."""
 
 
-class Command(NamedTuple):
-    """A command of ``tools/eval_masks.py``.
-
-    Attributes:
-        name (str): Its name.
-        help (str): What it does, in one line.
-        description (str): The same in some more words.
-        add_arguments (Callable): Adds its arguments to a parser.
-        run (Callable): Scores; raises ``DataError`` if a file is unusable.
-        table (Callable): Words the scores in percent, for people.
-    """
-
-    name: str
-    help: str
-    description: str
-    add_arguments: Callable[[argparse.ArgumentParser], None]
-    run: Callable[[argparse.Namespace], Scores]
-    table: Callable[[Scores], str]
-
-
-def add_paths(
-    parser: argparse.ArgumentParser,
-    gt_help: str,
-    pred_help: str,
+def add_command(
+    commands: Any,
+    name: str,
+    summary: str,
+    description: str,
+    run: Callable[[argparse.Namespace], Scores],
+    table: Callable[[Scores], str],
+    gt: str,
+    pred: str,
     metavar: str = 'DIR',
-) -> None:
-    """Add ``--gt``, ``--pred``, ``--out`` and ``--traceback``.
+) -> argparse.ArgumentParser:
+    """Add a command with ``--gt``, ``--pred``, ``--out``, ``--traceback``.
 
     Args:
-        parser (argparse.ArgumentParser): Parser of the command.
-        gt_help (str): What the ground truth is.
-        pred_help (str): What the prediction is.
+        commands (Any): What argparse's ``add_subparsers`` returned.
+        name (str): Name of the command.
+        summary (str): What it does, in one line.
+        description (str): The same in some more words.
+        run (Callable): Scores; raises ``DataError`` if a file is unusable.
+        table (Callable): Words the scores in percent, for people.
+        gt (str): What the ground truth is.
+        pred (str): What the prediction is.
         metavar (str): What is given for either.
+
+    Returns:
+        argparse.ArgumentParser: For arguments of its own.
     """
-    parser.add_argument(
-        '--gt', type=Path, required=True, metavar=metavar, help=gt_help
-    )
-    parser.add_argument(
-        '--pred', type=Path, required=True, metavar=metavar, help=pred_help
-    )
-    parser.add_argument(
-        '--out',
-        type=Path,
-        required=True,
-        metavar='FILE.json',
-        help='where to write the scores',
-    )
+    parser = commands.add_parser(name, help=summary, description=description)
+    parser.set_defaults(run=run, table=table)
+    for option, kind, text in (
+        ('--gt', metavar, gt),
+        ('--pred', metavar, pred),
+        ('--out', 'FILE.json', 'where to write the scores'),
+    ):
+        parser.add_argument(
+            option, type=Path, required=True, metavar=kind, help=text
+        )
     # Read by utils.cli.run, which catches the errors.
     parser.add_argument(
         '--traceback',
         action='store_true',
         help='print the whole traceback of an error',
     )
+    return parser
 
 
 def add_choice(
     parser: argparse.ArgumentParser, name: str, choices: str, text: str
 ) -> None:
-    """Add a switch whose first value is the default.
-
-    Args:
-        parser (argparse.ArgumentParser): Parser of the command.
-        name (str): Name of the switch.
-        choices (str): Its values, separated by spaces.
-        text (str): What it means.
-    """
+    """Add a switch; of its choices, spaces between, the first is default."""
     values = choices.split()
     parser.add_argument(
         name,
@@ -108,17 +92,26 @@ def _positive_int(text: str) -> int:
     return int(text)
 
 
-def print_protocol(
-    title: str, switches: Mapping[str, str], counts: str, begin: float
-) -> None:
-    """Say what was scored, and how.
+def note_protocol(
+    title: str,
+    switches: Mapping[str, str],
+    counts: Mapping[str, int],
+    text: str,
+    begin: float,
+) -> dict[str, Any]:
+    """Print what was scored, and how.
 
     Args:
         title (str): Name of the set and the protocol.
         switches (Mapping[str, str]): What the score depends on.
-        counts (str): How much was scored.
+        counts (Mapping[str, int]): How much was scored.
+        text (str): A format that words the counts.
         begin (float): When it began, ``time.monotonic()``.
+
+    Returns:
+        dict[str, Any]: The same, for the file of the scores.
     """
-    said = [title, *(f'{key} = {value}' for key, value in switches.items())]
-    print(', '.join(said))
-    print(f'{counts}, {time.monotonic() - begin:.1f} s')
+    print(', '.join([title, *(f'{k} = {v}' for k, v in switches.items())]))
+    seconds = time.monotonic() - begin
+    print(f'{text.format_map(counts)}, {seconds:.1f} s')
+    return {'name': title, **switches, **counts}

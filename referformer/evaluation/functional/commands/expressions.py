@@ -7,18 +7,18 @@ expressions of one annotator each.
 
 import argparse
 import time
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Container, Hashable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from referformer.errors import ConfigError, DataError, MissingDataError
 from referformer.evaluation.functional.commands.common import (
-    Command,
     Scores,
     add_choice,
+    add_command,
     add_jobs,
-    add_paths,
-    print_protocol,
+    note_protocol,
 )
 from referformer.utils.console import warn
 
@@ -34,87 +34,110 @@ _PRED_HELP = (
     'folder with <video>/<expression>/<frame>.png (0 = background, 1 or 255 = '
     'object), maybe below Annotations/, or a zip file of that'
 )
-_MASKS, _META = (
-    'valid/Annotations',
-    'meta_expressions/{}/meta_expressions.json',
-)
+_MASKS = 'valid/Annotations'
+_META = 'meta_expressions/{}/meta_expressions.json'
 
 
-def _add_arguments(
-    parser: argparse.ArgumentParser, gt_help: str, unannotated: bool = True
-) -> None:
-    """Add the files, and what to make of those that are missing."""
-    add_paths(parser, gt_help, _PRED_HELP)
-    add_choice(
-        parser,
-        '--missing',
-        'error zero',
-        'masks that are not in --pred: refuse to score, or count J = F = 0',
+def add_commands(commands: Any) -> None:
+    """Add the commands to the subparsers of argparse."""
+    add = partial(add_command, commands, table=_table, pred=_PRED_HELP)
+    ref_ytvos = add(
+        'ref-ytvos',
+        'J and F of Ref-YouTube-VOS, from masks of expressions or a '
+        'submission',
+        'Score each expression of Ref-YouTube-VOS valid on all frames of its '
+        'video, without matching, and average over expressions.',
+        _run_ref_ytvos,
+        gt='folder of the data set, with meta_expressions/ and valid/',
     )
-    if unannotated:
+    ref_ytvos.add_argument(
+        '--exclude',
+        type=Path,
+        metavar='FILE',
+        help='expressions file of videos not to score; the one of valid lists '
+        f'those of test too (default: <gt>/{_META.format("test")}, if it '
+        'exists)',
+    )
+    ref_davis = add(
+        'ref-davis',
+        'J and F of Ref-DAVIS17, by either protocol in use',
+        'Score Ref-DAVIS17, each object of which four annotators describe. '
+        'The two protocols give different numbers; papers rarely say which '
+        'is theirs.',
+        _run_ref_davis,
+        gt='folder of the data set, converted to Ref-YouTube-VOS form',
+    )
+    ref_davis.add_argument(
+        '--protocol',
+        choices=('published', 'per-expression'),
+        required=True,
+        help='published (ReferFormer and its family): --pred has label maps '
+        'anno_<0..3>/<video>/<frame>.png, which the DAVIS unsupervised '
+        'measure matches with the objects, void (255) not scored, mean of '
+        f'four; per-expression (MeViS and its family): --pred is a '
+        f'{_PRED_HELP}, each scored on its own, void is background',
+    )
+    mevis = add(
+        'mevis',
+        'J and F of MeViS (valid_u), from masks of expressions',
+        'Score each expression on all frames of its video against the union '
+        'of the objects it means (maybe none), and average over expressions.',
+        _run_mevis,
+        gt='folder of a split, with meta_expressions.json and mask_dict.json',
+    )
+    for parser in (ref_ytvos, ref_davis, mevis):
+        add_choice(
+            parser,
+            '--missing',
+            'error zero',
+            'masks that are not in --pred: refuse to score, or count '
+            'J = F = 0',
+        )
+        add_jobs(parser)
+    for parser in (ref_ytvos, ref_davis):  # their ground truth is label maps
         add_choice(
             parser,
             '--unannotated',
             'error skip',
             'frames without ground truth: refuse to score, or leave them out',
         )
-    add_jobs(parser)
-
-
-def _add_label_files(parser: argparse.ArgumentParser) -> None:
-    """Add the files of sets whose ground truth is label maps."""
-    parser.add_argument(
-        '--expressions',
-        type=Path,
-        metavar='FILE',
-        help='expressions to score, with their obj_id, or the sentences by '
-        'object of the first release (default: '
-        f'<gt>/{_META.format("valid")})',
-    )
-    parser.add_argument(
-        '--masks',
-        type=Path,
-        metavar='DIR',
-        help=f'true label maps (default: <gt>/{_MASKS})',
-    )
+        parser.add_argument(
+            '--expressions',
+            type=Path,
+            metavar='FILE',
+            help='expressions to score, with their obj_id, or the sentences '
+            'by object of the first release (default: '
+            f'<gt>/{_META.format("valid")})',
+        )
+        parser.add_argument(
+            '--masks',
+            type=Path,
+            metavar='DIR',
+            help=f'true label maps (default: <gt>/{_MASKS})',
+        )
 
 
 def _read_targets(
     path: Path,
+    entries: Mapping[str, 'VideoEntry'],
     read_target: Callable[[dict], Hashable],
-    excluded: Iterable[str] = (),
-    positional: bool = False,
+    excluded: Container[str] = (),
 ) -> list['VideoTargets']:
-    """Read an expressions file and what each expression means.
+    """Say what each expression of a file means.
 
     Args:
         path (Path): The file.
+        entries (Mapping): Its videos.
         read_target (Callable): Takes an expression; raises ``ValueError``
             with the reason if it does not say what it means.
-        excluded (Iterable[str]): Videos to leave out.
-        positional (bool): Whether masks belong to positions in the list of
-            frames, not to names.
+        excluded (Container[str]): Videos to leave out.
 
     Raises:
-        DataError: If the file is unusable or does not say what is meant.
+        DataError: If the file does not say what is meant.
     """
-    from referformer.formats.expressions import read_expressions
-
-    videos = read_expressions(path, positional=positional)
-    return _make_targets(path, videos, read_target, excluded)
-
-
-def _make_targets(
-    path: Path,
-    entries: Mapping[str, 'VideoEntry'],
-    read_target: Callable[[dict], Hashable],
-    excluded: Iterable[str],
-) -> list['VideoTargets']:
-    """Say what each expression means, see :func:`_read_targets`."""
     from referformer.evaluation.functional.expression_masks import VideoTargets
 
     videos = []
-    excluded = set(excluded)
     for video, entry in entries.items():
         if video in excluded:
             continue
@@ -128,44 +151,6 @@ def _make_targets(
                 ) from None
         videos.append(VideoTargets(video, tuple(entry['frames']), targets))
     return videos
-
-
-def _label_targets(
-    args: argparse.Namespace, excluded: Iterable[str] = ()
-) -> list['VideoTargets']:
-    """Read the expressions of label maps, which name one object each."""
-    from referformer.formats.expressions import (
-        lists_by_object,
-        name_objects,
-        read_expressions,
-        read_objects,
-    )
-
-    usual = args.gt / _META.format('valid')
-    path = args.expressions or usual
-    if path == usual or not lists_by_object(path):
-        return _read_targets(path, _read_object_id, excluded)
-    # Such a file has neither numbers nor all frames: both are those of the
-    # usual file or, without it, the order of the file and the true masks.
-    named = read_objects(path, 'expressions')
-    if usual.is_file():
-        videos = read_expressions(usual)
-        name_objects(videos, named, path, usual)
-    else:
-        root = _label_truth(args).root
-        videos = {
-            video: _add_frames(entry, root / video)
-            for video, entry in named.items()
-        }
-    return _make_targets(path, videos, _read_object_id, excluded)
-
-
-def _add_frames(entry: 'VideoEntry', folder: Path) -> 'VideoEntry':
-    """Add the frames of true label maps to those that a video lists."""
-    from referformer.formats.frames import list_frames, sort_names
-
-    frames = {*entry['frames'], *list_frames(folder, ('.png',))}
-    return {**entry, 'frames': sort_names(frames)}
 
 
 def _read_object_id(expression: dict) -> int:
@@ -194,6 +179,37 @@ def _read_annotations(expression: dict) -> tuple[str, ...]:
             'has none: its ground truth is not public)'
         )
     return tuple(str(i) for i in sorted(set(ids)))
+
+
+def _label_targets(
+    args: argparse.Namespace, excluded: Container[str] = ()
+) -> list['VideoTargets']:
+    """Read the expressions of label maps, which name one object each."""
+    from referformer.formats.expressions import (
+        lists_by_object,
+        name_objects,
+        read_expressions,
+        read_objects,
+    )
+    from referformer.formats.frames import list_frames, sort_names
+
+    usual = args.gt / _META.format('valid')
+    path = args.expressions or usual
+    if path == usual or not lists_by_object(path):
+        videos = read_expressions(path)
+        return _read_targets(path, videos, _read_object_id, excluded)
+    # Such a file has neither numbers nor all frames: both are those of the
+    # usual file or, without it, the order of the file and the true masks.
+    named = read_objects(path, 'expressions')
+    if usual.is_file():
+        videos = read_expressions(usual)
+        name_objects(videos, named, path, usual)
+    else:
+        root, videos = _label_truth(args).root, {}
+        for video, entry in named.items():
+            frames = {*entry['frames'], *list_frames(root / video, ('.png',))}
+            videos[video] = {**entry, 'frames': sort_names(frames)}
+    return _read_targets(path, videos, _read_object_id, excluded)
 
 
 def _label_truth(args: argparse.Namespace) -> 'LabelTruth':
@@ -231,8 +247,6 @@ def _score(
         switches['unannotated'] = args.unannotated
     preds = open_predictions(args.pred)
     found = score_expressions(clips, truth, preds, **switches, jobs=args.jobs)
-    switches = {'matching': 'none', **switches}
-    scores = summarize_expressions(found.expressions)
     counts = {
         'num_videos': len({video for video, _ in found.expressions}),
         'num_expressions': len(found.expressions),
@@ -244,13 +258,11 @@ def _score(
         '{num_videos} videos, {num_expressions} expressions, {num_masks} '
         'masks ({num_missing} missing)'
     )
-    print_protocol(title, switches, text.format_map(counts), begin)
+    switches = {'matching': 'none', **switches}
+    protocol = note_protocol(title, switches, counts, text, begin)
+    scores = summarize_expressions(found.expressions)
     per_expression = scores.pop('per_expression')
-    return {
-        **scores,
-        'protocol': {'name': title, **switches, **counts},
-        'per_expression': per_expression,
-    }
+    return {**scores, 'protocol': protocol, 'per_expression': per_expression}
 
 
 def _check_videos(title: str, number: int, expected: int) -> None:
@@ -262,8 +274,9 @@ def _check_videos(title: str, number: int, expected: int) -> None:
         )
 
 
-def _rows(rows: Mapping[str, Mapping[str, float]]) -> str:
+def _table(scores: Scores) -> str:
     """J&F, J and F in percent, one row each."""
+    rows = {**scores.get('per_annotator', {}), 'mean': scores}
     width = max(map(len, rows))
     lines = [f'{"":{width}}    J&F      J      F']
     for name, row in rows.items():
@@ -272,53 +285,17 @@ def _rows(rows: Mapping[str, Mapping[str, float]]) -> str:
     return '\n'.join(lines)
 
 
-def _table(scores: Scores) -> str:
-    return _rows({**scores.get('per_annotator', {}), 'mean': scores})
-
-
-def _add_ref_ytvos(parser: argparse.ArgumentParser) -> None:
-    _add_arguments(
-        parser, 'folder of the data set, with meta_expressions/ and valid/'
-    )
-    _add_label_files(parser)
-    parser.add_argument(
-        '--exclude',
-        type=Path,
-        metavar='FILE',
-        help='expressions file of videos not to score; the one of valid lists '
-        f'those of test too (default: <gt>/{_META.format("test")}, if it '
-        'exists)',
-    )
-
-
 def _run_ref_ytvos(args: argparse.Namespace) -> Scores:
     from referformer.formats.expressions import read_video_table
 
     exclude = args.exclude or args.gt / _META.format('test')
-    excluded: Iterable[str] = ()
+    excluded: Container[str] = ()
     if args.exclude is not None or exclude.is_file():
         excluded = read_video_table(exclude, 'videos to leave out')
     clips = _label_targets(args, excluded)
     _check_videos('Ref-YouTube-VOS', len(clips), 202)
     title = 'Ref-YouTube-VOS, per expression'
     return _score(args, title, clips, _label_truth(args))
-
-
-def _add_ref_davis(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        '--protocol',
-        choices=('published', 'per-expression'),
-        required=True,
-        help='published (ReferFormer and its family): --pred has label maps '
-        'anno_<0..3>/<video>/<frame>.png, which the DAVIS unsupervised '
-        'measure matches with the objects, void (255) not scored, mean of '
-        f'four; per-expression (MeViS and its family): --pred is a '
-        f'{_PRED_HELP}, each scored on its own, void is background',
-    )
-    _add_arguments(
-        parser, 'folder of the data set, converted to Ref-YouTube-VOS form'
-    )
-    _add_label_files(parser)
 
 
 def _run_ref_davis(args: argparse.Namespace) -> Scores:
@@ -363,40 +340,31 @@ def _score_annotators(args: argparse.Namespace) -> Scores:
         scores = summarize_annotators(found.preds)
     except DataError as error:
         raise DataError(f'{masks}: {error}', file=masks) from None
-    title = 'Ref-DAVIS17, published protocol'
-    switches = {'matching': 'unsupervised', 'void': 'ignored'}
     per_annotator = scores.pop('per_annotator')
     counts = {
         'num_videos': len(found.preds[0]),
         'num_objects': len(per_annotator['anno_0']['per_object']),
         'num_frames': found.num_frames,
     }
-    text = (
+    protocol = note_protocol(
+        'Ref-DAVIS17, published protocol',
+        {'matching': 'unsupervised', 'void': 'ignored'},
+        counts,
         'mean of 4 annotators, {num_videos} videos, {num_objects} objects, '
-        '{num_frames} frames each'
+        '{num_frames} frames each',
+        begin,
     )
-    print_protocol(title, switches, text.format_map(counts), begin)
-    return {
-        **scores,
-        'protocol': {'name': title, **switches, **counts},
-        'per_annotator': per_annotator,
-    }
-
-
-def _add_mevis(parser: argparse.ArgumentParser) -> None:
-    _add_arguments(
-        parser,
-        'folder of a split, with meta_expressions.json and mask_dict.json',
-        unannotated=False,
-    )
+    return {**scores, 'protocol': protocol, 'per_annotator': per_annotator}
 
 
 def _run_mevis(args: argparse.Namespace) -> Scores:
     from referformer.evaluation.functional.expression_masks import TableTruth
+    from referformer.formats.expressions import read_expressions
     from referformer.formats.mask_dict import open_mask_table
 
     path = args.gt / 'meta_expressions.json'
-    clips = _read_targets(path, _read_annotations, positional=True)
+    videos = read_expressions(path, positional=True)
+    clips = _read_targets(path, videos, _read_annotations)
     truth = TableTruth(args.gt / 'mask_dict.json')
     # Now, so that processes forked later find it there.
     table = open_mask_table(truth.path)
@@ -412,36 +380,3 @@ def _run_mevis(args: argparse.Namespace) -> Scores:
                     file=truth.path,
                 )
     return _score(args, 'MeViS, per expression', clips, truth)
-
-
-COMMANDS = (
-    Command(
-        'ref-ytvos',
-        'J and F of Ref-YouTube-VOS, from masks of expressions or a '
-        'submission',
-        'Score each expression of Ref-YouTube-VOS valid on all frames of its '
-        'video, without matching, and average over expressions.',
-        _add_ref_ytvos,
-        _run_ref_ytvos,
-        _table,
-    ),
-    Command(
-        'ref-davis',
-        'J and F of Ref-DAVIS17, by either protocol in use',
-        'Score Ref-DAVIS17, each object of which four annotators describe. '
-        'The two protocols give different numbers; papers rarely say which '
-        'is theirs.',
-        _add_ref_davis,
-        _run_ref_davis,
-        _table,
-    ),
-    Command(
-        'mevis',
-        'J and F of MeViS (valid_u), from masks of expressions',
-        'Score each expression on all frames of its video against the union '
-        'of the objects it means (maybe none), and average over expressions.',
-        _add_mevis,
-        _run_mevis,
-        _table,
-    ),
-)

@@ -3,18 +3,30 @@
 
 import argparse
 import time
+from typing import Any
 
 from referformer.errors import DataError
 from referformer.evaluation.functional.commands.common import (
-    Command,
     Scores,
+    add_command,
     add_jobs,
-    add_paths,
 )
 
 
-def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_paths(parser, 'true masks', 'predicted masks, same names and sizes')
+def add_commands(commands: Any) -> None:
+    """Add the command to the subparsers of argparse."""
+    parser = add_command(
+        commands,
+        'davis',
+        'J and F of folders of indexed PNGs, as DAVIS-2017 has them',
+        'Score <video>/<frame>.png label maps: 0 = background, 255 = void '
+        '(not scored), other values = object ids. All frames in --gt are '
+        'scored; a video or frame missing in --pred is an error.',
+        _run,
+        _table,
+        'true masks',
+        'predicted masks, same names and sizes',
+    )
     parser.add_argument(
         '--protocol',
         choices=('identity', 'unsupervised'),
@@ -53,17 +65,3 @@ def _table(scores: Scores) -> str:
         for name, value in scores.items()
         if name != 'per_object'
     )
-
-
-COMMANDS = (
-    Command(
-        'davis',
-        'J and F of folders of indexed PNGs, as DAVIS-2017 has them',
-        'Score <video>/<frame>.png label maps: 0 = background, 255 = void '
-        '(not scored), other values = object ids. All frames in --gt are '
-        'scored; a video or frame missing in --pred is an error.',
-        _add_arguments,
-        _run,
-        _table,
-    ),
-)
