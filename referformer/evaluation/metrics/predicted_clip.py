@@ -51,15 +51,7 @@ class PredictedClip(NamedTuple):
         return f'{self.video_id}/{self.exp_id}'
 
     def meta(self, index: int, key: str) -> Any:
-        """A fact about a frame.
-
-        Args:
-            index (int): Position of the frame in the clip.
-            key (str): Name of the fact.
-
-        Raises:
-            ConfigError: If the pipeline did not pack it.
-        """
+        """A fact about a frame; ``ConfigError`` if it was not packed."""
         value = self.frames[index].get(key)
         if value is None:
             raise ConfigError(
@@ -77,24 +69,51 @@ class PredictedClip(NamedTuple):
         height, width = self.meta(index, 'ori_shape')[:2]
         return int(height), int(width)
 
-    def _predictions(self, index: int) -> Any:
-        """Masks of a frame, best sequence first, in whatever container."""
-        instances = self.frames[index].get('pred_track_instances')
+    def _masks(self, index: int, kind: str, fault: str) -> Any:
+        """Masks of a frame in whatever container, best sequence first."""
+        instances = self.frames[index].get(kind)
         masks = None if instances is None else instances.get('masks')
         if masks is None:
-            raise ConfigError(
-                f'Frame {index} of {self.name} has no '
-                "'pred_track_instances.masks'; the model must write it in "
-                "mode='predict'."
-            )
+            raise ConfigError(f'Frame {index} of {self.name} has no {fault}')
         return masks
+
+    def _predictions(self, index: int) -> Any:
+        return self._masks(
+            index,
+            'pred_track_instances',
+            "'pred_track_instances.masks'; the model must write it in "
+            "mode='predict'.",
+        )
+
+    def _truth(self, index: int) -> Any:
+        return self._masks(
+            index,
+            'gt_instances',
+            'ground truth masks, so it cannot be scored; the test set needs '
+            'masks, a pipeline that loads them, and the obj_id of every '
+            'expression (obj_id_file names a file that tells them). Where '
+            'none are published, use ReferSubmission, which only writes the '
+            'predictions.',
+        )
+
+    def _check_size(
+        self, index: int, size: Sequence[int], kind: str, remedy: str
+    ) -> None:
+        """Raise unless masks have the size of their frame."""
+        shape = self.shape(index)
+        if tuple(size) != shape:
+            raise DataError(
+                f'The {kind} mask of frame {index} of {self.name} is '
+                f'{size[1]} x {size[0]} pixels but the frame is {shape[1]} x '
+                f'{shape[0]}; {remedy}.'
+            )
 
     def masks(self, index: int, limit: int | None = None) -> np.ndarray:
         """Predicted masks of a frame, best sequence first.
 
         Args:
             index (int): Position of the frame in the clip.
-            limit (int, optional): How many at most. Defaults to None, all.
+            limit (int, optional): How many at most.
 
         Returns:
             np.ndarray: bool, shape (k, ori_h, ori_w).
@@ -104,38 +123,26 @@ class PredictedClip(NamedTuple):
             TypeError: If the masks are not thresholded.
             DataError: If their size is not that of the frame.
         """
-        shape = self.shape(index)
         array = _to_numpy(self._predictions(index)[:limit])
         if not len(array):
-            return np.zeros((0, *shape), bool)
+            return np.zeros((0, *self.shape(index)), bool)
         if array.dtype.kind == 'f':
             raise TypeError(
                 f'The predicted masks of {self.name} are {array.dtype}; '
                 'threshold them to bool before they reach a metric.'
             )
-        if array.shape[1:] != shape:
-            raise DataError(
-                f'The predicted mask of frame {index} of {self.name} is '
-                f'{array.shape[2]} x {array.shape[1]} pixels but the frame '
-                f'is {shape[1]} x {shape[0]}; resize masks to ori_shape.'
-            )
+        self._check_size(
+            index, array.shape[1:], 'predicted', 'resize masks to ori_shape'
+        )
         return _as_bool(array)
 
     def mask(self, index: int) -> np.ndarray:
-        """Best predicted mask of a frame, see :meth:`masks`.
-
-        Returns:
-            np.ndarray: bool, shape (ori_h, ori_w); empty if the model found
-            nothing in this frame.
-        """
+        """Best of :meth:`masks`, bool, shape (ori_h, ori_w); empty if none."""
         masks = self.masks(index, limit=1)
         return masks[0] if len(masks) else np.zeros(masks.shape[1:], bool)
 
     def probabilities(self, index: int) -> np.ndarray:
         """Foreground probability of the best sequence in a frame.
-
-        Args:
-            index (int): Position of the frame in the clip.
 
         Returns:
             np.ndarray: float32, shape (ori_h, ori_w); zero if the model found
@@ -156,26 +163,8 @@ class PredictedClip(NamedTuple):
             return np.zeros(self.shape(index), np.float32)
         return masks.probabilities()[0]
 
-    def _truth(self, index: int) -> Any:
-        """True masks of a frame, in whatever container."""
-        instances = self.frames[index].get('gt_instances')
-        masks = None if instances is None else instances.get('masks')
-        if masks is None:
-            raise ConfigError(
-                f'Frame {index} of {self.name} has no ground truth masks, so '
-                'it cannot be scored; the test set needs masks, a pipeline '
-                'that loads them, and the obj_id of every expression '
-                '(obj_id_file names a file that tells them). Where none are '
-                'published, use ReferSubmission, which only writes the '
-                'predictions.'
-            )
-        return masks
-
     def true_mask(self, index: int) -> np.ndarray:
         """True mask of a frame: the union of the referred objects.
-
-        Args:
-            index (int): Position of the frame in the clip.
 
         Returns:
             np.ndarray: bool, shape (ori_h, ori_w), empty where the object is
@@ -191,13 +180,8 @@ class PredictedClip(NamedTuple):
             return np.zeros(shape, bool)
         encoded = hasattr(masks, 'rles')
         array = masks if encoded else _to_numpy(masks)
-        if tuple(array.shape[1:]) != shape:
-            raise DataError(
-                f'The true mask of frame {index} of {self.name} is '
-                f'{array.shape[2]} x {array.shape[1]} pixels but the frame '
-                f'is {shape[1]} x {shape[0]}; in the test pipeline load '
-                'annotations after the resize.'
-            )
+        remedy = 'in the test pipeline load annotations after the resize'
+        self._check_size(index, array.shape[1:], 'true', remedy)
         if encoded:
             return decode_union(masks.rles, shape)
         return _as_bool(array).any(axis=0)
@@ -207,12 +191,6 @@ class PredictedClip(NamedTuple):
 
         Run-length codes do. Other masks are not worth comparing: the key is
         the name of the expression, so nothing is shared.
-
-        Args:
-            index (int): Position of the frame in the clip.
-
-        Raises:
-            ConfigError: If the frame is not annotated.
         """
         masks = self._truth(index)
         if not hasattr(masks, 'rles'):
@@ -235,13 +213,7 @@ def _as_bool(masks: np.ndarray) -> np.ndarray:
 
 
 def read_clip(data_sample: Mapping[str, Any]) -> PredictedClip:
-    """Read the data sample of a clip.
-
-    Args:
-        data_sample (Mapping): ``TrackDataSample.to_dict()``.
-
-    Returns:
-        PredictedClip: Its facts and frames.
+    """Read the data sample of a clip, ``TrackDataSample.to_dict()``.
 
     Raises:
         ConfigError: If the sample lacks ``video_id``, ``exp_id`` or frames.
@@ -252,10 +224,8 @@ def read_clip(data_sample: Mapping[str, Any]) -> PredictedClip:
                 f'A data sample has no {key!r} (it has '
                 f'{sorted(data_sample)}); {_ADD_META_KEY}.'
             )
-    video, expression = (
-        str(data_sample['video_id']),
-        str(data_sample['exp_id']),
-    )
+    video = str(data_sample['video_id'])
+    expression = str(data_sample['exp_id'])
     frames = data_sample['video_data_samples']
     if not len(frames):
         raise DataError(f'The clip {video}/{expression} has no frames.')
@@ -275,11 +245,7 @@ def read_clip(data_sample: Mapping[str, Any]) -> PredictedClip:
 def group_clips(
     data_samples: Iterable[Mapping[str, Any]],
 ) -> Iterator[list[PredictedClip]]:
-    """Read the clips of a batch, those of one video together.
-
-    Args:
-        data_samples (Iterable[Mapping]): The expressions of a video one after
-            the other.
+    """Read the clips of a batch, in which those of a video are neighbours.
 
     Yields:
         list[PredictedClip]: The clips of a video, of equal length.

@@ -28,7 +28,11 @@ from referformer.evaluation.metrics.predicted_clip import (
     group_clips,
     score_frames,
 )
-from referformer.evaluation.metrics.results import gather_records, write_table
+from referformer.evaluation.metrics.results import (
+    gather_records,
+    percent,
+    write_table,
+)
 from referformer.formats.davis_text import NUM_ANNOTATORS
 from referformer.formats.label_maps import read_label_map, write_label_map
 from referformer.registry import METRICS
@@ -39,13 +43,7 @@ DavisProtocol = Literal['published', 'per-expression']
 
 
 class VideoResult(NamedTuple):
-    """Scores of one video.
-
-    Attributes:
-        video_id (str): Name of the video.
-        scores (list | dict): By the published protocol ``VideoScores`` of
-            each annotator, else ``SequenceScores`` by expression.
-    """
+    """Scores of one video, of each annotator or by expression."""
 
     video_id: str
     scores: list[VideoScores] | dict[str, SequenceScores]
@@ -107,12 +105,7 @@ class RefDAVISMetric(BaseMetric):
         self.out_dir = None if out_dir is None else Path(out_dir)
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        """Score a batch of videos.
-
-        Args:
-            data_batch (Any): Not used.
-            data_samples (Sequence[dict]): ``TrackDataSample.to_dict()`` of
-                each expression, those of a video one after the other.
+        """Score a batch, in which the expressions of a video are neighbours.
 
         Raises:
             DataError: If a file of the ground truth is unusable or sizes
@@ -139,9 +132,7 @@ class RefDAVISMetric(BaseMetric):
         for t in range(len(clips[0].frames)):
             truth = TrueLabels(_read_truth(clips[0], t))
             for index, objects in enumerate(annotators):
-                labels = merge_objects(
-                    [clip.probabilities(t) for clip in objects]
-                )
+                labels = merge_objects([c.probabilities(t) for c in objects])
                 frames[index].append(truth.compare(labels, every_pair))
                 if self.out_dir is not None:
                     folder = self.out_dir / f'anno_{index}' / clips[0].video_id
@@ -151,9 +142,6 @@ class RefDAVISMetric(BaseMetric):
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Average over objects and annotators, or over expressions.
-
-        Args:
-            results (list[list[VideoResult]]): One entry a batch.
 
         Returns:
             dict[str, float]: ``J&F``, ``J`` and ``F`` in percent, and those
@@ -181,29 +169,23 @@ class RefDAVISMetric(BaseMetric):
                     logger.warning(late)
             summary = summarize_annotators(annotators)
         else:
-            summary = summarize_expressions(
-                {
-                    (video.video_id, expression): SequenceScores._make(score)
-                    for video in videos
-                    for expression, score in video.scores.items()
-                }
-            )
-            summary['per_annotator'] = split_annotators(
-                summary['per_expression']
-            )
+            expressions = {
+                (video.video_id, expression): SequenceScores._make(score)
+                for video in videos
+                for expression, score in video.scores.items()
+            }
+            summary = summarize_expressions(expressions)
+            per_expression = summary['per_expression']
+            summary['per_annotator'] = split_annotators(per_expression)
         logger.info(
             'Ref-DAVIS17, protocol %s, %d videos.', self.protocol, len(videos)
         )
         if self.outfile is not None:
             write_table(self.outfile, {'protocol': self.protocol, **summary})
-        rows = {'': summary}
+        metrics = percent(summary)
         for name, entry in summary['per_annotator'].items():
-            rows[f'{name}/'] = entry
-        return {
-            f'{start}{key}': 100 * entry[key]
-            for start, entry in rows.items()
-            for key in ('J&F', 'J', 'F')
-        }
+            metrics |= percent(entry, f'{name}/')
+        return metrics
 
 
 def _score_expressions(
@@ -218,16 +200,11 @@ def _score_expressions(
 
 
 def _split_clips(clips: Sequence[PredictedClip]) -> list[list[PredictedClip]]:
-    """Clips of each annotator, objects in the order of their numbers.
-
-    Raises:
-        ConfigError: If the expressions are not 0 to 4 * k - 1.
-    """
+    """Clips of each annotator, objects in the order of their numbers."""
     numbered = {
         int(clip.exp_id): clip for clip in clips if clip.exp_id.isdecimal()
     }
-    whole = range(len(clips))
-    if len(clips) % NUM_ANNOTATORS or sorted(numbered) != list(whole):
+    if len(clips) % NUM_ANNOTATORS or sorted(numbered) != [*range(len(clips))]:
         raise ConfigError(
             f'The video {clips[0].video_id} came with the expressions '
             f'{shorten(clip.exp_id for clip in clips)}, but all of its four '
@@ -235,10 +212,8 @@ def _split_clips(clips: Sequence[PredictedClip]) -> list[list[PredictedClip]]:
             'group_by_video=True in the dataset, and convert the set with '
             'tools/dataset_converters/davis_to_ytvos.py.'
         )
-    return [
-        [numbered[i] for i in whole[annotator::NUM_ANNOTATORS]]
-        for annotator in range(NUM_ANNOTATORS)
-    ]
+    ordered = [numbered[number] for number in range(len(clips))]
+    return [ordered[a::NUM_ANNOTATORS] for a in range(NUM_ANNOTATORS)]
 
 
 def _read_truth(clip: PredictedClip, index: int) -> np.ndarray:

@@ -41,7 +41,7 @@ TITLES: dict[str, str] = {
 
 
 class SentenceResult(NamedTuple):
-    """TrueObject and predictions of one sentence, masks run-length encoded.
+    """Truth and predictions of one sentence, masks run-length encoded.
 
     Attributes:
         subset (str): Part of the data set which is scored on its own, such
@@ -111,12 +111,6 @@ class ReferSegMetric(BaseMetric):
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Encode truth and predictions of a batch.
 
-        Args:
-            data_batch (Any): Not used.
-            data_samples (Sequence[dict]): ``TrackDataSample.to_dict()`` of
-                each clip, with ``pred_track_instances`` and ``gt_instances``
-                in the frame that is scored.
-
         Raises:
             DataError: If sizes differ or a score is not finite.
             ConfigError: If there is no ground truth or prediction, a meta
@@ -127,11 +121,9 @@ class ReferSegMetric(BaseMetric):
             self._check_queries(chain.from_iterable(self.results))
 
     def _check_queries(self, sentences: Iterable[SentenceResult]) -> None:
-        """Raise if the scores would carry the name of another protocol.
+        """Raise if AP is to rank all predictions but no sentence has several.
 
-        Raises:
-            ConfigError: If AP is to rank all predictions of a sentence, but
-                no sentence brings more than one.
+        The scores would carry the name of another protocol.
         """
         if self.kind == 'refcoco' or self.queries == 'best':
             return
@@ -186,20 +178,11 @@ class ReferSegMetric(BaseMetric):
         if self.kind == 'refcoco':
             boxes = [tuple(box) for box in instances.bboxes.tolist()]
         areas = map(float, masks.sum(axis=(1, 2)))
-        rles = encode_masks(masks)
-        return [
-            Candidate(*facts)
-            for facts in zip(scores, rles, boxes, areas, strict=True)
-        ]
+        facts = (scores, encode_masks(masks), boxes, areas)
+        return [*map(Candidate._make, zip(*facts, strict=True))]
 
     def compute_metrics(self, results: list) -> dict[str, float]:
-        """Score everything.
-
-        Args:
-            results (list[list[SentenceResult]]): One entry a batch.
-
-        Returns:
-            dict[str, float]: The scores in percent.
+        """Score everything, in percent.
 
         Raises:
             DataError: If there are no results or ids repeat.
@@ -212,21 +195,19 @@ class ReferSegMetric(BaseMetric):
             type(self).__name__,
         )
         self._check_queries(records)
-        subsets = {
-            subset: list(sentences)
-            for subset, sentences in groupby(records, lambda s: s.subset)
-        }
+        # With several subsets their names tell the scores apart.
+        several = len({sentence.subset for sentence in records}) > 1
         metrics = {}
-        for subset, sentences in subsets.items():
-            # With several subsets their names tell the scores apart.
-            name = subset if len(subsets) > 1 else ''
-            for key, value in self._score(subset, name, sentences).items():
-                if value >= 0:
-                    metrics[f'{name}/{key}' if name else key] = 100 * value
+        for subset, sentences in groupby(records, lambda s: s.subset):
+            scores = self._score(subset, several, list(sentences))
+            start = f'{subset}/' if several else ''
+            metrics |= {
+                f'{start}{k}': 100 * v for k, v in scores.items() if v >= 0
+            }
         return metrics
 
     def _score(
-        self, subset: str, name: str, sentences: list[SentenceResult]
+        self, subset: str, several: bool, sentences: list[SentenceResult]
     ) -> dict[str, float]:
         """Score one subset, and write its predictions."""
         logger = MMLogger.get_current_instance()
@@ -238,22 +219,20 @@ class ReferSegMetric(BaseMetric):
                 f'{len(truths)} different image_id; the data set must give '
                 'each its own.'
             )
+        said = f'{TITLES[self.kind]} {subset}'.strip()
         if self.kind == 'refcoco':
-            said, scores = '', expression_scores(truths, found)
+            scores = expression_scores(truths, found)
         else:
-            said = f', queries = {self.queries}'
+            said += f', queries = {self.queries}'
             scores = sentence_scores(truths, found, self.queries)
+        number = sum(map(len, found.values()))
         logger.info(
-            '%s%s: %d sentences, %d predictions',
-            f'{TITLES[self.kind]} {subset}'.strip(),
-            said,
-            len(truths),
-            sum(map(len, found.values())),
+            '%s: %d sentences, %d predictions', said, len(truths), number
         )
         if self.outfile is not None:
             path = Path(self.outfile)
-            if name:
-                path = path.with_suffix(f'.{name}{path.suffix}')
+            if several:
+                path = path.with_suffix(f'.{subset}{path.suffix}')
             write_candidates(path, found)
             logger.info('Predictions are in %s.', path)
         return scores

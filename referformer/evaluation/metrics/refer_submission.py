@@ -74,6 +74,8 @@ class ReferSubmission(BaseMetric):
         self.layout = layout
         self.ann_file = Path(ann_file)
         self.out_dir = Path(out_dir)
+        self.zip_file = self.out_dir / 'submission.zip'
+        self._root = self.out_dir / 'Annotations'
         excluded = (
             read_video_table(exclude_ann_file, 'videos to leave out')
             if exclude_ann_file
@@ -86,26 +88,11 @@ class ReferSubmission(BaseMetric):
             for expression in entry['expressions']
         }
 
-    @property
-    def zip_file(self) -> Path:
-        """Where the packed submission goes."""
-        return self.out_dir / 'submission.zip'
-
-    @property
-    def _root(self) -> Path:
-        """Folder of the tree."""
-        return self.out_dir / 'Annotations'
-
     def _mask_file(self, video: str, expression: str, frame: str) -> Path:
         return self._root / video / expression / f'{frame}.png'
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Write the masks of a batch of clips.
-
-        Args:
-            data_batch (Any): Not used.
-            data_samples (Sequence[dict]): ``TrackDataSample.to_dict()`` of
-                each clip, with ``pred_track_instances`` in its frames.
 
         Raises:
             DataError: If the expressions file does not ask for a clip or
@@ -117,31 +104,27 @@ class ReferSubmission(BaseMetric):
         for data_sample in data_samples:
             clip = read_clip(data_sample)
             names = [clip.frame_name(t) for t in range(len(clip.frames))]
-            expected = self._expected.get((clip.video_id, clip.exp_id))
-            if expected is None:
-                raise DataError(
-                    f'{self.ann_file} does not list the expression '
-                    f'{clip.name}; test on the data set it belongs to.'
-                )
+            key = clip.video_id, clip.exp_id
+            expected = self._expected.get(key, frozenset())
             unknown = [name for name in names if name not in expected]
             if unknown:
+                what = (
+                    f'frames {shorten(unknown)} of'
+                    if key in self._expected
+                    else 'expression'
+                )
                 raise DataError(
-                    f'{self.ann_file} does not list the frames '
-                    f'{shorten(unknown)} of {clip.name}; test on the data set '
-                    'it belongs to.'
+                    f'{self.ann_file} does not list the {what} {clip.name}; '
+                    'test on the data set it belongs to.'
                 )
             for index, name in enumerate(names):
-                path = self._mask_file(clip.video_id, clip.exp_id, name)
+                path = self._mask_file(*key, name)
                 write_binary_mask(path, clip.mask(index))
-            written.append((clip.video_id, clip.exp_id, names))
+            written.append((*key, names))
         self.results.append(written)
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Check that the submission is complete, then pack it.
-
-        Args:
-            results (list[list[tuple[str, str, list[str]]]]): For each batch,
-                video, expression and frames of its samples.
 
         Returns:
             dict[str, float]: Empty: the ground truth is not here.
@@ -154,8 +137,8 @@ class ReferSubmission(BaseMetric):
             written.setdefault((video, expression), set()).update(names)
         self._check_results(written)
         files = {
-            self._mask_file(video, expression, name)
-            for (video, expression), names in self._expected.items()
+            self._mask_file(*key, name)
+            for key, names in self._expected.items()
             for name in names
         }
         self._check_folder(files)
@@ -163,10 +146,8 @@ class ReferSubmission(BaseMetric):
         top = self.out_dir if self.layout == 'ref-ytvos' else self._root
         pack_masks(self.zip_file, top, files)
         MMLogger.get_current_instance().info(
-            'Submission of %d expressions, %d masks: %s',
-            len(self._expected),
-            len(files),
-            self.zip_file,
+            f'Submission of {len(self._expected)} expressions, {len(files)} '
+            f'masks: {self.zip_file}'
         )
         return {}
 
@@ -174,13 +155,12 @@ class ReferSubmission(BaseMetric):
         """Raise unless every expression and frame was predicted."""
         lost = sorted(self._expected.keys() - written.keys())
         if lost:
-            names = [f'{video}/{expression}' for video, expression in lost]
             raise DataError(
                 f'{len(lost)} of {len(self._expected)} expressions of '
                 f'{self.ann_file} were not predicted: '
-                f'{shorten(names)}; no zip file was written. Test on the '
-                'whole data set, or name videos that do not belong to it in '
-                'exclude_ann_file.'
+                f'{shorten(map("/".join, lost))}; no zip file was written. '
+                'Test on the whole data set, or name videos that do not '
+                'belong to it in exclude_ann_file.'
             )
         short = [
             f'{video}/{expression}/{name}.png'
@@ -202,17 +182,17 @@ class ReferSubmission(BaseMetric):
             for path in root.rglob('*')
             if path.is_file() and not path.name.startswith('.')
         }
-        unseen = sorted(files - present)
+        unseen = [*map(str, sorted(files - present))]
         if unseen:
             raise DataError(
                 f'{len(unseen)} masks are not in {root} though they were '
-                f'written: {shorten(map(str, unseen))}; all processes must '
-                'share the folder.'
+                f'written: {shorten(unseen)}; all processes must share the '
+                'folder.'
             )
-        stale = sorted(present - files)
+        stale = [*map(str, sorted(present - files))]
         if stale:
             raise DataError(
                 f'{len(stale)} files in {root} do not belong to '
-                f'{self.ann_file}: {shorten(map(str, stale))}; no zip '
-                'file was written. Empty the folder or choose another out_dir.'
+                f'{self.ann_file}: {shorten(stale)}; no zip file was '
+                'written. Empty the folder or choose another out_dir.'
             )

@@ -12,21 +12,16 @@ from referformer.evaluation.metrics.predicted_clip import (
     group_clips,
     score_frames,
 )
-from referformer.evaluation.metrics.results import gather_records, write_table
+from referformer.evaluation.metrics.results import (
+    gather_records,
+    percent,
+    write_table,
+)
 from referformer.registry import METRICS
 
 
 class ExpressionScore(NamedTuple):
-    """Score of one expression on one video, fractions in [0, 1].
-
-    Attributes:
-        video_id (str): Name of the video.
-        exp_id (str): Name of the expression.
-        j (float): Region similarity, mean over the frames.
-        f (float): Boundary accuracy, mean over the frames.
-        num_frames (int): Frames scored.
-        text (str): The expression.
-    """
+    """Mean J and F of one expression over the frames of its video."""
 
     video_id: str
     exp_id: str
@@ -67,13 +62,7 @@ class ReferVOSMetric(BaseMetric):
         self.bound_th = bound_th
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        """Score a batch of clips.
-
-        Args:
-            data_batch (Any): Not used.
-            data_samples (Sequence[dict]): ``TrackDataSample.to_dict()`` of
-                each clip, with ``pred_track_instances`` and ``gt_instances``
-                in its frames.
+        """Score the clips of a batch, frame by frame.
 
         Raises:
             DataError: If the sizes of masks differ.
@@ -93,13 +82,7 @@ class ReferVOSMetric(BaseMetric):
         self.results.append(records)
 
     def compute_metrics(self, results: list) -> dict[str, float]:
-        """Average over expressions.
-
-        Args:
-            results (list[list[ExpressionScore]]): One entry a batch.
-
-        Returns:
-            dict[str, float]: ``J&F``, ``J`` and ``F`` in percent.
+        """Average over expressions: ``J&F``, ``J`` and ``F`` in percent.
 
         Raises:
             DataError: If there are no results.
@@ -110,25 +93,18 @@ class ReferVOSMetric(BaseMetric):
             lambda score: (score.video_id, score.exp_id),
             type(self).__name__,
         )
-        means = mean_scores({'J': s.j, 'F': s.f} for s in scores)
-        metrics = _percent(means['J'], means['F'])
+        means = [mean_scores([{'J': s.j, 'F': s.f}]) for s in scores]
+        metrics = percent(mean_scores(means))
         if self.outfile is not None:
-            table = {
-                'num_expressions': len(scores),
-                **metrics,
-                'per_expression': {
-                    f'{score.video_id}/{score.exp_id}': {
-                        **_percent(score.j, score.f),
-                        'num_frames': score.num_frames,
-                        'text': score.text,
-                    }
-                    for score in scores
-                },
+            per_expression = {
+                f'{score.video_id}/{score.exp_id}': {
+                    **percent(mean),
+                    'num_frames': score.num_frames,
+                    'text': score.text,
+                }
+                for score, mean in zip(scores, means, strict=True)
             }
+            table = {'num_expressions': len(scores), **metrics}
+            table['per_expression'] = per_expression
             write_table(self.outfile, table)
         return metrics
-
-
-def _percent(j: float, f: float) -> dict[str, float]:
-    """The three scores in percent."""
-    return {'J&F': 50 * (j + f), 'J': 100 * j, 'F': 100 * f}

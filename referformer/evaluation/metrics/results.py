@@ -37,11 +37,8 @@ def gather_records(
         key (Callable): Names a record.
         owner (str): The metric, for messages.
 
-    Returns:
-        list[Record]: At least one.
-
     Raises:
-        DataError: If there is none.
+        DataError: If there is no record.
     """
     unique: dict[tuple[str, ...], Record] = {}
     repeated = set()
@@ -61,6 +58,13 @@ def gather_records(
             shorten(sorted(repeated)),
         )
     return [unique[name] for name in sorted(unique)]
+
+
+def percent(scores: Mapping[str, float], prefix: str = '') -> dict[str, float]:
+    """``J&F``, ``J`` and ``F`` in percent, with names that start so."""
+    return {
+        f'{prefix}{name}': 100 * scores[name] for name in ('J&F', 'J', 'F')
+    }
 
 
 def write_table(path: str, table: Mapping[str, Any]) -> None:
