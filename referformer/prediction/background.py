@@ -10,15 +10,8 @@ import queue
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from types import TracebackType
+from contextlib import suppress
 from typing import Any, Generic, TypeVar
-
-__all__ = [
-    'BackgroundWriter',
-    'prefetch',
-    'queue_depth',
-    'return_freed_memory',
-]
 
 Item = TypeVar('Item')
 
@@ -33,9 +26,6 @@ class _Slots:
 
     The locks of :class:`queue.Queue` are taken in Python: an interrupt right
     after leaves them taken, and everybody waiting.
-
-    Args:
-        depth (int): Items it may hold.
     """
 
     def __init__(self, depth: int) -> None:
@@ -61,11 +51,7 @@ class _Slots:
 
 
 def prefetch(items: Iterable[Item], depth: int) -> Iterator[Item]:
-    """Iterate in a thread that runs ahead.
-
-    Args:
-        items (Iterable): What to iterate over.
-        depth (int): Items it may be ahead.
+    """Iterate in a thread that runs ahead, by ``depth`` items at most.
 
     Yields:
         The items. An error of the thread is raised here, after the items
@@ -74,19 +60,17 @@ def prefetch(items: Iterable[Item], depth: int) -> Iterator[Item]:
     slots = _Slots(depth)
     stopped = threading.Event()
 
-    def put(item: Any, error: BaseException | None = None) -> bool:
+    def put(item: Any, error: BaseException | None = None) -> None:
         while not stopped.is_set():
-            try:
+            with suppress(queue.Empty):
                 slots.put((item, error), timeout=0.1)
-            except queue.Empty:
-                continue
-            return True
-        return False
+                break
 
     def work() -> None:
         try:
             for item in items:
-                if not put(item):
+                put(item)
+                if stopped.is_set():
                     return
                 del item
             put(_END)
@@ -159,12 +143,7 @@ class BackgroundWriter(Generic[Item]):
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
         self._dropping = self._dropping or error is not None
         try:
             self._finish()
@@ -179,15 +158,10 @@ class BackgroundWriter(Generic[Item]):
 
 
 def queue_depth(window: int, frame_bytes: int) -> int:
-    """Return how many frames a queue may hold.
+    """Return how many frames a queue may hold, at least 2.
 
-    Args:
-        window (int): Frames of a window: enough to fill one while the network
-            looks at another.
-        frame_bytes (int): Size of a frame; of large ones there are fewer.
-
-    Returns:
-        int: At least 2.
+    Enough to fill a window while the network looks at another; of large
+    frames fewer.
     """
     return max(2, min(window, QUEUE_BYTES // max(1, frame_bytes)))
 
@@ -198,8 +172,7 @@ def return_freed_memory() -> None:
     Frames are made in one thread and freed in another. glibc keeps such
     memory in pieces, ever more of them, about 50 MB in 2 000 small frames.
     """
-    if sys.platform != 'linux':
-        return
-    trim = getattr(ctypes.CDLL(None), 'malloc_trim', None)
-    if trim is not None:  # not in musl
-        trim(0)
+    if sys.platform == 'linux':
+        libc = ctypes.CDLL(None)
+        if hasattr(libc, 'malloc_trim'):  # not in musl
+            libc.malloc_trim(0)

@@ -6,8 +6,6 @@ from torch import Tensor
 
 from referformer.errors import ConfigError
 
-__all__ = ['OverlapLinker', 'mask_iou']
-
 
 def mask_iou(first: Tensor, second: Tensor) -> Tensor:
     """IoU of mask sequences, over all their frames together.

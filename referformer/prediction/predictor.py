@@ -11,6 +11,7 @@
 the videos of a data set, :mod:`~referformer.prediction.stream` over frames as
 they are decoded. ``see`` and ``ask`` are generators, so only one window is
 alive at a time; a caller that keeps what ``see`` yields can ask it again.
+Models are taken in evaluation mode.
 """
 
 import math
@@ -38,8 +39,6 @@ from referformer.structures import (
     split_expressions,
 )
 
-__all__ = ['Predictor', 'SeenWindow', 'WindowPredictions']
-
 Link = Literal['none', 'overlap']
 Precision = Literal['fp32', 'bf16', 'fp16']
 
@@ -50,24 +49,18 @@ _DTYPES = {'bf16': torch.bfloat16, 'fp16': torch.float16}
 
 
 class SeenWindow(NamedTuple, Generic[Item]):
-    """A window with what the model read in it.
-
-    Attributes:
-        window (Window): Its frames.
-        visual (VisualFeatures): Their features.
-    """
+    """A window of frames with what the model read in it."""
 
     window: Window[Item]
     visual: VisualFeatures
 
 
 class WindowPredictions(NamedTuple, Generic[Item]):
-    """A window with what was found in it.
+    """A window of T frames with what was found in it.
 
     Attributes:
-        window (Window): Its T frames.
-        found (SequencePredictions): Of E expressions in these frames, on
-            the CPU.
+        window (Window): The frames.
+        found (SequencePredictions): Of E expressions in them, on the CPU.
     """
 
     window: Window[Item]
@@ -120,26 +113,20 @@ class Predictor:
                 raise ConfigError(
                     f'{name} must be one of {get_args(kind)}, got {value!r}'
                 )
-        for name in ('window', 'batch_frames'):
+        for name, fits, range_ in (
+            ('window', lambda value: value >= 1, 'at least 1'),
+            ('batch_frames', lambda value: value >= 1, 'at least 1'),
+            ('mask_thr', lambda value: 0 < value < 1, 'in (0, 1)'),
+            ('score_thr', lambda value: 0 <= value <= 1, 'in [0, 1]'),
+        ):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f'{name} must be at least 1, got {value}')
-        if self.mask_thr is not None and not 0 < self.mask_thr < 1:
-            raise ConfigError(
-                f'mask_thr must be in (0, 1), got {self.mask_thr}'
-            )
-        if not 0 <= self.score_thr <= 1:
-            raise ConfigError(
-                f'score_thr must be in [0, 1], got {self.score_thr}'
-            )
+            if value is not None and not fits(value):
+                raise ConfigError(f'{name} must be {range_}, got {value}')
         if self.overlap and self.link == 'none':
             raise ConfigError("overlap can be set with link='overlap' only")
 
     def settled(self, model: ReferFormer) -> 'Predictor':
         """Replace what was left open by what the model says.
-
-        Args:
-            model (ReferFormer): The model to be run.
 
         Returns:
             Predictor: No value is None but ``batch_frames``; the window is
@@ -165,11 +152,7 @@ class Predictor:
         )
 
     def arithmetic(self, device: torch.device) -> AbstractContextManager:
-        """Context in which the model is run.
-
-        Args:
-            device (torch.device): Where the model is.
-        """
+        """Context in which a model on this device is run."""
         if self.precision == 'fp32':
             return nullcontext()
         return torch.autocast(device.type, _DTYPES[self.precision])
@@ -178,16 +161,7 @@ class Predictor:
 
     @torch.no_grad()
     def read(self, model: ReferFormer, texts: Sequence[str]) -> TextFeatures:
-        """Read the expressions.
-
-        Args:
-            model (ReferFormer): The model, in evaluation mode.
-            texts (Sequence[str]): E expressions, as the model was taught
-                them.
-
-        Returns:
-            TextFeatures: Of all of them.
-        """
+        """Read E expressions, worded as the model was taught them."""
         with self.arithmetic(_device_of(model)):
             return model.extract_text(texts)
 
@@ -201,7 +175,7 @@ class Predictor:
         """Read the frames, window by window.
 
         Args:
-            model (ReferFormer): The model, in evaluation mode.
+            model (ReferFormer): The model.
             frames (Iterable): The video; anything may stand for a frame.
             to_clip (Callable): T frames -> normalised clip of shape
                 (T, 3, H, W) on the model's device.
@@ -226,7 +200,7 @@ class Predictor:
         """Look for the expressions, window by window.
 
         Args:
-            model (ReferFormer): The model, in evaluation mode.
+            model (ReferFormer): The model.
             seen (Iterable[SeenWindow]): The windows of one video, in order.
             text (TextFeatures): E expressions.
 
@@ -288,7 +262,7 @@ class Predictor:
         to be cut into windows; videos one after the other, unpadded.
 
         Args:
-            model (ReferFormer): The model, in evaluation mode.
+            model (ReferFormer): The model.
             batch_inputs (Tensor): Shape (N, T, 3, H, W).
             batch_data_samples (list[TrackDataSample]): N clips or videos.
 
@@ -307,11 +281,10 @@ class Predictor:
         grouped = any('expressions' in s for s in batch_data_samples)
         if single or not (cut or grouped):
             return self._predict_batch(model, batch_inputs, batch_data_samples)
+        videos = zip(batch_inputs, batch_data_samples, strict=True)
         return [
             clip
-            for frames, sample in zip(
-                batch_inputs, batch_data_samples, strict=True
-            )
+            for frames, sample in videos
             for clip in self._predict_video(model, frames, sample)
         ]
 
@@ -326,7 +299,7 @@ class Predictor:
             found = model.answer(*model.read(batch_inputs, batch_data_samples))
         found = found.to_host().without_doubtful_masks(self.score_thr)
         for n, sample in enumerate(batch_data_samples):
-            frames = list(sample.video_data_samples)
+            frames = sample.video_data_samples
             if 'annotated_frame' in sample:
                 frames = [frames[sample.annotated_frame]]
             for t, frame in enumerate(frames):
@@ -356,9 +329,7 @@ class Predictor:
             for n, output in enumerate(outputs):
                 for t in range(window.start, window.stop):
                     frame = output[window.frames[t]]
-                    self.write_instances(
-                        model, frame, found, n, t, lazily=grouped
-                    )
+                    self.write_instances(model, frame, found, n, t, grouped)
         return outputs
 
     def soft_masks(
@@ -376,9 +347,6 @@ class Predictor:
             img_shape (tuple[int, int]): Height and width of the frame as the
                 model saw it, without padding.
             ori_shape (tuple[int, int]): Those of the original frame.
-
-        Returns:
-            SoftMasks: k masks of the original frame.
         """
         return SoftMasks(
             logits,

@@ -34,22 +34,9 @@ from referformer.prediction.predictor import (
 )
 from referformer.structures import SoftMasks
 
-__all__ = [
-    'FrameResult',
-    'PreparedFrame',
-    'ask_frames',
-    'see_frames',
-    'segment_frames',
-]
-
 
 class PreparedFrame(NamedTuple):
-    """A frame and what the network gets of it.
-
-    Attributes:
-        frame (Frame): The frame.
-        image (np.ndarray): uint8, BGR, shape (h, w, 3).
-    """
+    """A frame, and what the network gets of it: uint8, BGR, (h, w, 3)."""
 
     frame: Frame
     image: np.ndarray
@@ -102,9 +89,6 @@ def see_frames(
         predictor (Predictor): Settled, see :meth:`Predictor.settled`.
         keep_images (bool): Whether frames keep their pictures.
         frame_bytes (int): Size of a picture, to bound the queue.
-
-    Yields:
-        SeenWindow: A window and its features.
     """
 
     def prepared() -> Iterator[PreparedFrame]:
@@ -167,16 +151,12 @@ def _frame_result(
     frame, image = window.frames[t]
     size = np.array(frame.shape[::-1], np.float32)
     boxes = found.boxes[:, t, 0].clamp(0, 1).numpy()
+    # a copy: a view would keep the whole window in memory
+    logits = found.masks[:, t, 0].clone()
     return FrameResult(
         frame,
         window.number,
-        predictor.soft_masks(
-            model,
-            # a copy: a view would keep the whole window in memory
-            found.masks[:, t, 0].clone(),
-            image.shape[:2],
-            frame.shape,
-        ),
+        predictor.soft_masks(model, logits, image.shape[:2], frame.shape),
         found.frame_scores[:, t, 0].numpy().copy(),
         found.scores[:, 0].numpy().copy(),
         boxes * np.tile(size, 2),
@@ -195,14 +175,8 @@ def segment_frames(
 ) -> Iterator[FrameResult]:
     """Segment what expressions mean, frame after frame.
 
-    Args:
-        model (ReferFormer): The model, in evaluation mode.
-        frames (Iterable[Frame]): The video.
-        texts (Sequence[str]): E expressions, as the model was taught them.
-        prepare (Callable): Frame -> what the network gets, both uint8, BGR.
-        predictor (Predictor, optional): Windows, linking, thresholds.
-        keep_images (bool): Whether results carry the pictures.
-        frame_bytes (int): Size of a picture, to bound the queue.
+    Arguments are those of :func:`see_frames` and :func:`ask_frames`; the
+    predictor need not be settled.
 
     Yields:
         FrameResult: One per frame, in order.

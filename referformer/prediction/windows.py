@@ -4,8 +4,6 @@
 from collections.abc import Iterable, Iterator
 from typing import Generic, NamedTuple, TypeVar
 
-__all__ = ['Window', 'cut_windows']
-
 Item = TypeVar('Item')
 
 
