@@ -3,7 +3,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,6 @@ from referformer.models import ReferFormer
 from referformer.prediction import FrameResult, Predictor, segment_frames
 from referformer.prediction.background import BackgroundWriter, queue_depth
 from referformer.visualization import ReferLocalVisualizer
-
-__all__ = ['ReferInferencer']
 
 Video = str | os.PathLike[str] | np.ndarray
 
@@ -145,30 +143,15 @@ class ReferInferencer(BaseInferencer):
         """
         predictor = Predictor(**prediction)
         options = OutputOptions(masks, overlay, boxes, points)
-        jobs = self.preprocess(
-            inputs,
-            texts,
-            fps=fps,
-            every=every,
-            start=start,
-            end=end,
-            partial=partial,
-        )
-        folders: list[Path | None] = [None] * len(jobs)
-        if out_dir is not None:
-            names = _unique([source.name for source, _ in jobs])
-            folders = [Path(out_dir, name) for name in names]
+        choice = dict(fps=fps, every=every, start=start, end=end)
+        jobs = self.preprocess(inputs, texts, **choice, partial=partial)
+        names = _unique(source.name for source, _ in jobs)
         predictions = []
-        for (source, expressions), folder in zip(jobs, folders, strict=True):
+        for (source, expressions), name in zip(jobs, names, strict=True):
+            folder = None if out_dir is None else Path(out_dir, name)
             collector = Collector(expressions, masks)
-            files = self.run(
-                source,
-                expressions,
-                predictor,
-                [collector],
-                folder,
-                options,
-            )
+            what = (source, expressions, predictor, [collector])
+            files = self.run(*what, folder, options)
             predictions.append(collector.result(source, files))
         return self.postprocess(predictions, self.visualize(jobs, predictions))
 
@@ -264,7 +247,7 @@ class ReferInferencer(BaseInferencer):
             texts (Sequence[str]): E expressions.
             predictor (Predictor, optional): Windows, linking, thresholds.
             sinks (Sequence[Sink]): What gets the results besides files.
-            folder (Path, optional): Where files go. Defaults to None, none.
+            folder (Path, optional): Where files go. None writes none.
             options (OutputOptions, optional): What is written there.
 
         Returns:
@@ -325,15 +308,13 @@ class ReferInferencer(BaseInferencer):
         return {'predictions': preds, 'visualization': visualization}
 
 
-def _unique(names: Sequence[str]) -> list[str]:
+def _unique(names: Iterable[str]) -> list[str]:
     """Number names that come again: a, b, a_2."""
-    taken: set[str] = set()
-    result = []
+    taken: dict[str, None] = {}
     for name in names:
         candidate, number = name, 1
         while candidate in taken:
             number += 1
             candidate = f'{name}_{number}'
-        taken.add(candidate)
-        result.append(candidate)
-    return result
+        taken[candidate] = None
+    return list(taken)

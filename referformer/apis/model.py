@@ -18,18 +18,9 @@ from referformer.errors import ConfigError, MissingConfigError
 from referformer.models import ReferFormer
 from referformer.registry import MODELS, TRANSFORMS
 
-__all__ = ['FramePipeline', 'find_config', 'init_model', 'load_config']
-
 
 def find_config(config: str | os.PathLike[str]) -> Path:
-    """Find a config by its file or its name.
-
-    Args:
-        config (str | PathLike): A file, or a name such as
-            ``'referformer_r50_ytvos'``.
-
-    Returns:
-        Path: The file.
+    """Find a config by its file or name, such as ``'referformer_r50_ytvos'``.
 
     Raises:
         MissingConfigError: If there is none; similar names are listed.
@@ -38,14 +29,12 @@ def find_config(config: str | os.PathLike[str]) -> Path:
     if path.is_file():
         return path
     package = Path(referformer.__file__).parent
-    for folder in (package.parent / 'configs', package / '.mim' / 'configs'):
+    folders = package.parent / 'configs', package / '.mim' / 'configs'
+    for folder in folders:
         named = folder / f'{str(config).removesuffix(".py")}.py'
         if named.is_file() and named.parent == folder:
             return named
-    known = sorted(
-        path.stem
-        for path in (package.parent / 'configs').glob('referformer_*.py')
-    )
+    known = sorted(path.stem for path in folders[0].glob('referformer_*.py'))
     listed = f' ({", ".join(known)})' if known else ''
     raise MissingConfigError(
         f'{config} is neither a config file nor the name of one{listed}.'
@@ -132,16 +121,12 @@ class FramePipeline:
                 'tells how frames must be resized; add it.'
             )
         taught = [*steps, *(self._find(cfg, 'train') or ())]
-        normalized = any(self._name(s) == 'NormalizeText' for s in taught)
+        normalized = any(_name_of(s) == 'NormalizeText' for s in taught)
         self.normalize: Callable[[str], str] = (
             normalize_text if normalized else str.strip
         )
         self.transforms = []
-        for step in steps:
-            if self._name(step) == 'TransformBroadcaster':
-                self._add(step['transforms'])
-            else:
-                self._add([step])
+        self._add(steps)
 
     @staticmethod
     def _find(cfg: Config | ConfigDict, split: str) -> Sequence[dict] | None:
@@ -153,32 +138,27 @@ class FramePipeline:
             dataset = dataset['dataset']
         return dataset.get('pipeline') or cfg.get(f'{split}_pipeline')
 
-    @staticmethod
-    def _name(step: dict) -> str:
-        """Return the name of a transform; pure-Python configs hold classes."""
-        kind = step['type']
-        name = kind if isinstance(kind, str) else kind.__name__
-        return name.rsplit('.', 1)[-1]
-
     def _add(self, steps: Sequence[dict]) -> None:
         """Build what changes frames."""
         for step in steps:
-            name = self._name(step)
-            if not name.startswith(('Load', 'Sample', 'Pack', 'Normalize')):
+            name = _name_of(step)
+            if name == 'TransformBroadcaster':
+                self._add(step['transforms'])
+            elif not name.startswith(('Load', 'Sample', 'Pack', 'Normalize')):
                 with DefaultScope.overwrite_default_scope('referformer'):
                     self.transforms.append(TRANSFORMS.build(step))
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
-        """Turn a frame into what the network gets.
-
-        Args:
-            image (np.ndarray): uint8, BGR, shape (H, W, 3).
-
-        Returns:
-            np.ndarray: Likewise, shape (h, w, 3).
-        """
+        """Turn a frame (H, W, 3), uint8, BGR, into the network's (h, w, 3)."""
         shape = image.shape[:2]
         results = {'img': image, 'img_shape': shape, 'ori_shape': shape}
         for transform in self.transforms:
             results = transform(results)
         return results['img']
+
+
+def _name_of(step: dict) -> str:
+    """Return the name of a transform; pure-Python configs hold classes."""
+    kind = step['type']
+    name = kind if isinstance(kind, str) else kind.__name__
+    return name.rsplit('.', 1)[-1]

@@ -14,7 +14,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, get_args
 
 import cv2
@@ -30,16 +29,6 @@ from referformer.media.writer import VideoWriter
 from referformer.prediction import FrameResult, Predictor
 from referformer.visualization import ReferLocalVisualizer
 from referformer.visualization.drawing import colour_of
-
-__all__ = [
-    'JSONSink',
-    'OutputOptions',
-    'OverlaySink',
-    'PNGSink',
-    'expression_folder',
-    'open_files',
-    'staged_folder',
-]
 
 
 @dataclass(frozen=True)
@@ -63,10 +52,10 @@ class OutputOptions:
     points: bool = False
 
     def __post_init__(self) -> None:
-        if self.masks not in get_args(MaskFormat):
+        kinds = get_args(MaskFormat)
+        if self.masks not in kinds:
             raise ConfigError(
-                f'masks must be one of {get_args(MaskFormat)}, got '
-                f'{self.masks!r}'
+                f'masks must be one of {kinds}, got {self.masks!r}'
             )
 
 
@@ -83,12 +72,7 @@ def expression_folder(number: int, text: str) -> str:
 
 
 class PNGSink(Sink):
-    """Write masks as ``<expression>/<frame>.png``, white on black.
-
-    Args:
-        folder (Path): Where to.
-        texts (Sequence[str]): E expressions.
-    """
+    """Write masks as ``<expression>/<frame>.png``, white on black."""
 
     def __init__(self, folder: Path, texts: Sequence[str]) -> None:
         self.folders = [
@@ -107,27 +91,19 @@ class PNGSink(Sink):
 
 
 class JSONSink(Sink):
-    """Write a JSON file, a line per frame, without keeping the frames.
-
-    Args:
-        path (Path): Where to.
-        source (FrameSource): The video.
-        texts (Sequence[str]): E expressions.
-        settings (dict): How the results were made; a part of the file.
-        with_masks (bool): Whether to write masks, encoded by COCO.
-    """
+    """Write a JSON file, a line per frame, without keeping the frames."""
 
     def __init__(
         self,
         path: Path,
         source: FrameSource,
         texts: Sequence[str],
-        settings: dict[str, Any],
+        predictor: Predictor,
         with_masks: bool,
     ) -> None:
         self.source = source
         self.texts = texts
-        self.settings = settings
+        self.settings = asdict(predictor)
         self.with_masks = with_masks
         self._windows: list[dict[str, Any]] = []
         self._number = 0
@@ -179,16 +155,11 @@ class JSONSink(Sink):
         self._file.write(f'{comma}  {json.dumps(frame, ensure_ascii=False)}')
         self._number += 1
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
         with self._file:
             if error is None:
                 windows = ',\n'.join(
-                    f'  {json.dumps(window)}' for window in self._windows
+                    f'  {json.dumps(w)}' for w in self._windows
                 )
                 self._file.write(f'\n ],\n "windows": [\n{windows}\n ]\n}}\n')
 
@@ -201,12 +172,8 @@ def _rounded(values: np.ndarray, digits: int) -> list:
 class OverlaySink(Sink):
     """Write the frames with masks and a legend drawn onto them.
 
-    Args:
-        path (Path): ``.mp4``, or a picture's name for a single one.
-        source (FrameSource): The video; its sound is kept.
-        texts (Sequence[str]): E expressions.
-        visualizer (ReferLocalVisualizer): Draws.
-        options (OutputOptions): Tells whether to draw boxes and points.
+    A path that ends in ``.mp4`` becomes a video with the sound of the
+    source, any other the picture of a single frame.
     """
 
     def __init__(
@@ -285,15 +252,14 @@ def open_files(
             sinks.append(exits.enter_context(sink(place / name, *args)))
             files[key] = str(folder / name)
 
+        about = (source, texts)
         with_masks = options.masks == 'rle'
-        about = (source, texts, asdict(predictor), with_masks)
-        add('json', 'results.json', JSONSink, *about)
+        add('json', 'results.json', JSONSink, *about, predictor, with_masks)
         if options.masks == 'png':
             add('masks', 'masks', PNGSink, texts)
         if options.overlay:
             name = 'overlay.png' if source.is_picture else 'overlay.mp4'
-            how = (source, texts, visualizer, options)
-            add('overlay', name, OverlaySink, *how)
+            add('overlay', name, OverlaySink, *about, visualizer, options)
         yield sinks, files
 
 

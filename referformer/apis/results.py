@@ -9,22 +9,13 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from types import TracebackType
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from referformer.formats.coco import encode_masks
-from referformer.media.sources import FrameSource
+from referformer.media.sources import Frame, FrameSource
 from referformer.prediction import FrameResult
-
-__all__ = [
-    'Collector',
-    'ExpressionResult',
-    'MaskFormat',
-    'Sink',
-    'VideoResult',
-]
 
 MaskFormat = Literal['rle', 'array', 'png', 'none']
 """What masks are given as: encoded by COCO, a boolean array, files, or not."""
@@ -91,12 +82,7 @@ class Sink(AbstractContextManager):
     def write(self, result: FrameResult) -> None:
         """Take the result of the next frame."""
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
         """Finish, unless ``error`` says that the block failed."""
 
 
@@ -111,7 +97,11 @@ class Collector(Sink):
     def __init__(self, texts: Sequence[str], masks: MaskFormat) -> None:
         self.texts = list(texts)
         self.format = masks
-        self._rows: list[tuple] = []
+        self._frames: list[Frame] = []
+        self._windows: list[int] = []
+        self._masks: list = []
+        # of shape (E, ...)
+        self._numbers: list[tuple[np.ndarray, ...]] = []
 
     def write(self, result: FrameResult) -> None:
         """Take the result of the next frame."""
@@ -120,16 +110,12 @@ class Collector(Sink):
             masks = result.masks
         elif self.format == 'rle':
             masks = encode_masks(result.masks)
-        self._rows.append(
-            (
-                replace(result.frame, image=None),
-                result.window,
-                result.scores,
-                result.window_scores,
-                result.boxes,
-                result.masks.sum((1, 2)),
-                masks,
-            )
+        self._frames.append(replace(result.frame, image=None))
+        self._windows.append(result.window)
+        self._masks.append(masks)
+        areas = result.masks.sum((1, 2))
+        self._numbers.append(
+            (result.scores, result.window_scores, result.boxes, areas)
         )
 
     def result(
@@ -140,36 +126,30 @@ class Collector(Sink):
         Args:
             source (FrameSource): Where the frames came from.
             files (dict[str, str], optional): Files written.
-
-        Returns:
-            VideoResult: The results.
         """
-        # [n] each, of shape (E, ...) where they differ between expressions
-        frames, windows, scores, window_scores, boxes, areas, masks = zip(
-            *self._rows, strict=True
+        # [E, n, ...]
+        scores, window_scores, boxes, areas = (
+            np.stack(each, 1) for each in zip(*self._numbers, strict=True)
         )
+        windows = np.array(self._windows)
         first = np.unique(windows, return_index=True)[1]
         expressions = []
         for e, text in enumerate(self.texts):
-            kept = None if masks[0] is None else [each[e] for each in masks]
-            expressions.append(
-                ExpressionResult(
-                    text,
-                    np.stack(scores)[:, e],
-                    np.stack(window_scores)[first, e],
-                    np.stack(boxes)[:, e],
-                    np.stack(areas)[:, e],
-                    np.stack(kept) if self.format == 'array' else kept,
-                )
-            )
+            masks = None
+            if self._masks[0] is not None:
+                masks = [each[e] for each in self._masks]
+            if self.format == 'array':
+                masks = np.stack(masks)
+            numbers = scores[e], window_scores[e, first], boxes[e], areas[e]
+            expressions.append(ExpressionResult(text, *numbers, masks))
         return VideoResult(
             source.name,
-            frames[0].shape[::-1],
+            self._frames[0].shape[::-1],
             source.fps,
-            [frame.name for frame in frames],
-            np.array([frame.index for frame in frames]),
-            np.array([frame.time for frame in frames]),
-            np.array(windows),
+            [frame.name for frame in self._frames],
+            np.array([frame.index for frame in self._frames]),
+            np.array([frame.time for frame in self._frames]),
+            windows,
             expressions,
             source.missing,
             files or {},
