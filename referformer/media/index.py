@@ -11,15 +11,6 @@ import numpy as np
 
 from referformer.errors import MediaError, MissingMediaError
 
-__all__ = [
-    'Index',
-    'decode',
-    'demux',
-    'open_video',
-    'read_index',
-    'video_stream',
-]
-
 
 class Index(NamedTuple):
     """What the packets of a video tell about its n frames, without decoding.
@@ -49,22 +40,13 @@ class Index(NamedTuple):
 
 
 def damaged(path: str, what: str) -> MediaError:
-    """Make the error of a video that cannot be used as it is.
-
-    Args:
-        path (str): The file.
-        what (str): What is wrong with it, as the end of a sentence.
-    """
+    """Make the error of a video; ``what`` ends a sentence about it."""
     remedy = 'it is not a video or not complete; copy or download it again.'
     return MediaError(f'Video {path} {what}', file=path, remedy=remedy)
 
 
 def open_video(path: str) -> Any:
-    """Open a video file.
-
-    Raises:
-        MediaError: If it is missing or cannot be opened.
-    """
+    """Open a video file, or raise ``MediaError``."""
     if not Path(path).is_file():
         raise MissingMediaError(f'Video {path} does not exist.', file=path)
     try:
@@ -75,11 +57,7 @@ def open_video(path: str) -> Any:
 
 
 def video_stream(container: Any, path: str) -> Any:
-    """Return the main video stream.
-
-    Raises:
-        MediaError: If there is none.
-    """
+    """Return the main video stream, or raise ``MediaError``."""
     stream = container.streams.best('video')
     if stream is None:
         raise damaged(path, 'holds no pictures')
@@ -106,7 +84,7 @@ def read_index(path: str, mtime: int, size: int) -> Index:
     with open_video(path) as container:
         stream = video_stream(container, path)
         packets = [
-            (p.pts, p.dts, p.is_keyframe, not p.is_discard, p.is_corrupt)
+            (p.pts, p.dts, p.is_keyframe, p.is_discard, p.is_corrupt)
             for p in demux(container, stream)
         ]
         missing = _count_missing(stream, size)
@@ -121,27 +99,24 @@ def read_index(path: str, mtime: int, size: int) -> Index:
     while packets and packets[-1][-1]:  # the last packet is not whole
         packets.pop()
         cut += 1
-    keys = {
-        position: (pts, pts if dts is None else dts)
-        for position, (pts, dts, is_key, *_) in enumerate(packets)
-        if is_key
-    }
-    shown = [
-        (pts, position)
-        for position, (pts, _, _, is_shown, _) in enumerate(packets)
-        if is_shown
-    ]
+    key_pts, key_seek, shown = {}, {}, []
+    for position, (pts, dts, is_key, is_hidden, _) in enumerate(packets):
+        if is_key:
+            key_pts[position] = pts
+            key_seek[position] = pts if dts is None else dts
+        if not is_hidden:
+            shown.append((pts, position))
     stamps = {pts for pts, _ in shown}
     if guessed or None in stamps or len(stamps) < len(shown):
         pts = None
         packet = np.arange(_count_frames(path))
         start = np.zeros_like(packet)
-        keys = {}
+        key_pts, key_seek = {}, {}
         seconds = packet / float(rate or 25)
     else:
         order = np.array(sorted(shown), dtype=np.int64).reshape(-1, 2)
         pts, packet = order.T
-        start = _find_starts(pts, packet, keys)
+        start = _find_starts(pts, packet, key_pts)
         # What precedes the first key frame cannot be decoded.
         pts, packet, start = (
             column[start >= 0] for column in (pts, packet, start)
@@ -155,8 +130,8 @@ def read_index(path: str, mtime: int, size: int) -> Index:
         pts,
         packet,
         start,
-        {position: key[0] for position, key in keys.items()},
-        {position: key[1] for position, key in keys.items()},
+        key_pts,
+        key_seek,
         seconds,
         float(rate or 25),
         max(cut, missing),
@@ -166,33 +141,29 @@ def read_index(path: str, mtime: int, size: int) -> Index:
 def _count_missing(stream: Any, size: int) -> int:
     """Return how many packets the table of contents places past the end.
 
-    It needs a table of contents, which mp4 has, and a PyAV that shows it;
-    otherwise a packet cut in two is what tells of a file that ends early.
+    It takes a table, which mp4 has, and a PyAV that shows it; otherwise a
+    packet cut in two is what tells of a file that ends early.
     """
     entries = getattr(stream, 'index_entries', ())
     return sum(entry.pos + entry.size > size for entry in entries)
 
 
 def _find_starts(
-    pts: np.ndarray, packet: np.ndarray, keys: dict[int, tuple[int, int]]
+    pts: np.ndarray, packet: np.ndarray, key_pts: dict[int, int]
 ) -> np.ndarray:
-    """Return where decoding for each frame must begin.
+    """Return the packets where decoding for each frame must begin.
 
     A frame shown before a key frame may need frames decoded before that key
     frame ("open GOP"), even if its packet follows. So it is the last key frame
-    that is both decoded and shown no later than the frame.
-
-    Returns:
-        Positions of packets, -1 where there is none, shape (n,).
+    that is both decoded and shown no later than the frame; -1 if none is.
     """
-    if not keys:
+    if not key_pts:
         return np.full(len(pts), -1)
-    key_packet = np.array(list(keys))
-    key_pts = np.array([key[0] for key in keys.values()])
-    shown = np.searchsorted(key_pts, pts, side='right')
-    decoded = np.searchsorted(key_packet, packet, side='right')
+    keys = np.array(list(key_pts))
+    shown = np.searchsorted([*key_pts.values()], pts, side='right')
+    decoded = np.searchsorted(keys, packet, side='right')
     nearest = np.minimum(shown, decoded) - 1
-    return np.where(nearest < 0, -1, key_packet[nearest])
+    return np.where(nearest < 0, -1, keys[nearest])
 
 
 def _count_frames(path: str) -> int:

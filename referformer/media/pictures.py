@@ -12,8 +12,6 @@ from referformer.errors import MediaError
 from referformer.formats.files import write_atomic
 from referformer.formats.frames import is_residue, natural_key
 
-__all__ = ['PICTURE_SUFFIXES', 'list_pictures', 'read_picture', 'write_image']
-
 #: Pictures; any other file is taken for a video.
 PICTURE_SUFFIXES = (
     '.bmp',
@@ -30,11 +28,7 @@ PICTURE_SUFFIXES = (
 def list_pictures(folder: Path) -> list[Path]:
     """List the pictures of a folder, ``2.jpg`` before ``10.jpg``.
 
-    Args:
-        folder (Path): The folder; hidden files and other files are left out.
-
-    Returns:
-        list[Path]: At least one.
+    Hidden files and other files are left out.
 
     Raises:
         MediaError: If there is none, or two are one frame by name.
@@ -75,9 +69,6 @@ def read_picture(path: Path) -> np.ndarray:
     """Read a picture of any kind as a page would show it.
 
     It is turned upright, transparent parts are white, and 16 bits become 8.
-
-    Args:
-        path (Path): The file.
 
     Returns:
         np.ndarray: uint8, BGR, shape (H, W, 3).

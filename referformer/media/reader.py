@@ -10,6 +10,7 @@ release of torchcodec is tied to one of torch.
 """
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from itertools import chain, dropwhile, pairwise
@@ -28,8 +29,6 @@ from referformer.media.index import (
     read_index,
     video_stream,
 )
-
-__all__ = ['VideoReader']
 
 
 def _to_bgr(frame: av.VideoFrame) -> np.ndarray:
@@ -162,16 +161,13 @@ class VideoReader:
         if self._container is None:
             self._container = open_video(self.path)
         wanted = sorted(set(numbers))
-        images = dict(
-            zip(wanted, self._read(self._container, wanted), strict=True)
-        )
-        taken: set[int] = set()
-        result = []
-        for number in numbers:
-            image = images[number]
-            result.append(image.copy() if number in taken else image)
-            taken.add(number)
-        return result
+        found = self._read(self._container, wanted)
+        images = dict(zip(wanted, found, strict=True))
+        times = Counter(numbers)
+        return [
+            images[number].copy() if times[number] > 1 else images[number]
+            for number in numbers
+        ]
 
     def frames(
         self, start: int = 0, stop: int | None = None, step: int = 1

@@ -5,20 +5,12 @@ import warnings
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-__all__ = ['Sound', 'SoundTrack']
-
 #: Sound that goes into an mp4 file and plays in a browser as it is.
 _KEPT_SOUND = ('aac', 'mp3', 'opus')
 
 
 class Sound(NamedTuple):
-    """A piece of the sound of another video.
-
-    Attributes:
-        path (str): The video.
-        start (float): Seconds from its first frame.
-        end (float): Likewise.
-    """
+    """The sound of a video between two times, seconds from its first frame."""
 
     path: str
     start: float
@@ -78,7 +70,6 @@ class SoundTrack:
         import av
 
         length = self._sound.end - self._sound.start
-        shift = None
         try:
             for packet in self._source.demux(self._input):
                 if packet.pts is None:
@@ -89,8 +80,7 @@ class SoundTrack:
                 if time >= length:
                     break
                 if self._copies:
-                    shift = round(self._origin / packet.time_base)
-                    packet.pts -= shift
+                    packet.pts -= round(self._origin / packet.time_base)
                     packet.dts = packet.pts
                     packet.stream = self._output
                     yield time, packet

@@ -20,8 +20,6 @@ from referformer.media.pictures import (
     read_picture,
 )
 
-__all__ = ['Frame', 'FrameSource', 'open_source']
-
 #: Frames per second of a folder or an array of unknown rate: that of
 #: Ref-YouTube-VOS, which models are trained on.
 DEFAULT_FPS = 6.0

@@ -7,7 +7,6 @@ import os
 from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import cv2
@@ -16,8 +15,6 @@ import numpy as np
 from referformer.errors import ConfigError, MediaError, MissingPackageError
 from referformer.formats.files import atomic_path
 from referformer.media.sound import Sound, SoundTrack
-
-__all__ = ['VideoWriter', 'write_video']
 
 #: Ticks of the clock of our videos: whole for 24, 25, 30 and 60 frames a
 #: second, and within 0.01 ms of any other time.
@@ -103,12 +100,7 @@ class VideoWriter:
         self._file.write(np.ascontiguousarray(frame), time)
         self._number += 1
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
         with self._exits:
             if self._file is not None:
                 self._file.close()
@@ -174,35 +166,31 @@ class _H264File:
         stream.codec_context.time_base = Fraction(1, _CLOCK)
         self._stream = stream
         self._duration = round(_CLOCK / fps)
-        self._sound = None
-        if sound is not None:
-            self._sound = SoundTrack.open(self._container, sound)
+        self._sound = sound and SoundTrack.open(self._container, sound)
 
     def write(self, frame: np.ndarray, time: float) -> None:
-        """Write a frame, and the sound up to it."""
+        """Write a frame that is shown from a time on."""
         import av
 
         picture = av.VideoFrame.from_ndarray(frame, format='rgb24')
         picture.pts = round(time * _CLOCK)
         picture.time_base = Fraction(1, _CLOCK)
+        self._mux(picture, time)
+
+    def _mux(self, picture: Any, time: float) -> None:
+        """Encode a picture, and the sound up to it."""
         for packet in self._stream.encode(picture):
-            self._mux(packet)
+            # the encoder does not know how long the last frame is shown
+            if not packet.duration:
+                packet.duration = self._duration
+            self._container.mux(packet)
         if self._sound is not None:
             self._sound.mux_until(time)
-
-    def _mux(self, packet: Any) -> None:
-        # the encoder does not know how long the last frame is shown
-        if not packet.duration:
-            packet.duration = self._duration
-        self._container.mux(packet)
 
     def close(self) -> None:
         """Write what is left and close the file."""
         try:
-            for packet in self._stream.encode(None):
-                self._mux(packet)
-            if self._sound is not None:
-                self._sound.mux_until(float('inf'))
+            self._mux(None, float('inf'))
         finally:
             if self._sound is not None:
                 self._sound.close()
@@ -210,29 +198,24 @@ class _H264File:
 
 
 class _MPEG4File:
-    """An mp4 file with MPEG-4 part 2 by OpenCV."""
+    """An mp4 file with MPEG-4 part 2 by OpenCV, at a fixed rate, silent."""
 
     def __init__(
-        self,
-        path: Path,
-        size: tuple[int, int],
-        fps: float,
-        sound: Sound | None,
+        self, path: Path, size: tuple[int, int], fps: float, sound: Any
     ) -> None:
+        del sound
         # OpenCV chooses the container by the suffix, which ``path`` keeps.
         self._writer = cv2.VideoWriter(
-            str(path), cv2.VideoWriter_fourcc(*'mp4v'), fps, (size[1], size[0])
+            str(path), cv2.VideoWriter_fourcc(*'mp4v'), fps, size[::-1]
         )
         if not self._writer.isOpened():
             raise MissingPackageError(
                 f'{path.parent}: this OpenCV cannot write mp4 videos; run: '
                 'pip install av'
             )
+        self.close = self._writer.release
 
     def write(self, frame: np.ndarray, time: float) -> None:
-        """Write a frame; the rate is fixed."""
+        """Write a frame."""
+        del time
         self._writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
-
-    def close(self) -> None:
-        """Close the file."""
-        self._writer.release()
