@@ -6,28 +6,15 @@ lines and letters follow the frame, from thumbnails of 96 pixels to 4K.
 """
 
 import colorsys
-from collections.abc import Sequence
 
 import cv2
 import numpy as np
 from PIL import Image, ImageDraw
 
 from referformer.visualization.lettering import (
-    draw_strip,
     find_font,
     font_size,
 )
-
-__all__ = [
-    'PALETTE',
-    'Colour',
-    'colour_of',
-    'draw_box',
-    'draw_expressions',
-    'draw_point',
-    'fill_mask',
-    'outline_mask',
-]
 
 Colour = tuple[int, int, int]
 
@@ -54,57 +41,10 @@ def colour_of(index: int) -> Colour:
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
-def draw_expressions(
-    image: np.ndarray,
-    texts: Sequence[str],
-    masks: np.ndarray,
-    scores: np.ndarray | None = None,
-    boxes: np.ndarray | None = None,
-    points: np.ndarray | None = None,
-    alpha: float = 0.5,
-) -> np.ndarray:
-    """Draw what several expressions mean in a frame.
-
-    Each has a colour of its own, which the strip below explains.
-
-    Args:
-        image (np.ndarray): RGB frame of shape (h, w, 3), uint8.
-        texts (Sequence[str]): E expressions.
-        masks (np.ndarray): bool, shape (E, h, w).
-        scores (np.ndarray, optional): Written on the boxes, shape (E,).
-        boxes (np.ndarray, optional): x1, y1, x2, y2 in pixels, shape (E, 4).
-            Those of empty masks are left out.
-        points (np.ndarray, optional): x, y in pixels, shape (E, 2).
-        alpha (float): Opacity of masks in [0, 1].
-
-    Returns:
-        np.ndarray: RGB picture of shape (h + strip, w, 3), uint8.
-    """
-    drawn = np.array(image, dtype=np.uint8)
-    colours = tuple(colour_of(index) for index in range(len(texts)))
-    for mask, colour in zip(masks, colours, strict=True):
-        fill_mask(drawn, mask, colour, alpha)
-    for index, colour in enumerate(colours):
-        if boxes is not None and masks[index].any():
-            score = None if scores is None else scores[index]
-            draw_box(drawn, boxes[index], colour, score)
-        if points is not None:
-            draw_point(drawn, points[index], colour)
-    strip = draw_strip(tuple(texts), *drawn.shape[:2], colours)
-    return np.concatenate([drawn, strip])
-
-
 def fill_mask(
     drawn: np.ndarray, mask: np.ndarray, colour: Colour, alpha: float
 ) -> None:
-    """Tint a mask and outline it.
-
-    Args:
-        drawn (np.ndarray): Frame to draw on.
-        mask (np.ndarray): bool, shape (h, w).
-        colour (Colour): RGB.
-        alpha (float): Opacity of the tint in [0, 1].
-    """
+    """Tint a mask, bool, (h, w), with an opacity in [0, 1], and outline it."""
     mask = np.ascontiguousarray(mask).view(np.uint8)
     left, top, width, height = cv2.boundingRect(mask)
     if not width:
@@ -134,11 +74,8 @@ def draw_box(
     if not np.isfinite(box).all() or (box[2:] <= box[:2]).any():
         return
     # Prediction boxes may leave the frame.
-    left, top, right, bottom = np.clip(
-        box.round().astype(int),
-        0,
-        [drawn.shape[1] - 1, drawn.shape[0] - 1] * 2,
-    ).tolist()
+    most = [drawn.shape[1] - 1, drawn.shape[0] - 1] * 2
+    left, top, right, bottom = box.round().clip(0, most).astype(int).tolist()
     line = _line(drawn)
     if line > 1:
         cv2.rectangle(drawn, (left, top), (right, bottom), (0, 0, 0), line + 2)
@@ -148,13 +85,7 @@ def draw_box(
 
 
 def outline_mask(drawn: np.ndarray, mask: np.ndarray, colour: Colour) -> None:
-    """Draw the border of a mask, with a dark rim where there is room.
-
-    Args:
-        drawn (np.ndarray): Frame to draw on.
-        mask (np.ndarray): bool, shape (h, w).
-        colour (Colour): RGB.
-    """
+    """Draw the border of a mask, with a dark rim where there is room."""
     contours, _ = cv2.findContours(
         mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE
     )
@@ -173,23 +104,13 @@ def _line(drawn: np.ndarray) -> int:
 
 
 def draw_point(drawn: np.ndarray, point: np.ndarray, colour: Colour) -> None:
-    """Draw a dot with a light and a dark rim.
-
-    Args:
-        drawn (np.ndarray): Frame to draw on.
-        point (np.ndarray): x, y in pixels; not drawn if not finite.
-        colour (Colour): RGB.
-    """
+    """Draw a dot at x, y, with a light and a dark rim; none if not finite."""
     if not np.isfinite(point).all():
         return
     line = _line(drawn)
     centre = tuple(point.round().astype(int).tolist())
-    for radius, ink in (
-        (4 * line, (0, 0, 0)),
-        (3 * line, (255, 255, 255)),
-        (2 * line, colour),
-    ):
-        cv2.circle(drawn, centre, radius, ink, -1, cv2.LINE_AA)
+    for size, ink in ((4, (0, 0, 0)), (3, (255, 255, 255)), (2, colour)):
+        cv2.circle(drawn, centre, size * line, ink, -1, cv2.LINE_AA)
 
 
 def _label(

@@ -10,8 +10,6 @@ from matplotlib.font_manager import findSystemFonts
 from matplotlib.ft2font import FT2Font
 from PIL import Image, ImageDraw, ImageFont
 
-__all__ = ['draw_strip', 'find_font', 'font_size']
-
 Colour = tuple[int, int, int]
 
 _STRIP_COLOUR: Colour = (24, 24, 24)

@@ -18,7 +18,7 @@ from referformer.registry import VISUALIZERS
 from referformer.visualization.drawing import (
     colour_of,
     draw_box,
-    draw_expressions,
+    draw_point,
     fill_mask,
     outline_mask,
 )
@@ -29,17 +29,18 @@ from referformer.visualization.lettering import draw_strip
 class ReferLocalVisualizer(Visualizer):
     """Draw masks, boxes, scores and the expression.
 
-    Sizes of lines and letters follow the frame, from thumbnails of 96 pixels
-    to 4K. The expression stands in a strip of its own below the frame, hence
+    The expression stands in a strip of its own below the frame, hence
     covers nothing and reads the same on every background. Pictures are RGB
     on the way in and out.
 
     Args:
-        name (str): Name of the instance. Defaults to ``'visualizer'``.
+        name (str): Name of the instance.
         vis_backends (list, optional): Configs of mmengine's backends.
-            Defaults to None.
-        save_dir (str, optional): Folder of the backends. Defaults to None.
-        alpha (float): Opacity of masks in [0, 1]. Defaults to 0.5.
+        save_dir (str, optional): Folder of the backends.
+        alpha (float): Opacity of masks in [0, 1].
+
+    Raises:
+        ConfigError: If ``alpha`` is not.
     """
 
     def __init__(
@@ -73,17 +74,14 @@ class ReferLocalVisualizer(Visualizer):
 
         Args:
             name (str): Name of the picture for the backends.
-            image (np.ndarray): RGB frame of shape (h, w, 3), uint8.
-            data_sample (DetDataSample, optional): The frame's results and
-                annotations. Defaults to None.
-            text (str, optional): The expression. Defaults to None.
-            draw_gt (bool): Whether to outline the true masks. Defaults to
-                False.
-            draw_pred (bool): Whether to draw the predictions. Defaults to
-                True.
-            out_file (str, optional): Picture to write. Defaults to None:
-                the backends get it.
-            step (int): Global step for the backends. Defaults to 0.
+            image (np.ndarray): See :meth:`draw_frame`.
+            data_sample (DetDataSample, optional): Likewise.
+            text (str, optional): Likewise.
+            draw_gt (bool): Likewise.
+            draw_pred (bool): Likewise.
+            out_file (str, optional): Picture to write; without it the backends
+                get the picture.
+            step (int): Global step for the backends.
             **kwargs: Accepted so that mmengine's own calls fit.
         """
         drawn = self.draw_frame(
@@ -105,14 +103,11 @@ class ReferLocalVisualizer(Visualizer):
         """Draw every frame of a clip.
 
         Args:
-            images (Sequence[np.ndarray]): The T frames, RGB, of shape
-                (h, w, 3), uint8.
+            images (Sequence[np.ndarray]): T frames, see :meth:`draw_frame`.
             clip (TrackDataSample): The clip; ``metainfo['text']`` is the
                 expression, its frames hold ``pred_track_instances``.
-            draw_gt (bool): Whether to outline the true masks. Defaults to
-                False.
-            draw_pred (bool): Whether to draw the predictions. Defaults to
-                True.
+            draw_gt (bool): See :meth:`draw_frame`.
+            draw_pred (bool): Likewise.
 
         Returns:
             list[np.ndarray]: T RGB pictures of one size (h + strip, w, 3).
@@ -144,9 +139,9 @@ class ReferLocalVisualizer(Visualizer):
 
         Args:
             image (np.ndarray): RGB frame of shape (h, w, 3), uint8.
-            data_sample (DetDataSample, optional): See
-                :meth:`add_datasample`.
-            text (str, optional): The expression. Defaults to None, no strip.
+            data_sample (DetDataSample, optional): The frame's results and
+                annotations.
+            text (str, optional): The expression; none, no strip.
             draw_gt (bool): Whether to outline the true masks in white.
             draw_pred (bool): Whether to draw the predictions.
 
@@ -176,21 +171,32 @@ class ReferLocalVisualizer(Visualizer):
     ) -> np.ndarray:
         """Draw what several expressions mean in a frame.
 
+        Each has a colour of its own, which the strip below explains.
+
         Args:
             image (np.ndarray): RGB frame of shape (h, w, 3), uint8.
             texts (Sequence[str]): E expressions.
             masks (np.ndarray): bool, shape (E, h, w).
-            scores (np.ndarray, optional): See
-                :func:`~referformer.visualization.drawing.draw_expressions`.
-            boxes (np.ndarray, optional): Likewise.
-            points (np.ndarray, optional): Likewise.
+            scores (np.ndarray, optional): Written on the boxes, shape (E,).
+            boxes (np.ndarray, optional): x1, y1, x2, y2 in pixels, shape
+                (E, 4). Those of empty masks are left out.
+            points (np.ndarray, optional): x, y in pixels, shape (E, 2).
 
         Returns:
             np.ndarray: RGB picture of shape (h + strip, w, 3), uint8.
         """
-        return draw_expressions(
-            image, texts, masks, scores, boxes, points, self.alpha
-        )
+        drawn = np.array(image, dtype=np.uint8)
+        colours = tuple(colour_of(index) for index in range(len(texts)))
+        for mask, colour in zip(masks, colours, strict=True):
+            fill_mask(drawn, mask, colour, self.alpha)
+        for index, colour in enumerate(colours):
+            if boxes is not None and masks[index].any():
+                score = None if scores is None else scores[index]
+                draw_box(drawn, boxes[index], colour, score)
+            if points is not None:
+                draw_point(drawn, points[index], colour)
+        strip = draw_strip(tuple(texts), *drawn.shape[:2], colours)
+        return np.concatenate([drawn, strip])
 
     def _draw_predictions(
         self, drawn: np.ndarray, instances: InstanceData
@@ -215,11 +221,7 @@ def _to_numpy(value: torch.Tensor | np.ndarray) -> np.ndarray:
 
 
 def _masks(instances: InstanceData, shape: tuple[int, ...]) -> np.ndarray:
-    """Return the masks of instances as bool [K, h, w], empty if none.
-
-    Raises:
-        ValueError: If the masks have another size than the frame.
-    """
+    """Return the masks of instances as bool [K, h, w], empty if none."""
     masks = instances.get('masks')
     if masks is None or len(masks) == 0:
         return np.zeros((0, *shape[:2]), dtype=bool)
