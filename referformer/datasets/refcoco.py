@@ -131,7 +131,7 @@ class RefCOCODataset(BaseReferDataset):
         """Turn a sentence into a clip of one frame."""
         name = PurePosixPath(sentence.file_name)
         return {
-            'video_id': name.stem,
+            'video_id': str(name.with_suffix('')),
             'exp_id': str(sentence.image_id),
             'image_id': sentence.image_id,
             'text': sentence.text,
@@ -139,7 +139,9 @@ class RefCOCODataset(BaseReferDataset):
             'label': 0,
             'num_frames': 1,
             'frame_names': [name.stem],
-            'img_dir': self.data_prefix['img'],
+            'img_dir': str(
+                PurePosixPath(self.data_prefix['img'], name.parent)
+            ),
             'img_suffix': name.suffix,
             'subset': subset,
             'rles': sentence.segmentation,

@@ -5,6 +5,7 @@ Predictions of one object are a special case: 0 and one other value. Folders
 hold ``<root>/<video>/<frame>.png``.
 """
 
+from collections.abc import Iterator
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -180,6 +181,8 @@ def find_label_map(path: str | Path) -> Path | None:
 def list_videos(root: str | Path) -> list[str]:
     """Names of the video folders in a folder of masks, in natural order.
 
+    A video may lie deeper, as ``set/video``.
+
     Raises:
         MissingDataError: If ``root`` is no folder.
         DataError: If it holds no video folder.
@@ -188,9 +191,7 @@ def list_videos(root: str | Path) -> list[str]:
     if not root.is_dir():
         raise MissingDataError(f'{root} is not a folder.', file=root)
     videos = sort_names(
-        entry.name
-        for entry in root.iterdir()
-        if entry.is_dir() and not is_residue(entry.name)
+        name for entry in _folders(root) for name in _find_videos(entry, '')
     )
     if not videos:
         hint = (
@@ -206,6 +207,25 @@ def list_videos(root: str | Path) -> list[str]:
     return videos
 
 
+def _folders(folder: Path) -> list[Path]:
+    """Folders in a folder, without residue."""
+    return [
+        entry
+        for entry in folder.iterdir()
+        if not is_residue(entry.name) and entry.is_dir()
+    ]
+
+
+def _find_videos(folder: Path, prefix: str) -> Iterator[str]:
+    """Names of the folders with label maps, this one or below it."""
+    name, deeper = f'{prefix}{folder.name}', _folders(folder)
+    # One that holds nothing is a video whose masks are missing.
+    if not deeper or list_frames(folder, _SUFFIXES):
+        yield name
+    for entry in deeper:
+        yield from _find_videos(entry, f'{name}/')
+
+
 def list_label_maps(folder: str | Path) -> list[str]:
     """Names of the label maps of a video without ``.png``, in natural order.
 
@@ -215,7 +235,5 @@ def list_label_maps(folder: str | Path) -> list[str]:
     folder = Path(folder)
     names = list(list_frames(folder, _SUFFIXES))
     if not names:
-        nested = any(entry.is_dir() for entry in folder.iterdir())
-        hint = f' (did you mean {folder} itself?)' if nested else ''
-        raise DataError(f'{folder} holds no PNG{hint}.', file=folder)
+        raise DataError(f'{folder} holds no PNG.', file=folder)
     return names

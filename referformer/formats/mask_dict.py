@@ -54,6 +54,8 @@ class MaskTable:
             raise self._fault('is empty; download it again.')
         with self.path.open('rb') as file:
             self._bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        if b'\0' in self._bytes[:4]:
+            raise self._fault('is not text in UTF-8; save it as UTF-8.')
         if not re.search(rb'\}\s*$', self._bytes[-64:]):
             raise self._fault('ends in the middle; download it again.')
         self._spans: dict[str, tuple[int, int]] = {}
@@ -75,9 +77,7 @@ class MaskTable:
     def _note(self, name: str | None, begin: int, end: int) -> None:
         """Note where an annotation lies in the file."""
         if name in self._spans:
-            raise self._fault(
-                f'has annotation {name} twice; download it again.'
-            )
+            raise self._fault(f'has annotation {name} twice; write each once.')
         if name is not None:
             self._spans[name] = (begin, end)
 
@@ -121,7 +121,7 @@ class MaskTable:
         ):
             raise self._fault(
                 f'annotation {anno_id} is no list of RLE masks (size, '
-                'counts) and null; download the file again.'
+                'counts as text) and null; write it like that.'
             )
         return masks
 

@@ -92,10 +92,10 @@ class MaskZip(NamedTuple):
         """Read one mask, see :meth:`MaskFolder.read`."""
         path = self.path / (self.prefix + name)
         try:
-            archive = _open_archive(
+            archive, entries = _open_archive(
                 self.path, self.path.stat().st_mtime_ns, os.getpid()
             )
-            entry = archive.getinfo(self.prefix + name)
+            entry = entries[self.prefix + name]
             if entry.file_size > _MAX_BYTES:
                 raise DataError(
                     f'{path} claims to unpack to {entry.file_size} bytes; no '
@@ -164,10 +164,22 @@ def open_predictions(path: str | Path) -> PredictedMasks:
 # The process is part of the key: one forked later shares the file position,
 # so it must open the file again. The time is, because files are rewritten.
 @lru_cache(maxsize=1)
-def _open_archive(path: Path, mtime: int, pid: int) -> zipfile.ZipFile:
-    """Open a zip file to read many of its masks."""
+def _open_archive(
+    path: Path, mtime: int, pid: int
+) -> tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]:
+    """Open a zip file to read many of its masks, and list them."""
     del mtime, pid
-    return zipfile.ZipFile(path)
+    archive = zipfile.ZipFile(path)
+    entries = {_mask_name(e.filename): e for e in archive.infolist()}
+    entries.pop(None, None)
+    return archive, entries
+
+
+def _mask_name(name: str) -> str | None:
+    """Name of a mask with its suffix in lower case; None if it is none."""
+    if is_residue(name) or not name.lower().endswith('.png'):
+        return None
+    return f'{name[:-4]}.png'
 
 
 def _archive_names(path: Path) -> list[str]:
@@ -196,11 +208,7 @@ def _archive_names(path: Path) -> list[str]:
                 file=path,
                 value=name,
             )
-    names = [
-        name
-        for name in entries
-        if name.endswith('.png') and not is_residue(name)
-    ]
+    names = [name for name in map(_mask_name, entries) if name is not None]
     if len(set(names)) < len(names):
         seen: set[str] = set()
         twice = [n for n in names if n in seen or seen.add(n)]

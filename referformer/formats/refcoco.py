@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from referformer.errors import DataError, MissingDataError, report_error
 from referformer.formats.coco import Box, is_id, read_box, read_tables
-from referformer.formats.frames import is_plain_name
+from referformer.formats.frames import is_relative_name
 from referformer.formats.text_files import read_json, show
 
 __all__ = ['RefCOCOSentence', 'read_instances', 'read_refs', 'read_sentences']
@@ -19,7 +19,7 @@ class RefCOCOSentence(NamedTuple):
 
     Attributes:
         image_id (int | str): Its own id in the file.
-        file_name (str): Plain name of the image's file.
+        file_name (str): File of the image, relative to the folder of images.
         text (str): The sentence, possibly without words.
         obj_id (str): The annotation it means, the same for all sentences.
         segmentation (Any): Polygons or run lengths; :func:`~.rle.to_rle`
@@ -189,11 +189,10 @@ class _EntryError(ValueError):
 def _read_sentence(image: dict, annotation: dict) -> RefCOCOSentence:
     """One sentence of :func:`read_sentences`."""
     file_name, text = image.get('file_name'), image.get('caption')
-    if not is_plain_name(file_name):
+    if not is_relative_name(file_name):
         raise _EntryError(
             'name-unsafe',
-            f'is about {show(file_name)}, which is not the plain name of a '
-            'file',
+            f'is about {show(file_name)}, which is not the name of a file',
         )
     if not isinstance(text, str):
         raise _EntryError('expression-empty', 'has no text as "caption"')

@@ -13,8 +13,18 @@ import pytest
 import torch
 from mmengine.config import Config
 
+from referformer.datasets.doctor.check import check_datasets
+from referformer.datasets.doctor.kinds import KINDS, list_sources
+from referformer.datasets.doctor.report import Report
 from referformer.registry import DATASETS
-from tests.fixtures import a2d, jhmdb, mevis, ref_davis, ref_youtube_vos
+from tests.fixtures import (
+    a2d,
+    jhmdb,
+    mevis,
+    ref_davis,
+    ref_youtube_vos,
+    refcoco,
+)
 
 from .helpers import CONFIGS, shrink
 
@@ -139,6 +149,60 @@ def test_masks_by_position_need_the_order_of_time(tmp_path):
     table.write_text(json.dumps(content))
     with pytest.raises(ValueError, match='lists its frames out of order'):
         load('mevis', root)
+
+
+def test_videos_in_folders_of_videos(tmp_path):
+    root = PREPARE['ref-ytvos'](tmp_path)
+    before = load('ref-ytvos', root)
+    table = root / 'meta_expressions/valid/meta_expressions.json'
+    content = json.loads(table.read_text())
+    for video in list(content['videos']):
+        name = f'set.1/{video[0]}/{video}'
+        content['videos'][name] = content['videos'].pop(video)
+        for kind in ('JPEGImages', 'Annotations'):
+            place = root / 'valid' / kind
+            if (place / video).is_dir():
+                (place / name).parent.mkdir(parents=True, exist_ok=True)
+                (place / video).rename(place / name)
+    table.write_text(json.dumps(content))
+    other = root / 'meta_expressions/test/meta_expressions.json'
+    content = json.loads(other.read_text())
+    videos = {f'set.1/{v[0]}/{v}': e for v, e in content['videos'].items()}
+    other.write_text(json.dumps({'videos': videos}))
+    after = load('ref-ytvos', root)
+    assert_same(after, before)
+    names = [sample['data_samples'].video_id for sample in after]
+    assert all(name.startswith('set.1/0/0') for name in names)
+    report = Report('a set', root)
+    check_datasets(
+        list_sources(
+            KINDS['ref-youtube-vos'],
+            Config.fromfile(CONFIGS / 'ref-ytvos.py'),
+            root,
+            ['valid'],
+            report,
+        ),
+        report,
+    )
+    assert all(f.level == 'note' for f in report.findings())
+
+
+def test_images_in_folders_of_images(tmp_path):
+    root = refcoco.prepare_refcoco(tmp_path)
+    before = load('refcoco', root)
+    folder = root / 'train2014/part'
+    folder.mkdir()
+    for path in root.glob('refcoco*/instances_*.json'):
+        content = json.loads(path.read_text())
+        for image in content['images']:
+            name = image['file_name']
+            if (root / 'train2014' / name).is_file():
+                (root / 'train2014' / name).rename(folder / name)
+            image['file_name'] = f'part/{name}'
+        path.write_text(json.dumps(content))
+    after = load('refcoco', root)
+    assert_same(after, before)
+    assert after[0]['data_samples'].video_id.startswith('part/')
 
 
 def tables(folder):

@@ -194,11 +194,11 @@ def edit(root, change, ann_file=VAL):
     [
         (
             lambda c: c['images'][0].update(file_name='../secret.jpg'),
-            r"sentence 1 .*'\.\./secret\.jpg', which is not the plain name",
+            r"sentence 1 .*'\.\./secret\.jpg', which is not the name of a",
         ),
         (
             lambda c: c['images'][1].update(file_name='..\\secret.jpg'),
-            'sentence 2 .* is not the plain name',
+            'sentence 2 .* is not the name of a',
         ),
         (
             lambda c: c['annotations'][0].update(bbox=[1, 2, float('nan'), 4]),

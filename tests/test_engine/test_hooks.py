@@ -81,12 +81,24 @@ def test_test_clips_are_written(runner, clip):
     hook = HOOKS.build(dict(type='ReferVisualizationHook', draw=True, fps=4))
     hook.after_test_iter(runner, 0, None, [clip])
     assert pictures(runner) == [
-        'vis_data/clips/v_1/0.mp4',
-        'vis_data/clips/v_1/0/00000.png',
-        'vis_data/clips/v_1/0/00001.png',
+        'vis_data/clips/v/1/0.mp4',
+        'vis_data/clips/v/1/0/00000.png',
+        'vis_data/clips/v/1/0/00001.png',
     ]
-    path = Path(runner.work_dir, 'vis_data/clips/v_1/0/00000.png')
+    path = Path(runner.work_dir, 'vis_data/clips/v/1/0/00000.png')
     assert (cv2.imread(str(path))[20, 50] == (255, 0, 0)).all()  # still blue
+
+
+def test_pictures_stay_apart_and_in_their_folder(runner, clip):
+    hook = HOOKS.build(dict(type='ReferVisualizationHook', draw=True))
+    for name in ('v/1', 'v_1', '../1', '/v', 'a:b\\c'):
+        clip.set_metainfo(dict(video_id=name))
+        hook.after_test_iter(runner, 0, None, [clip])
+    folders = {Path(path).parent.as_posix() for path in pictures(runner)}
+    assert folders == {
+        f'vis_data/clips/{name}/0'
+        for name in ('v/1', 'v_1', '_/1', '_/v', 'a_b_c')
+    }
 
 
 def test_frames_are_drawn_as_stored(runner, clip):
@@ -98,7 +110,7 @@ def test_frames_are_drawn_as_stored(runner, clip):
         frame.set_metainfo(dict(img_path=str(path)))
     hook = HOOKS.build(dict(type='ReferVisualizationHook', draw=True))
     hook.after_test_iter(runner, 0, None, [clip])
-    path = Path(runner.work_dir, 'vis_data/clips/v_1/0/00000.png')
+    path = Path(runner.work_dir, 'vis_data/clips/v/1/0/00000.png')
     assert cv2.imread(str(path)).shape[1] == 60
 
 
@@ -121,7 +133,7 @@ def test_pictures_reach_tensorboard_and_its_like(runner, clip, tmp_path):
 def test_validation_keeps_iterations_apart(runner, clip):
     hook = HOOKS.build(dict(type='ReferVisualizationHook', draw=True))
     hook.after_val_iter(runner, 0, None, [clip])
-    assert pictures(runner)[0] == 'vis_data/clips/iter_7/v_1/0/00000.png'
+    assert pictures(runner)[0] == 'vis_data/clips/iter_7/v/1/0/00000.png'
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ class Numbers(Dataset):
 
     def get_data_info(self, index):
         name = 0 if self.same_names else index
-        return dict(video_id=f'v{name}', exp_id='0', value=index / 7)
+        return dict(video_id=f'set/v{name}', exp_id='0', value=index / 7)
 
     def __getitem__(self, index):
         sample = BaseDataElement(metainfo=self.get_data_info(index))
@@ -105,7 +105,7 @@ def run(work_dir, batch_size=2, **changes):
     return Runner.from_cfg(cfg).test()['mean']
 
 
-def interrupt(work_dir, at='v4', **changes):
+def interrupt(work_dir, at='set/v4', **changes):
     Echo.stop_at = at
     with pytest.raises(KeyboardInterrupt):
         run(work_dir, **changes)
@@ -115,11 +115,11 @@ def interrupt(work_dir, at='v4', **changes):
 
 def test_only_the_rest_is_predicted(tmp_path):
     whole = run(tmp_path / 'whole')
-    assert Echo.seen == [f'v{i}' for i in range(NUM_ITEMS)]
+    assert Echo.seen == [f'set/v{i}' for i in range(NUM_ITEMS)]
     interrupt(tmp_path / 'parts')
     # bit by bit the same score
     assert run(tmp_path / 'parts') == whole
-    assert Echo.seen == ['v4', 'v5', 'v6']
+    assert Echo.seen == [f'set/v{i}' for i in (4, 5, 6)]
     # nothing is left: the next test starts anew
     assert not (tmp_path / 'parts/test_progress').exists()
     Echo.seen.clear()
@@ -129,9 +129,9 @@ def test_only_the_rest_is_predicted(tmp_path):
 
 def test_two_interruptions(tmp_path):
     interrupt(tmp_path, batch_size=1)
-    interrupt(tmp_path, at='v6', batch_size=1)
+    interrupt(tmp_path, at='set/v6', batch_size=1)
     run(tmp_path, batch_size=3)
-    assert Echo.seen == ['v6']
+    assert Echo.seen == ['set/v6']
 
 
 def test_a_score_that_could_not_be_computed(tmp_path):
@@ -177,7 +177,7 @@ def test_notes_that_do_not_fit(tmp_path):
 
 def test_items_of_one_name(tmp_path):
     changes = {'test_dataloader.dataset.same_names': True}
-    interrupt(tmp_path, at='v0', **changes)
+    interrupt(tmp_path, at='set/v0', **changes)
     assert not (tmp_path / 'test_progress').exists()
 
 
@@ -203,5 +203,8 @@ def test_the_notes_are_json(tmp_path):
     interrupt(tmp_path)
     (path,) = (tmp_path / 'test_progress').glob('*.jsonl')
     items, results = json.loads(path.read_text().splitlines()[0])
-    assert [json.loads(name) for name in items] == [['v0', '0'], ['v1', '0']]
-    assert results == [[[['v0', 0.0], ['v1', 1 / 7]]]]
+    assert [json.loads(name) for name in items] == [
+        ['set/v0', '0'],
+        ['set/v1', '0'],
+    ]
+    assert results == [[[['set/v0', 0.0], ['set/v1', 1 / 7]]]]

@@ -38,7 +38,8 @@ class Videos:
     def __init__(self, root, num_objects=(1, 3)):
         rng = np.random.default_rng(0)
         self.root = root
-        self.names = [f'video{i}' for i in range(len(num_objects))]
+        # One lies deeper, as the videos of ReVOS do.
+        self.names = ['video0', 'set/video1'][: len(num_objects)]
         self.truths, self.logits, expressions = {}, {}, {}
         for name, number in zip(self.names, num_objects, strict=True):
             maps = np.zeros((NUM_FRAMES, *SHAPE), np.uint8)
@@ -147,7 +148,7 @@ def test_published_protocol_scores_like_the_files_it_writes(videos, tmp_path):
     table = json.loads((tmp_path / 'table.json').read_text())
     assert table['protocol'] == 'published'
     assert table['per_annotator'] == written['per_annotator']
-    with Image.open(tmp_path / 'pred/anno_3/video1/00002.png') as image:
+    with Image.open(tmp_path / 'pred/anno_3/set/video1/00002.png') as image:
         assert image.mode == 'P'
         assert set(np.unique(image)) == {0, 1, 2, 3}
         assert image.getpalette()[:9] == [0, 0, 0, 128, 0, 0, 0, 128, 0]
@@ -195,8 +196,8 @@ def test_swapped_objects_are_forgiven_by_one_protocol_only(videos):
         protocol: videos.evaluate(protocol=protocol)['refer/J&F']
         for protocol in ('published', 'per-expression')
     }
-    logits = videos.logits['video1']
-    videos.logits['video1'] = np.concatenate(
+    logits = videos.logits['set/video1']
+    videos.logits['set/video1'] = np.concatenate(
         [logits[4:8], logits[:4], logits[8:]]
     )
     after = {
@@ -249,14 +250,16 @@ def test_errors(videos):
     with pytest.raises(ConfigError, match='add a ReferSubmission'):
         RefDAVISMetric('per-expression', out_dir='out')
     metric = RefDAVISMetric('published')
-    samples = videos.samples('video1')
+    samples = videos.samples('set/video1')
     with pytest.raises(ConfigError, match='set group_by_video=True'):
         metric.process(None, samples[:1])
     with pytest.raises(ConfigError, match='set group_by_video=True'):
         metric.process(None, samples[1:5])
     frame = samples[0]['video_data_samples'][1]
     frame.set_metainfo({'mask_path': None})
-    with pytest.raises(ConfigError, match=r'1 of video1/0 has no .mask_path'):
+    with pytest.raises(
+        ConfigError, match=r'1 of set/video1/0 has no .mask_path'
+    ):
         metric.process(None, samples)
     frame.set_metainfo({'mask_path': str(videos.root / 'gone.png')})
     with pytest.raises(MissingDataError, match=r'gone\.png does not exist'):

@@ -27,6 +27,21 @@ def save(path, labels=LABELS, mode='P'):
     image.save(path)
 
 
+def test_videos_may_lie_deeper(tmp_path):
+    for name in ('b', 'set/v10', 'set/v9', 'set/deep/v', 'set/v9/more'):
+        save(tmp_path / name / '0.PNG')
+    save(tmp_path / '__MACOSX/b/._0.png')
+    save(tmp_path / 'set/.hidden/0.png')
+    (tmp_path / 'set/empty').mkdir()
+    assert list_videos(tmp_path) == [
+        *('b', 'set/deep/v', 'set/empty'),
+        *('set/v9', 'set/v9/more', 'set/v10'),
+    ]
+    # Its masks are missing, which must not go unnoticed.
+    with pytest.raises(DataError, match='empty holds no PNG'):
+        list_label_maps(tmp_path / 'set/empty')
+
+
 @pytest.mark.parametrize('mode', ['P', 'L'])
 def test_values_are_the_ids(tmp_path, mode):
     save(tmp_path / 'a.png', mode=mode)
@@ -86,8 +101,7 @@ def test_frames_are_in_order_of_time(tmp_path):
 def test_wrong_level_of_folder(tmp_path):
     save(tmp_path / 'root' / '480p' / 'v' / '0.png')
     (tmp_path / 'root' / '.cache').mkdir()
-    assert list_videos(tmp_path / 'root') == ['480p']
-    with pytest.raises(DataError, match=r'did you mean .*480p'):
+    with pytest.raises(DataError, match='480p holds no PNG'):
         list_label_maps(tmp_path / 'root' / '480p')
     with pytest.raises(DataError, match='give its parent'):
         list_videos(tmp_path / 'root' / '480p' / 'v')

@@ -62,6 +62,19 @@ def test_reads_what_json_reads(tmp_path, masks, style):
         table['8']
 
 
+def test_encodings_of_other_systems(tmp_path, masks):
+    path = tmp_path / 'mask_dict.json'
+    written = write(path, masks)
+    path.write_bytes(json.dumps(written).encode('utf-8-sig'))
+    assert MaskTable(path)['0'] == written['0']
+    for encoding in ('utf-16', 'utf-16-le', 'utf-32'):
+        path.write_bytes(json.dumps(written).encode(encoding))
+        # It is whole: to get it again would not help.
+        with pytest.raises(DataError, match='save it as UTF-8') as error:
+            MaskTable(path)
+        assert 'again' not in str(error.value)
+
+
 def test_strings_do_not_confuse_it(tmp_path):
     path = tmp_path / 'mask_dict.json'
     written = {

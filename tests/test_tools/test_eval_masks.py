@@ -247,6 +247,22 @@ def test_suffixes_in_capitals_are_files_too(pair):
     assert score(gt, pred, 'identity', out)[0] == before
 
 
+def test_videos_in_folders_of_videos(pair):
+    gt, pred, out = pair
+    before, _ = score(gt, pred, 'unsupervised', out)
+    for root in (gt, pred):
+        (root / 'set').mkdir()
+        (root / 'b').rename(root / 'set' / 'b')
+    after, _ = score(gt, pred, 'unsupervised', out)
+    objects = after.pop('per_object')
+    assert list(objects) == ['a_1', 'a_2', 'set/b_1', 'set/b_2']
+    assert list(objects.values()) == list(before.pop('per_object').values())
+    assert after == before
+    (pred / 'set' / 'b' / '00001.png').unlink()
+    out.unlink()
+    assert 'set/b/00001.png' in error_of(gt, pred, out, 'unsupervised')
+
+
 def test_errors_in_folders(pair):
     gt, pred, out = pair
     (pred / 'a' / '00019.png').unlink()

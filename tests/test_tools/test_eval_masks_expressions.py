@@ -218,13 +218,47 @@ def test_every_form_of_the_prediction_scores_the_same(case, tmp_path):
     assert case.score() == scores
 
 
-def test_submission_scores_like_the_metric(tmp_path):
+def test_suffixes_in_capitals_in_a_zip_file(case, tmp_path, capsys):
+    scores = case.score()
+    path = tmp_path / 'masks.zip'
+    with zipfile.ZipFile(path, 'w') as archive:
+        for file in sorted(case.pred.rglob('*.png')):
+            name = file.relative_to(case.pred).as_posix()
+            archive.write(file, name.replace('.png', '.PNG'))
+            archive.writestr(f'__MACOSX/{name}', b'\0\5\26\7')
+            folder, _, stem = name.rpartition('/')
+            archive.writestr(f'{folder}/._{stem}', b'\0')
+    assert case.score(pred=path) == scores
+    with zipfile.ZipFile(path, 'a') as archive:
+        archive.write(file, file.relative_to(case.pred).as_posix())
+    case.out.unlink()
+    assert 'more than once' in case.error(capsys, pred=path)
+
+
+def nest(gt):
+    """Move the videos of valid one folder down, as ReVOS has them."""
+    meta = gt / 'meta_expressions'
+    for split in ('valid', 'test'):
+        path = meta / split / 'meta_expressions.json'
+        videos = {f'set/{k}': v for k, v in read_videos(path).items()}
+        path.write_text(json.dumps({'videos': videos}))
+    for kind in ('JPEGImages', 'Annotations'):
+        folder = gt / 'valid' / kind
+        folder.rename(gt / 'valid/videos')
+        folder.mkdir()
+        (gt / 'valid/videos').rename(folder / 'set')
+
+
+@pytest.mark.parametrize('nested', [False, True])
+def test_submission_scores_like_the_metric(nested, tmp_path):
     gt = make_ref_youtube_vos(tmp_path / 'gt')
+    if nested:
+        nest(gt)
     case = Case('ref-ytvos', gt, truths_of_labels(gt), tmp_path)
     meta = gt / 'meta_expressions'
     for layout, first in (
         ('ref-ytvos', 'Annotations'),
-        ('mevis', '0062f687f1'),
+        ('mevis', 'set' if nested else '0062f687f1'),
     ):
         writer = ReferSubmission(
             str(meta / 'valid/meta_expressions.json'),
@@ -251,7 +285,8 @@ def test_submission_scores_like_the_metric(tmp_path):
         with zipfile.ZipFile(writer.zip_file) as archive:
             names = archive.namelist()
         assert names[0].split('/')[0] == first
-        assert len(names[0].split('/')) == 4 - (layout == 'mevis')
+        depth = 4 + nested - (layout == 'mevis')
+        assert len(names[0].split('/')) == depth
         for pred in (writer.zip_file, tmp_path / layout):
             scores = case.score(pred=pred)
             for key in ('J&F', 'J', 'F'):

@@ -119,8 +119,10 @@ class ReferVisualizationHook(Hook):
         self, clip: TrackDataSample, drawn: Sequence[np.ndarray], folder: Path
     ) -> None:
         """Write the pictures of one clip, and its video where asked for."""
+        # A video may lie deeper, as set/video.
+        video = str(clip.metainfo.get('video_id', 'video'))
         place = folder.joinpath(
-            _file_name(clip.metainfo.get('video_id', 'video')),
+            *map(_file_name, video.split('/')),
             _file_name(clip.metainfo.get('exp_id', 'expression')),
         )
         for image, frame in zip(drawn, clip.video_data_samples, strict=True):
@@ -162,4 +164,5 @@ def _read_frames(clip: TrackDataSample) -> list[np.ndarray]:
 
 def _file_name(part: Any) -> str:
     """Return ``part`` without what a file name must not hold."""
-    return re.sub(r'[^\w.\- ]', '_', str(part)) or '_'
+    name = re.sub(r'[^\w.\- ]', '_', str(part))
+    return name if name.strip('.') else '_'
