@@ -10,10 +10,14 @@ from referformer.errors import (
     DataError,
     MissingDataError,
     MissingPackageError,
-    report_error,
 )
 from referformer.formats.frames import is_plain_name
-from referformer.formats.text_files import read_rows, read_table, show
+from referformer.formats.text_files import (
+    check_count,
+    read_rows,
+    read_table,
+    wrong_line,
+)
 
 __all__ = [
     'A2DFrame',
@@ -29,6 +33,8 @@ __all__ = [
 PAGE = 'docs/datasets/a2d-sentences.md'
 #: Split -> its number in the last column of videoset.csv.
 SPLITS = {'train': '0', 'test': '1'}
+#: What the annotators once wrote for a number.
+_COPY = '1 (copy)'
 _ARCHIVE = 'extract a2d_annotation_with_instances.zip again.'
 
 
@@ -78,38 +84,28 @@ def read_samples(path: str | Path) -> list[A2DSample]:
         MissingDataError: If the file is missing.
         DataError: If a row is not as it should be.
     """
-    samples = []
-    for position, row in enumerate(read_rows(path, 4, PAGE)):
-        text, video, frame, instance = row
-        if (
-            isinstance(text, str)
-            and text.strip()
-            and is_plain_name(video)
-            and type(frame) is int
-            and type(instance) is int
-            and frame >= 1
-        ):
-            samples.append(A2DSample(*row))
-            continue
-        code = 'row-wrong'
-        if not isinstance(text, str) or not text.strip():
-            code = 'expression-empty'
-        elif not is_plain_name(video):
-            code = 'name-unsafe'
-        elif instance == '1 (copy)':
-            code = 'instance-copy'
-        elif frame == 0:
-            code = 'frames-from-zero'
-        report_error(
-            DataError(
-                f'{path}: row {position} is {show(row)}; [expression, video, '
-                f'frame from 1 on, instance] is expected, see {PAGE}.',
-                file=path,
-                value=position,
-                code=code,
-            )
-        )
-    return samples
+    return read_rows(
+        path,
+        '[expression, video, frame from 1 on, instance]',
+        _parse_sample,
+        PAGE,
+    )
+
+
+def _parse_sample(row: list) -> A2DSample | str:
+    """Return a row as a sample, or the code of what is wrong with it."""
+    text, video, frame, instance = row
+    if not isinstance(text, str) or not text.strip():
+        return 'expression-empty'
+    if not is_plain_name(video):
+        return 'name-unsafe'
+    if instance == _COPY:
+        return 'instance-copy'
+    if frame == 0:
+        return 'frames-from-zero'
+    if type(frame) is not int or type(instance) is not int or frame < 0:
+        return 'row-wrong'
+    return A2DSample(text, video, frame, instance)
 
 
 def read_videoset(
@@ -129,24 +125,13 @@ def read_videoset(
         DataError: If a line is wrong, or their number.
     """
     rows = read_table(path)
-    if expected not in (None, len(rows)):
-        raise DataError(
-            f'{path} lists {len(rows)} videos, expected {expected}',
-            file=path,
-            value=len(rows),
-            remedy='extract the release again (a part of the set: '
-            f'--videos {len(rows)}).',
-        )
+    check_count(path, len(rows), expected, 'videos', '--videos')
     names = {number: split for split, number in SPLITS.items()}
     splits = {}
     for number, row in enumerate(rows, 1):
         if len(row) < 2 or row[-1] not in names:
-            raise DataError(
-                f'{path}:{number}: {show(",".join(row))} does not end with 0 '
-                '(training) or 1 (test)',
-                file=path,
-                value=number,
-                remedy='extract the release again.',
+            raise wrong_line(
+                path, number, ','.join(row), 'video,...,0 or 1 (test)'
             )
         splits[row[0]] = names[row[-1]]
     return splits
@@ -164,26 +149,15 @@ def read_sentences(path: str | Path, expected: int) -> list[A2DSentence]:
         DataError: If a line is wrong, or their number.
     """
     rows = read_table(path)[1:]  # the first names the columns
-    if len(rows) != expected:
-        raise DataError(
-            f'{path} has {len(rows)} sentences, expected {expected}',
-            file=path,
-            value=len(rows),
-            remedy='extract text_annotations again (a part of the set: '
-            f'--sentences {len(rows)}).',
-        )
+    check_count(path, len(rows), expected, 'sentences', '--sentences')
     sentences = []
     for number, row in enumerate(rows, 2):
-        if len(row) >= 3 and row[1] == '1 (copy)':
+        if len(row) >= 3 and row[1] == _COPY:
             continue  # in T6bNPuKV-wY: nothing bears this number
         text = ','.join(row[2:]).lower()
         if not text or not is_plain_name(row[0]) or not row[1].isdecimal():
-            raise DataError(
-                f'{path}:{number}: {show(",".join(row))} is not of the form '
-                'video,instance,sentence',
-                file=path,
-                value=number,
-                remedy='extract text_annotations again.',
+            raise wrong_line(
+                path, number, ','.join(row), 'video,instance,sentence'
             )
         sentences.append(A2DSentence(row[0], int(row[1]), text))
     return sentences
@@ -211,12 +185,8 @@ def read_a2d_frame(path: Path) -> A2DFrame:
         or len(masks) != len(ids)
     ):
         shape = None if masks is None else masks.shape
-        raise DataError(
-            f'{path}: "reMask" has the shape {shape} for {len(ids)} instances',
-            file=path,
-            value=shape,
-            remedy=_ARCHIVE,
-            code='mask-broken',
+        raise _broken(
+            path, f'"reMask" has the shape {shape} for {len(ids)} instances'
         )
     # Boxes are a by-product: what is no box is left out.
     if boxes is not None:
@@ -253,12 +223,7 @@ def _read_hdf5(path: Path, *names: str) -> list[np.ndarray | None]:
                 for name in names
             ]
     except OSError as error:
-        raise DataError(
-            f'Masks {path} cannot be read ({error}); the file is damaged',
-            file=path,
-            remedy=_ARCHIVE,
-            code='mask-broken',
-        ) from None
+        raise _broken(path, f'the file is damaged ({error})') from None
 
 
 def _parse_ids(path: Path, ids: np.ndarray | None) -> list[int]:
@@ -268,10 +233,15 @@ def _parse_ids(path: Path, ids: np.ndarray | None) -> list[int]:
         or ids.dtype.kind not in 'iuf'
         or not np.isfinite(ids).all()
     ):
-        raise DataError(
-            f'{path} has no list of numbers "instance"; it is no file of '
-            'a2d_annotation_with_instances.',
-            file=path,
-            code='mask-broken',
-        )
+        raise _broken(path, 'it has no list of numbers "instance"')
     return [int(value) for value in ids.ravel()]
+
+
+def _broken(path: Path, reason: str) -> DataError:
+    """Return the error that a file of masks cannot be used."""
+    return DataError(
+        f'Masks {path} cannot be read: {reason}',
+        file=path,
+        remedy=_ARCHIVE,
+        code='mask-broken',
+    )

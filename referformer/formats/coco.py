@@ -2,7 +2,7 @@
 """Ground truth and predictions in COCO's JSON form, read with suspicion."""
 
 import json
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -302,38 +302,57 @@ def _read_candidate(
     return Candidate(score, rle, box, area)
 
 
-def coco_entry(
-    number: int, image_id: str, mask: np.ndarray, box: np.ndarray | None = None
-) -> tuple[dict, dict]:
-    """Describe a mask as COCO does.
+class TrueMask(NamedTuple):
+    """A mask to be scored.
 
-    Args:
-        number: Id of the annotation, from 1 on.
-        image_id: Id of the image.
+    Attributes:
+        name: Id of the image entry.
         mask: bool, shape (H, W).
         box: x1, y1, x2, y2 in pixels; that of the mask if ``None``.
-
-    Returns:
-        The entries in ``images`` and in ``annotations``.
     """
-    height, width = mask.shape
-    (rle,) = encode_masks(mask[None])
-    if box is None:
+
+    name: str
+    mask: np.ndarray
+    box: np.ndarray | None = None
+
+
+def coco_truths(masks: Iterable[TrueMask]) -> dict:
+    """Return ground truth with one annotation per image entry.
+
+    Raises:
+        DataError: If two masks have the same name.
+    """
+    images: dict[str, dict] = {}
+    annotations = []
+    for number, (name, mask, box) in enumerate(masks, 1):
+        if name in images:
+            raise DataError(
+                f'Two sentences are about {name}; extract the text '
+                'annotations again.'
+            )
+        (rle,) = encode_masks(mask[None])
         bbox = mask_utils.toBbox(rle).tolist()
-    else:
-        x1, y1, x2, y2 = box.tolist()
-        bbox = [x1, y1, x2 - x1, y2 - y1]
-    image = {'id': image_id, 'height': height, 'width': width}
-    annotation = {
-        'id': number,
-        'image_id': image_id,
-        'category_id': 1,
-        'segmentation': rle,
-        'area': float(mask_utils.area(rle)),
-        'bbox': bbox,
-        'iscrowd': 0,
+        if box is not None:
+            x1, y1, x2, y2 = box.tolist()
+            bbox = [x1, y1, x2 - x1, y2 - y1]
+        height, width = mask.shape
+        images[name] = {'id': name, 'height': height, 'width': width}
+        annotations.append(
+            {
+                'id': number,
+                'image_id': name,
+                'category_id': 1,
+                'segmentation': rle,
+                'area': float(mask_utils.area(rle)),
+                'bbox': bbox,
+                'iscrowd': 0,
+            }
+        )
+    return {
+        'categories': [{'id': 1, 'name': 'dummy_class'}],
+        'images': list(images.values()),
+        'annotations': annotations,
     }
-    return image, annotation
 
 
 def encode_masks(masks: np.ndarray) -> list[dict]:

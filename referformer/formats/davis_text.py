@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from referformer.errors import DataError
-from referformer.formats.text_files import read_text, show
+from referformer.formats.text_files import read_text, show, wrong_line
 
 __all__ = [
     'MISSPELT',
@@ -50,7 +50,6 @@ def read_video_list(path: str | Path) -> list[str]:
             raise DataError(
                 f'{path}: {show(name)} is no name of a video, or comes twice',
                 file=path,
-                value=name,
                 remedy='extract the archive again.',
             )
     return names
@@ -83,12 +82,8 @@ def read_descriptions(
             continue
         quoted = ' '.join(words[2:])
         if len(words) < 3 or not words[1].isdecimal() or len(quoted) < 3:
-            raise DataError(
-                f'{path}:{number}: {show(line.strip())} is not of the form '
-                '<video> <object> "<expression>"',
-                file=path,
-                value=number,
-                remedy='correct the line.',
+            raise wrong_line(
+                path, number, line.strip(), '<video> <object> "<expression>"'
             )
         video = MISSPELT.get(words[0], words[0])
         objects = descriptions.setdefault(video, {})

@@ -12,10 +12,14 @@ from referformer.errors import (
     DataError,
     MissingDataError,
     MissingPackageError,
-    report_error,
 )
 from referformer.formats.frames import is_plain_name
-from referformer.formats.text_files import read_rows, read_table, show
+from referformer.formats.text_files import (
+    check_count,
+    read_rows,
+    read_table,
+    wrong_line,
+)
 
 __all__ = [
     'FrameChoice',
@@ -73,6 +77,7 @@ _UNKNOWN_CHOICE = FrameChoice(
     f'scores stand, so scores are not comparable. {PAGE} tells where to get '
     'its file.',
 )
+_ARCHIVE = 'extract puppet_mask.zip again.'
 
 
 class JHMDBSample(NamedTuple):
@@ -102,24 +107,14 @@ def read_samples(path: str | Path) -> list[JHMDBSample]:
         MissingDataError: If the file is missing.
         DataError: If a row is not as it should be.
     """
-    samples = []
-    for position, row in enumerate(read_rows(path, 5, PAGE)):
-        sample = _parse_row(row)
-        if isinstance(sample, JHMDBSample):
-            samples.append(sample)
-            continue
-        report_error(
-            DataError(
-                f'{path}: row {position} is {show(row)}; [video, '
-                '.../Rename_Images/<action>/<video>/<frame from 1 on>.png, '
-                '.../puppet_mask/<action>/<video>/puppet_mask.mat, number of '
-                f'frames, expression] is expected, see {PAGE}.',
-                file=path,
-                value=position,
-                code=sample,
-            )
-        )
-    return samples
+    return read_rows(
+        path,
+        '[video, .../Rename_Images/<action>/<video>/<frame from 1 on>.png, '
+        '.../puppet_mask/<action>/<video>/puppet_mask.mat, number of frames, '
+        'expression]',
+        _parse_row,
+        PAGE,
+    )
 
 
 def identify_frames(image_ids: Iterable[str]) -> FrameChoice | None:
@@ -195,25 +190,16 @@ def read_sentences(path: str | Path, expected: int) -> dict[str, str]:
         DataError: If a line is wrong, or their number.
     """
     rows = read_table(path)[1:]  # the first names the columns
-    if len(rows) != expected:
-        raise DataError(
-            f'{path} has {len(rows)} sentences, expected {expected}',
-            file=path,
-            value=len(rows),
-            remedy='download it again (a part of the set: '
-            f'--sentences {len(rows)}).',
-        )
+    check_count(path, len(rows), expected, 'sentences', '--sentences')
     sentences: dict[str, str] = {}
     for number, (video, *words) in enumerate(rows, 2):
         text = ','.join(words)
         if not text or video in sentences:
-            raise DataError(
-                f'{path}:{number}: {show(",".join([video, *words]))} is not '
-                'of the form video,sentence, or a second sentence of the '
-                'video',
-                file=path,
-                value=number,
-                remedy='correct the line.',
+            raise wrong_line(
+                path,
+                number,
+                f'{video},{text}',
+                'video,sentence, or a second sentence of the video',
             )
         sentences[video] = text
     return sentences
@@ -237,33 +223,24 @@ def read_puppet_masks(path: Path) -> np.ndarray:
             'Reading the masks of JHMDB-Sentences needs scipy: '
             'pip install scipy'
         ) from error
-    remedy = 'extract puppet_mask.zip again.'
     if not path.is_file():
         raise MissingDataError(
             f'Masks {path} are missing',
             file=path,
-            remedy=remedy,
+            remedy=_ARCHIVE,
             code='mask-missing',
         )
     try:
-        content = loadmat(path, variable_names=['part_mask'])
+        masks = loadmat(path, variable_names=['part_mask'])['part_mask']
     except Exception as error:
-        raise DataError(
-            f'Masks {path} cannot be read ({error}); the file is damaged',
-            file=path,
-            remedy=remedy,
-            code='mask-broken',
+        raise _broken(
+            path, f'it is damaged or has no "part_mask" ({error})'
         ) from None
-    masks = content.get('part_mask')
-    if masks is None or masks.ndim not in (2, 3) or not masks.size:
-        shape = None if masks is None else masks.shape
-        raise DataError(
-            f'{path}: "part_mask" has the shape {shape} where (H, W, T) is '
+    if masks.ndim not in (2, 3) or not masks.size:
+        raise _broken(
+            path,
+            f'"part_mask" has the shape {masks.shape} where (H, W, T) is '
             'expected',
-            file=path,
-            value=shape,
-            remedy=remedy,
-            code='mask-broken',
         )
     # MATLAB drops the last axis of a single frame.
     return np.atleast_3d(masks).transpose(2, 0, 1) > 0
@@ -286,13 +263,11 @@ def read_puppet_mask(
     masks = read_puppet_masks(path)
     frames, *size = masks.shape
     if shape not in (None, tuple(size)) and set(shape) <= {frames, *size}:
-        raise DataError(
-            f'{path}: "part_mask" has the shape {(*size, frames)}, the frame '
-            f'{tuple(shape)}; the axes are not (H, W, T).',
-            file=path,
-            value=masks.shape,
-            remedy='extract puppet_mask.zip again.',
-            code='mask-transposed',
+        raise _broken(
+            path,
+            f'"part_mask" has the shape {(*size, frames)}, the frame '
+            f'{tuple(shape)}; the axes are not (H, W, T)',
+            'mask-transposed',
         )
     if position >= len(masks):
         raise DataError(
@@ -300,7 +275,16 @@ def read_puppet_mask(
             f'{position + 1} is to be scored; the samples metadata belong to '
             'another release.',
             file=path,
-            value=len(masks),
             code='masks-short',
         )
     return masks[position]
+
+
+def _broken(path: Path, reason: str, code: str = 'mask-broken') -> DataError:
+    """Return the error that a file of masks cannot be used."""
+    return DataError(
+        f'Masks {path} cannot be read: {reason}',
+        file=path,
+        remedy=_ARCHIVE,
+        code=code,
+    )

@@ -3,15 +3,41 @@
 
 import pickle
 from collections.abc import Hashable
+from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-from referformer.errors import DataError, MissingDataError, report_error
+from referformer.errors import DataError, report_error
 from referformer.formats.coco import Box, is_id, read_box, read_tables
 from referformer.formats.frames import is_relative_name
-from referformer.formats.text_files import read_json, show
+from referformer.formats.text_files import read_bytes, read_json, show
 
-__all__ = ['RefCOCOSentence', 'read_instances', 'read_refs', 'read_sentences']
+__all__ = [
+    'NUM_SENTENCES',
+    'RefCOCOSentence',
+    'read_instances',
+    'read_refs',
+    'read_sentences',
+]
+
+
+_ARCHIVE = 'docs/datasets/refcoco.md tells which archive to extract where'
+#: Sentences of each published split.
+NUM_SENTENCES = {
+    'refcoco_train': 120624,
+    'refcoco_val': 10834,
+    'refcoco_testA': 5657,
+    'refcoco_testB': 5095,
+    'refcoco+_train': 120191,
+    'refcoco+_val': 10758,
+    'refcoco+_testA': 5726,
+    'refcoco+_testB': 4889,
+    'refcocog_train': 80512,
+    'refcocog_val': 4896,
+    'refcocog_test': 9602,
+    'refcocog-google_train': 85474,
+    'refcocog-google_val': 9536,
+}
 
 
 class RefCOCOSentence(NamedTuple):
@@ -61,18 +87,10 @@ def read_refs(path: str | Path) -> list[dict]:
         MissingDataError: If the file is missing.
         DataError: If it is no list of them.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise MissingDataError(
-            f'{path} does not exist',
-            file=path,
-            remedy='docs/datasets/refcoco.md tells which archive to extract '
-            'where.',
-        )
+    content = read_bytes(path, remedy=_ARCHIVE)
     try:
-        with path.open('rb') as file:
-            # written by Python 2, whose strings are bytes
-            refs = PlainUnpickler(file, encoding='latin1').load()
+        # written by Python 2, whose strings are bytes
+        refs = PlainUnpickler(BytesIO(content), encoding='latin1').load()
     except Exception as error:
         raise DataError(
             f'{path} is not a pickle of plain data ({error})',
@@ -97,10 +115,7 @@ def read_instances(path: str | Path) -> dict:
         MissingDataError: If it does not exist.
         DataError: If it is no annotation file of COCO.
     """
-    content = read_json(
-        path,
-        remedy='docs/datasets/refcoco.md tells which archive to extract where',
-    )
+    content = read_json(path, remedy=_ARCHIVE)
     for key in ('images', 'annotations'):
         entries = content.get(key) if isinstance(content, dict) else None
         if not isinstance(entries, list) or not all(
@@ -166,8 +181,8 @@ def read_sentences(path: str | Path) -> list[RefCOCOSentence]:
             continue
         try:
             sentences.append(_read_sentence(image, meant[name]))
-        except _EntryError as error:
-            fault(error.code, f'sentence {name} {error}')
+        except DataError as error:
+            fault(error.code, f'sentence {name} {error.message}')
     lost = [name for name in meant if name not in seen]
     if lost:
         fault(
@@ -178,33 +193,25 @@ def read_sentences(path: str | Path) -> list[RefCOCOSentence]:
     return sentences
 
 
-class _EntryError(ValueError):
-    """What is wrong with an entry, and the code of this kind of fault."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-
-
 def _read_sentence(image: dict, annotation: dict) -> RefCOCOSentence:
     """One sentence of :func:`read_sentences`."""
     file_name, text = image.get('file_name'), image.get('caption')
     if not is_relative_name(file_name):
-        raise _EntryError(
-            'name-unsafe',
+        raise DataError(
             f'is about {show(file_name)}, which is not the name of a file',
+            code='name-unsafe',
         )
     if not isinstance(text, str):
-        raise _EntryError('expression-empty', 'has no text as "caption"')
+        raise DataError('has no text as "caption"', code='expression-empty')
     if 'segmentation' not in annotation:
-        raise _EntryError('segmentation-broken', "has no 'segmentation'")
+        raise DataError("has no 'segmentation'", code='segmentation-broken')
     try:
         box = read_box(annotation.get('bbox'), 'xywh')
     except ValueError as error:
-        raise _EntryError('box-wrong', str(error)) from None
+        raise DataError(str(error), code='box-wrong') from None
     obj_id = annotation.get('original_id', annotation.get('id'))
     if not is_id(obj_id):
-        raise _EntryError('table-wrong', 'has an annotation without id')
+        raise DataError('has an annotation without id', code='table-wrong')
     shape = (image.get('height'), image.get('width'))
     return RefCOCOSentence(
         image['id'],

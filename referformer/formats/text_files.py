@@ -5,21 +5,38 @@ import codecs
 import csv
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from referformer.errors import DataError, MissingDataError, report_error
 
-__all__ = ['read_json', 'read_rows', 'read_table', 'read_text', 'show']
+__all__ = [
+    'check_count',
+    'read_bytes',
+    'read_json',
+    'read_rows',
+    'read_table',
+    'read_text',
+    'show',
+    'wrong_line',
+]
 
+_EXPECTED = 'docs/datasets shows the expected files'
 _SHOWN = 60
-#: What a file that is no JSON begins with, and what that means.
+#: What a file that is no JSON begins with, what it is, and what helps.
 _IMPOSTORS = (
-    (b'version https://git-lfs', 'is a pointer of Git LFS; run git lfs pull'),
-    (b'<', 'is a web page or XML; download the file itself'),
-    (b'PK\x03\x04', 'is a zip file; extract it'),
-    (b'\x1f\x8b', 'is compressed; extract it'),
+    (
+        b'version https://git-lfs',
+        'it is a pointer of Git LFS',
+        'run git lfs pull',
+    ),
+    (b'<', 'it is a web page or XML', 'download the file itself'),
+    (b'PK\x03\x04', 'it is a zip file', 'extract it'),
+    (b'\x1f\x8b', 'it is compressed', 'extract it'),
 )
+
+Row = TypeVar('Row')
 
 
 def show(value: Any) -> str:
@@ -28,21 +45,58 @@ def show(value: Any) -> str:
     return text if len(text) <= _SHOWN else f'{text[:_SHOWN]}...'
 
 
-def read_bytes(path: Path, what: str, remedy: str) -> bytes:
+def check_count(
+    path: str | Path, found: int, expected: int | None, what: str, option: str
+) -> None:
+    """Check how many entries a file of a release has.
+
+    Args:
+        path: The file.
+        found: How many entries it has.
+        expected: How many it must have; ``None`` does not check.
+        what: What they are, in the plural.
+        option: Option of the converter that sets the number.
+
+    Raises:
+        DataError: If there are more or less.
+    """
+    if expected not in (None, found):
+        raise DataError(
+            f'{path} lists {found} {what}, expected {expected}',
+            file=path,
+            remedy='download or extract it again (for a part of the set: '
+            f'{option} {found}).',
+        )
+
+
+def wrong_line(
+    path: str | Path, number: int, line: str, form: str
+) -> DataError:
+    """Return the error that a line, numbered from 1, has another form."""
+    return DataError(
+        f'{path}:{number}: {show(line)} is not of the form {form}',
+        file=path,
+        remedy='correct the line or extract the file again.',
+    )
+
+
+def read_bytes(
+    path: str | Path, what: str = '', remedy: str = _EXPECTED
+) -> bytes:
     """Read a file.
 
     Args:
         path: The file.
-        what: What the file is, for the message.
+        what: What the file is, for the messages.
         remedy: What to do if it is missing.
 
     Raises:
         MissingDataError: If the file does not exist.
         DataError: If it cannot be read.
     """
-    named = f'{path} ({what})' if what else f'{path}'
+    named = f'{path} ({what})' if what else str(path)
     try:
-        return path.read_bytes()
+        return Path(path).read_bytes()
     except FileNotFoundError:
         raise MissingDataError(
             f'{named} does not exist',
@@ -59,15 +113,13 @@ def read_bytes(path: Path, what: str, remedy: str) -> bytes:
 def read_text(
     path: str | Path,
     *,
-    what: str = '',
-    remedy: str = 'docs/datasets shows the expected files',
+    remedy: str = _EXPECTED,
     fallback: str | None = None,
 ) -> str:
     """Read text in UTF-8 or UTF-16, with or without a byte order mark.
 
     Args:
         path: The file.
-        what: What the file is, for the messages.
         remedy: What to do if it is missing.
         fallback: Encoding to try where the file is neither.
 
@@ -75,8 +127,7 @@ def read_text(
         MissingDataError: If the file does not exist.
         DataError: If it has another encoding.
     """
-    path = Path(path)
-    data = read_bytes(path, what, remedy)
+    data = read_bytes(path, remedy=remedy)
     encoding = 'utf-8-sig'
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         encoding = 'utf-16'
@@ -96,7 +147,7 @@ def read_json(
     path: str | Path,
     *,
     what: str = '',
-    remedy: str = 'docs/datasets shows the expected files',
+    remedy: str = _EXPECTED,
     unique_keys: bool = False,
 ) -> Any:
     """Read a JSON file in UTF-8, UTF-16 or UTF-32.
@@ -113,19 +164,13 @@ def read_json(
             (extract it again only if it ends in the middle), and repeats
             nothing of the content.
     """
-    path = Path(path)
     data = read_bytes(path, what, remedy)
-    hook = _unique if unique_keys else None
     try:
-        return json.loads(data, object_pairs_hook=hook)
-    except _RepeatedKeyError as error:
-        fault, help_ = f'the key {show(error.key)} twice', 'remove one of them'
-        raise DataError(
-            f'{path} has {fault}',
-            file=path,
-            remedy=f'{help_}.',
-            code='json-broken',
-        ) from None
+        return json.loads(
+            data, object_pairs_hook=_unique if unique_keys else None
+        )
+    except KeyError as error:
+        fault, help_ = f'it has the key {error} twice', 'remove one of them'
     except json.JSONDecodeError as error:
         fault = f'line {error.lineno}, column {error.colno}: {error.msg}'
         text = error.doc.rstrip()
@@ -139,11 +184,10 @@ def read_json(
         fault, help_ = 'nested too deeply', 'write it again'
     if not data.strip():
         fault, help_ = 'it is empty', 'download or extract it again'
-    for start, meaning in _IMPOSTORS:
+    for start, meaning, cure in _IMPOSTORS:
         if data.lstrip().startswith(start):
-            fault, help_ = meaning.split('; ')
-            fault = f'it {fault}'
-    named = f'{path} ({what})' if what else f'{path}'
+            fault, help_ = meaning, cure
+    named = f'{path} ({what})' if what else str(path)
     raise DataError(
         f'{named} is not valid JSON ({fault})',
         file=path,
@@ -152,32 +196,54 @@ def read_json(
     )
 
 
-def read_rows(path: str | Path, width: int, page: str) -> list[list]:
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make a dict of a JSON object; ``KeyError`` if it names a key twice."""
+    content = {}
+    for key, value in pairs:
+        if key in content:
+            raise KeyError(key[:_SHOWN])
+        content[key] = value
+    return content
+
+
+def read_rows(
+    path: str | Path,
+    form: str,
+    parse: Callable[[list], Row | str],
+    page: str,
+) -> list[Row]:
     """Read a JSON file that is a list of rows.
 
     Args:
         path: The file.
-        width: Columns of a row.
+        form: What a row has to be, ``[column, column, ...]``.
+        parse: Returns what a row with as many columns says, or the code of
+            what is wrong with it.
         page: Page of the documentation that tells where it comes from.
 
     Raises:
         MissingDataError: If the file is missing.
-        DataError: If it is something else.
+        DataError: If it is something else, or a row is wrong.
     """
     rows = read_json(path, remedy=f'{page} tells how to make it')
+    width = form.count(',') + 1
+    code = 'row-wrong'
+    if not isinstance(rows, list):
+        rows, code = [rows], 'table-wrong'
     whole = []
-    for position, row in enumerate(rows if isinstance(rows, list) else [rows]):
-        if isinstance(row, list) and len(row) == width:
-            whole.append(row)
+    for position, row in enumerate(rows):
+        fitting = isinstance(row, list) and len(row) == width
+        parsed = parse(row) if fitting else code
+        if not isinstance(parsed, str):
+            whole.append(parsed)
             continue
         report_error(
             DataError(
-                f'{path} is not a list of rows with {width} columns: row '
-                f'{position} is {show(row)}',
+                f'{path}: row {position} is {show(row)}, where {form} is '
+                'expected',
                 file=path,
-                value=position,
                 remedy=f'make it again, see {page}.',
-                code='row-wrong' if isinstance(rows, list) else 'table-wrong',
+                code=parsed,
             )
         )
     return whole
@@ -194,22 +260,3 @@ def read_table(path: str | Path) -> list[list[str]]:
     )
     rows = csv.reader(io.StringIO(text, newline=''))
     return [[cell.strip() for cell in row] for row in rows if row]
-
-
-class _RepeatedKeyError(Exception):
-    """A table has a key twice."""
-
-    def __init__(self, key: str) -> None:
-        super().__init__(key)
-        self.key = key
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Make a dict of a JSON object that names no key twice."""
-    content = dict(pairs)
-    if len(content) < len(pairs):
-        seen: set[str] = set()
-        raise _RepeatedKeyError(
-            next(k for k, _ in pairs if k in seen or seen.add(k))
-        )
-    return content

@@ -91,8 +91,8 @@ def test_keys_that_come_twice(tmp_path):
 def test_other_tables_of_rows(tmp_path, content):
     path = tmp_path / 'a.json'
     path.write_text(content)
-    with pytest.raises(DataError, match='not a list of rows with 2 columns'):
-        read_rows(path, 2, 'docs/page.md')
+    with pytest.raises(DataError, match=r'row [01] is .*\[x, y\] is expected'):
+        read_rows(path, '[x, y]', tuple, 'docs/page.md')
 
 
 def test_text_and_tables(tmp_path):

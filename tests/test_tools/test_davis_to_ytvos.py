@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from referformer.errors import ReferError
 from tests.fixtures.ref_davis import (
     CONVERTER,
     TEXT_FILES,
@@ -130,19 +131,19 @@ def test_original_stays_and_again_costs_nothing(
     assert {p: p.lstat().st_mtime_ns for p in out.rglob('*')} == made
     # Something else is not overwritten, and what is broken not called ready.
     other = () if option else ('--copy',)
-    with pytest.raises(SystemExit, match='with other options'):
+    with pytest.raises(ReferError, match='with other options'):
         convert(original, out, *other)
     if option:
         shutil.rmtree(video)
     else:
         video.unlink()
-    with pytest.raises(SystemExit, match='has lost valid/JPEGImages/blacks'):
+    with pytest.raises(ReferError, match='has lost valid/JPEGImages/blacks'):
         convert(original, out, *option)
 
 
 def test_the_download_is_no_place_to_write_to(raw):
     # and no advice is given to remove it
-    with pytest.raises(SystemExit, match=r'not made by .* new folder for OUT'):
+    with pytest.raises(ReferError, match=r'not made by .* new folder for OUT'):
         convert(raw, raw)
 
 
@@ -231,7 +232,7 @@ def test_faults_are_named_and_nothing_is_written(
     raw, tmp_path, damage, message
 ):
     damage(raw)
-    with pytest.raises(SystemExit, match=message):
+    with pytest.raises(ReferError, match=message):
         convert(raw, tmp_path / 'out')
     assert {path.name for path in tmp_path.iterdir()} == {'raw'}
 
@@ -247,7 +248,7 @@ def test_incomplete_objects_can_be_left_out(raw, tmp_path, capsys):
 
 def test_the_real_counts_are_expected(original, tmp_path):
     main = runpy.run_path(str(CONVERTER))['main']
-    with pytest.raises(SystemExit, match='lists 3 videos, expected 60'):
+    with pytest.raises(ReferError, match='lists 3 videos, expected 60'):
         main(
             [
                 str(original / 'DAVIS'),

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from pycocotools.coco import COCO
 
+from referformer.errors import ReferError
 from tests.fixtures.refcoco import CONVERTER, SENTENCES, SPLITS, make_refcoco
 
 
@@ -100,7 +101,7 @@ class Bomb:
 def test_code_in_a_pickle_is_not_run(raw, tmp_path):
     refs = raw / 'refcoco/refs(unc).p'
     refs.write_bytes(pickle.dumps([Bomb(tmp_path / 'boom')], protocol=2))
-    with pytest.raises(SystemExit, match=r'refs\(unc\).p .*could run code'):
+    with pytest.raises(ReferError, match=r'refs\(unc\).p .*could run code'):
         convert(raw)
     assert not (tmp_path / 'boom').exists()
     # nor was anything written
@@ -134,7 +135,7 @@ def edit_refs(raw, change):
 )
 def test_contradictions_are_named(raw, change, reason):
     edit_refs(raw, change)
-    with pytest.raises(SystemExit, match=reason):
+    with pytest.raises(ReferError, match=reason):
         convert(raw)
 
 
@@ -164,5 +165,5 @@ def test_contradictions_are_named(raw, change, reason):
 )
 def test_missing_and_damaged_files(raw, damage, reason):
     damage(Path(raw))
-    with pytest.raises(SystemExit, match=reason):
+    with pytest.raises(ReferError, match=reason):
         convert(raw)

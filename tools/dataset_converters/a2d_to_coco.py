@@ -14,14 +14,12 @@ that files from elsewhere can be used as well: what exists is kept.
 
 import argparse
 import json
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
-from referformer.errors import DataError, MissingDataError
+from referformer.errors import MissingDataError
 from referformer.formats.a2d import (
     SPLITS,
     A2DSentence,
@@ -30,10 +28,11 @@ from referformer.formats.a2d import (
     read_sentences,
     read_videoset,
 )
-from referformer.formats.coco import coco_entry
+from referformer.formats.coco import TrueMask, coco_truths
 from referformer.formats.files import write_atomic
 from referformer.formats.frames import list_frames
 from referformer.formats.text_files import read_table
+from referformer.utils.cli import run
 
 VIDEOS = 3782
 SENTENCES = 6655
@@ -89,56 +88,36 @@ def build_list(root: Path, sentences: list[A2DSentence], split: str) -> list:
 
 
 def build_coco(root: Path, sentences: list[A2DSentence], split: str) -> dict:
-    """Return the ground truth; an image is a frame with one sentence.
+    """Return the ground truth; an image is a frame with one sentence."""
 
-    Raises:
-        DataError: If two sentences are about one instance.
-    """
-    images: dict[str, dict] = {}
-    annotations = []
-    for sentence, path in find_frames(root, sentences, f'{split} masks of'):
-        frame = read_a2d_frame(path)
-        position = frame.ids.index(sentence.instance)
-        name = f'v_{sentence.video}_f_{int(path.stem)}_i_{sentence.instance}'
-        if name in images:
-            raise DataError(
-                f'Two sentences are about instance {sentence.instance} of '
-                f'video {sentence.video}; a2d_annotation.txt is not the '
-                'published one, extract text_annotations again.'
+    def show_masks() -> Iterator[TrueMask]:
+        for said, path in find_frames(root, sentences, f'{split} masks of'):
+            frame = read_a2d_frame(path)
+            position = frame.ids.index(said.instance)
+            yield TrueMask(
+                f'v_{said.video}_f_{int(path.stem)}_i_{said.instance}',
+                frame.masks[position],
+                None if frame.boxes is None else frame.boxes[position],
             )
-        images[name], annotation = coco_entry(
-            len(annotations) + 1,
-            name,
-            frame.masks[position],
-            None if frame.boxes is None else frame.boxes[position],
-        )
-        annotations.append(annotation)
-    return {
-        'categories': [{'id': 1, 'name': 'dummy_class'}],
-        'images': list(images.values()),
-        'annotations': annotations,
-    }
+
+    return coco_truths(show_masks())
 
 
 def convert(
     root: Path, out: Path, videos: int, sentences: int, overwrite: bool
 ) -> None:
     """Write the files that do not exist yet."""
-    single = 'a2d_sentences_single_frame_{}_annotations.json'
-    outputs: dict[str, tuple[str, Callable[..., Any]]] = {
-        single.format('train'): ('train', build_list),
-        single.format('test'): ('test', build_list),
-        'a2d_sentences_test_annotations_in_coco_format.json': (
-            'test',
-            build_coco,
-        ),
+    outputs = {
+        'single_frame_train_annotations': ('train', build_list),
+        'single_frame_test_annotations': ('test', build_list),
+        'test_annotations_in_coco_format': ('test', build_coco),
     }
     splits = read_splits(root, videos)
     every = read_sentences(
         root / 'text_annotations/a2d_annotation.txt', sentences
     )
     for name, (split, build) in outputs.items():
-        path = out / name
+        path = out / f'a2d_sentences_{name}.json'
         if path.exists() and not overwrite:
             print(f'{path} exists and is kept (--overwrite replaces it)')
             continue
@@ -153,11 +132,7 @@ def convert(
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run the command line.
-
-    Args:
-        argv (list[str], optional): Arguments; ``sys.argv`` when None.
-    """
+    """Run the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -182,19 +157,9 @@ def main(argv: list[str] | None = None) -> None:
         '--overwrite', action='store_true', help='replace existing files'
     )
     args = parser.parse_args(argv)
-    try:
-        convert(
-            args.root,
-            args.out or args.root,
-            args.videos,
-            args.sentences,
-            args.overwrite,
-        )
-    except (OSError, ValueError, ImportError) as error:
-        sys.exit(f'error: {error}')
-    except KeyboardInterrupt:
-        sys.exit(130)
+    out = args.out or args.root
+    convert(args.root, out, args.videos, args.sentences, args.overwrite)
 
 
 if __name__ == '__main__':
-    main()
+    run(main)

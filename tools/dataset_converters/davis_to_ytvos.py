@@ -28,7 +28,8 @@ from referformer.formats.davis_text import (
     read_video_list,
 )
 from referformer.formats.frames import is_residue, list_frames, sort_names
-from referformer.formats.text_files import read_json
+from referformer.formats.text_files import check_count, read_json
+from referformer.utils.cli import run
 
 #: Split -> its list in ``DAVIS/ImageSets/2017``.
 LISTS = {'train': 'train.txt', 'valid': 'val.txt'}
@@ -50,25 +51,6 @@ class Plan(NamedTuple):
 
     tables: dict[str, dict]
     folders: dict[str, Path]
-
-
-def read_split(davis: Path, split: str, expected: int) -> list[str]:
-    """Return the names of the videos of a split.
-
-    Raises:
-        DataError: If there are not as many as expected, or a name is none.
-    """
-    path = davis / 'ImageSets/2017' / LISTS[split]
-    names = read_video_list(path)
-    if len(names) != expected:
-        raise DataError(
-            f'{path} lists {len(names)} videos, expected {expected}',
-            file=path,
-            value=len(names),
-            remedy='extract the archive again (another subset of DAVIS: '
-            f'--{split}-videos {len(names)}).',
-        )
-    return names
 
 
 def merge(
@@ -173,7 +155,13 @@ def make_plan(
         MissingDataError: If something is missing.
         DataError: If something is not as it should be.
     """
-    splits = {s: read_split(davis, s, n) for s, n in expected.items()}
+    splits = {}
+    for split, number in expected.items():
+        path = davis / 'ImageSets/2017' / LISTS[split]
+        splits[split] = read_video_list(path)
+        check_count(
+            path, len(splits[split]), number, 'videos', f'--{split}-videos'
+        )
     read = [read_descriptions(text / file, code) for file, code in TEXT_FILES]
     wrong = [pair for _, pairs in read for pair in pairs]
     semantics = None
@@ -293,7 +281,11 @@ def write(plan: Plan, out: Path, copy: bool) -> bool:
             target = temporary / path
             target.parent.mkdir(parents=True, exist_ok=True)
             if copy:
-                shutil.copytree(folder, target, ignore=_leave_residue)
+                shutil.copytree(
+                    folder,
+                    target,
+                    ignore=lambda _, names: set(filter(is_residue, names)),
+                )
             else:
                 target.symlink_to(
                     link_target(folder, out, path), target_is_directory=True
@@ -306,11 +298,6 @@ def write(plan: Plan, out: Path, copy: bool) -> bool:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     return True
-
-
-def _leave_residue(folder: str, names: list[str]) -> list[str]:
-    """Return what of a folder is not copied."""
-    return [name for name in names if is_residue(name)]
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -351,11 +338,8 @@ def main(argv: list[str] | None = None) -> None:
     """Convert the set."""
     args = parse_args(argv)
     expected = {'train': args.train_videos, 'valid': args.valid_videos}
-    try:
-        plan = make_plan(args.davis, args.text, expected, args.skip_incomplete)
-        done = write(plan, args.out.resolve(), args.copy)
-    except (ValueError, OSError) as error:
-        sys.exit(f'davis_to_ytvos: {error}')
+    plan = make_plan(args.davis, args.text, expected, args.skip_incomplete)
+    done = write(plan, args.out.resolve(), args.copy)
     for split in expected:
         table = plan.tables[f'meta_expressions/{split}/meta_expressions.json']
         videos = table['videos'].values()
@@ -373,4 +357,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run(main)

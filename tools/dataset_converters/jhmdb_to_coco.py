@@ -15,22 +15,24 @@ the three thirds of each video are taken, the same every time.
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
 from tqdm import tqdm
 
 from referformer.errors import DataError, MissingDataError
-from referformer.formats.coco import coco_entry
+from referformer.formats.coco import TrueMask, coco_truths
 from referformer.formats.files import write_atomic
 from referformer.formats.frames import list_frames
 from referformer.formats.jhmdb import (
+    FRAME_FOLDER,
+    MASK_FOLDER,
     identify_frames,
     read_puppet_mask,
     read_puppet_masks,
     read_samples,
     read_sentences,
 )
+from referformer.utils.cli import run
 
 SENTENCES = 928
 FRAMES = 3
@@ -38,11 +40,6 @@ METADATA = 'jhmdb_sentences_samples_metadata.json'
 TRUTH = 'jhmdb_sentences_gt_annotations_in_coco_format.json'
 #: Folder of the set in the samples metadata, as other code expects it.
 FOLDER = './jhmdb_sentences'
-
-
-def find_videos(root: Path, pattern: str) -> dict[str, Path]:
-    """Return name -> folder of the videos that have a certain file."""
-    return {path.parent.name: path.parent for path in root.glob(pattern)}
 
 
 def choose(length: int) -> list[int]:
@@ -61,15 +58,14 @@ def build_metadata(root: Path, sentences: dict[str, str]) -> list:
         MissingDataError: If frames or masks of a video are missing.
         DataError: If a video has less than three frames with a mask.
     """
-    folders = {
-        kind: find_videos(root, f'{kind}/*/*/{name}')
-        for kind, name in (
-            ('Rename_Images', '00001.png'),
-            ('puppet_mask', 'puppet_mask.mat'),
-        )
-    }
-    for kind, present in folders.items():
-        missing = sorted(set(sentences) - set(present))
+    folders = {}
+    for kind, file in (
+        (FRAME_FOLDER, '00001.png'),
+        (MASK_FOLDER, 'puppet_mask.mat'),
+    ):
+        found = root.glob(f'{kind}/*/*/{file}')
+        folders[kind] = {path.parent.name: path.parent for path in found}
+        missing = sorted(set(sentences) - set(folders[kind]))
         if missing:
             raise MissingDataError(
                 f'{len(missing)} of {len(sentences)} videos are not in '
@@ -78,28 +74,22 @@ def build_metadata(root: Path, sentences: dict[str, str]) -> list:
             )
     rows = []
     for video, text in tqdm(sentences.items(), desc='videos'):
-        images = folders['Rename_Images'][video]
-        masks = folders['puppet_mask'][video] / 'puppet_mask.mat'
-        pictures = [
-            name for name in list_frames(images, ('.png',)) if name.isdecimal()
-        ]
+        images = folders[FRAME_FOLDER][video]
+        masks = folders[MASK_FOLDER][video] / 'puppet_mask.mat'
+        frames = list_frames(images, ('.png',))
         # The last frames of some videos have no mask.
-        length = min(len(pictures), len(read_puppet_masks(masks)))
+        length = min(
+            sum(map(str.isdecimal, frames)), len(read_puppet_masks(masks))
+        )
         if length < FRAMES:
             raise DataError(
                 f'{images} has {length} frames with a mask, which is less '
                 f'than {FRAMES}; extract the archives again.'
             )
         for number in choose(length):
-            rows.append(
-                [
-                    video,
-                    _published(root, images / f'{number:05d}.png'),
-                    _published(root, masks),
-                    length,
-                    text,
-                ]
-            )
+            image = images / f'{number:05d}.png'
+            paths = [_published(root, path) for path in (image, masks)]
+            rows.append([video, *paths, length, text])
     return rows
 
 
@@ -114,21 +104,14 @@ def build_coco(root: Path, metadata: Path) -> dict:
     Raises:
         DataError: If the metadata do not fit the masks.
     """
-    images, annotations = [], []
-    samples = read_samples(metadata)
-    for number, sample in enumerate(tqdm(samples, desc='masks'), 1):
-        image, annotation = coco_entry(
-            number,
+    samples = tqdm(read_samples(metadata), desc='masks')
+    return coco_truths(
+        TrueMask(
             f'v_{sample.video}_f_{sample.frame}',
             read_puppet_mask(root / sample.masks, sample.frame - 1),
         )
-        images.append(image)
-        annotations.append(annotation)
-    return {
-        'categories': [{'id': 1, 'name': 'dummy_class'}],
-        'images': images,
-        'annotations': annotations,
-    }
+        for sample in samples
+    )
 
 
 def convert(root: Path, out: Path, sentences: int, overwrite: bool) -> None:
@@ -159,11 +142,7 @@ def convert(root: Path, out: Path, sentences: int, overwrite: bool) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run the command line.
-
-    Args:
-        argv (list[str], optional): Arguments; ``sys.argv`` when None.
-    """
+    """Run the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -182,15 +161,9 @@ def main(argv: list[str] | None = None) -> None:
         '--overwrite', action='store_true', help='replace existing files'
     )
     args = parser.parse_args(argv)
-    try:
-        convert(
-            args.root, args.out or args.root, args.sentences, args.overwrite
-        )
-    except (OSError, ValueError, ImportError) as error:
-        sys.exit(f'error: {error}')
-    except KeyboardInterrupt:
-        sys.exit(130)
+    out = args.out or args.root
+    convert(args.root, out, args.sentences, args.overwrite)
 
 
 if __name__ == '__main__':
-    main()
+    run(main)

@@ -11,49 +11,32 @@ The split of RefCOCOg by Google is named refcocog-google.
 import argparse
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
 from referformer.errors import DataError, MissingDataError
 from referformer.formats.files import write_atomic
-from referformer.formats.refcoco import read_instances, read_refs
+from referformer.formats.refcoco import (
+    NUM_SENTENCES,
+    read_instances,
+    read_refs,
+)
+from referformer.utils.cli import run
 
-
-class Source(NamedTuple):
-    """One way to split one set.
-
-    Attributes:
-        folder: Name of the set.
-        split_by: Who split it.
-        expected: Split -> number of sentences.
-    """
-
-    folder: str
-    split_by: str
-    expected: dict[str, int]
-
-
+#: Set, as files call it -> who split it, and its splits.
 SOURCES = {
-    'refcoco': Source(
-        'refcoco',
-        'unc',
-        {'train': 120624, 'val': 10834, 'testA': 5657, 'testB': 5095},
-    ),
-    'refcoco+': Source(
-        'refcoco+',
-        'unc',
-        {'train': 120191, 'val': 10758, 'testA': 5726, 'testB': 4889},
-    ),
-    'refcocog': Source(
-        'refcocog', 'umd', {'train': 80512, 'val': 4896, 'test': 9602}
-    ),
-    'refcocog-google': Source(
-        'refcocog', 'google', {'train': 85474, 'val': 9536}
-    ),
+    'refcoco': ('unc', ('train', 'val', 'testA', 'testB')),
+    'refcoco+': ('unc', ('train', 'val', 'testA', 'testB')),
+    'refcocog': ('umd', ('train', 'val', 'test')),
+    'refcocog-google': ('google', ('train', 'val')),
 }
+
+
+def find_files(root: Path, name: str) -> tuple[Path, Path]:
+    """Return where the referred objects and the instances of a set are."""
+    folder = root / name.removesuffix('-google')
+    return folder / f'refs({SOURCES[name][0]}).p', folder / 'instances.json'
 
 
 def convert(name: str, refs: list[dict], instances: dict) -> dict[str, dict]:
@@ -77,8 +60,9 @@ def convert(name: str, refs: list[dict], instances: dict) -> dict[str, dict]:
             'annotations': [],
             'categories': instances.get('categories', []),
         }
-        for split in SOURCES[name].expected
+        for split in SOURCES[name][1]
     }
+    kept = ('segmentation', 'area', 'iscrowd', 'bbox', 'category_id')
     for ref in tqdm(refs, desc=name, unit='objects', disable=None):
         try:
             split = splits[ref['split']]
@@ -96,19 +80,15 @@ def convert(name: str, refs: list[dict], instances: dict) -> dict[str, dict]:
                         'original_id': image['id'],
                         'id': number,
                         'caption': sentence['sent'],
-                        'dataset_name': SOURCES[name].folder,
+                        'dataset_name': name.removesuffix('-google'),
                         'ref_id': ref['ref_id'],
                         'sent_id': sentence['sent_id'],
                     }
                 )
                 split['annotations'].append(
                     {
-                        'segmentation': annotation['segmentation'],
-                        'area': annotation['area'],
-                        'iscrowd': annotation['iscrowd'],
-                        'bbox': annotation['bbox'],
+                        **{key: annotation[key] for key in kept},
                         'image_id': number,
-                        'category_id': annotation['category_id'],
                         'id': number,
                         'original_id': annotation['id'],
                     }
@@ -119,7 +99,7 @@ def convert(name: str, refs: list[dict], instances: dict) -> dict[str, dict]:
             raise DataError(
                 f'{name}: referred object {which} cannot be converted '
                 f'({type(error).__name__}: {error}{lack}); are '
-                f'refs({SOURCES[name].split_by}).p and instances.json of '
+                f'refs({SOURCES[name][0]}).p and instances.json of '
                 'one archive?'
             ) from error
         if annotation['image_id'] != ref['image_id']:
@@ -130,37 +110,6 @@ def convert(name: str, refs: list[dict], instances: dict) -> dict[str, dict]:
                 'belong together.'
             )
     return splits
-
-
-def find_sources(root: Path) -> list[str]:
-    """Return the sets whose archives have been extracted.
-
-    Raises:
-        MissingDataError: If there is none.
-    """
-    found = [
-        name
-        for name, source in SOURCES.items()
-        if (root / source.folder / f'refs({source.split_by}).p').is_file()
-    ]
-    if not found:
-        raise MissingDataError(
-            f'{root} has neither refcoco, refcoco+ nor refcocog with '
-            'refs(...).p in it; docs/datasets/refcoco.md shows the expected '
-            'folders.'
-        )
-    return found
-
-
-def write_splits(
-    name: str, splits: dict[str, dict], out: Path
-) -> Iterator[tuple[Path, int]]:
-    """Write the files of a set; yield each with its number of sentences."""
-    for split, content in splits.items():
-        file = f'instances_{name}_{split}.json'
-        path = out / SOURCES[name].folder / file
-        write_atomic(path, json.dumps(content))
-        yield path, len(content['images'])
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -184,24 +133,34 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def run(args: argparse.Namespace) -> Any:
+def main(argv: list[str] | None = None) -> None:
     """Convert the sets and report their sizes."""
+    args = parse_args(argv)
+    out = args.out or args.root
+    there = [
+        name for name in SOURCES if find_files(args.root, name)[0].is_file()
+    ]
+    if not (args.sets or there):
+        raise MissingDataError(
+            f'{args.root} has neither refcoco, refcoco+ nor refcocog with '
+            'refs(...).p in it; docs/datasets/refcoco.md shows the expected '
+            'folders.'
+        )
     unexpected = []
-    for name in args.sets or find_sources(args.root):
-        source = SOURCES[name]
-        folder = args.root / source.folder
-        refs = read_refs(folder / f'refs({source.split_by}).p')
-        instances = read_instances(folder / 'instances.json')
-        splits = convert(name, refs, instances)
-        for (path, number), wanted in zip(
-            write_splits(name, splits, args.out or args.root),
-            source.expected.values(),
-            strict=True,
-        ):
-            note = '' if number == wanted else f', published: {wanted}'
-            print(f'{path}: {number} sentences{note}')
-            if note:
+    for name in args.sets or there:
+        refs, instances = find_files(args.root, name)
+        splits = convert(name, read_refs(refs), read_instances(instances))
+        for split, content in splits.items():
+            path = (
+                out / instances.parent.name / f'instances_{name}_{split}.json'
+            )
+            write_atomic(path, json.dumps(content))
+            number = len(content['images'])
+            note, wanted = '', NUM_SENTENCES[f'{name}_{split}']
+            if number != wanted:
+                note = f', published: {wanted}'
                 unexpected.append(path.name)
+            print(f'{path}: {number} sentences{note}')
     if unexpected:
         print(
             f'{len(unexpected)} files differ in size from the published sets '
@@ -210,14 +169,5 @@ def run(args: argparse.Namespace) -> Any:
         )
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Convert the sets."""
-    args = parse_args(argv)
-    try:
-        run(args)
-    except (ValueError, OSError) as error:
-        sys.exit(f'refer_to_coco: {error}')
-
-
 if __name__ == '__main__':
-    main()
+    run(main)

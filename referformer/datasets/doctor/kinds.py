@@ -12,23 +12,8 @@ from typing import Any, NamedTuple
 from mmengine.config import Config
 
 from referformer.datasets.doctor.report import Report
+from referformer.formats.refcoco import NUM_SENTENCES
 
-#: Sentences of the splits of RefCOCO, RefCOCO+ and RefCOCOg.
-SENTENCES = {
-    'refcoco_train': 120624,
-    'refcoco_val': 10834,
-    'refcoco_testA': 5657,
-    'refcoco_testB': 5095,
-    'refcoco+_train': 120191,
-    'refcoco+_val': 10758,
-    'refcoco+_testA': 5726,
-    'refcoco+_testB': 4889,
-    'refcocog_train': 80512,
-    'refcocog_val': 4896,
-    'refcocog_test': 9602,
-    'refcocog-google_train': 85474,
-    'refcocog-google_val': 9536,
-}
 #: Sentences of A2D, each about three to five frames.
 A2D_SENTENCES = 6655
 #: Frames of a video of JHMDB that are scored.
@@ -164,7 +149,7 @@ KINDS = {
         'RefCOCO, RefCOCO+ and RefCOCOg',
         'RefCOCODataset',
         'refcoco',
-        SENTENCES,
+        NUM_SENTENCES,
         _refcoco,
         ('ref*/refs(*).p',),
     ),

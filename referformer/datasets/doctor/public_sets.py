@@ -10,7 +10,6 @@ from referformer.datasets.a2d_sentences import A2DSentencesDataset
 from referformer.datasets.doctor.kinds import (
     A2D_SENTENCES,
     SCORED_FRAMES,
-    SENTENCES,
 )
 from referformer.datasets.doctor.report import Observation
 from referformer.datasets.doctor.rules import Found
@@ -28,9 +27,11 @@ from referformer.datasets.ref_davis import RefDAVISDataset
 from referformer.datasets.ref_youtube_vos import RefYouTubeVOSDataset
 from referformer.datasets.refcoco import RefCOCODataset
 from referformer.errors import DataError
+from referformer.formats.davis_text import MISSPELT
 from referformer.formats.frames import sort_names
 from referformer.formats.jhmdb import identify_frames
 from referformer.formats.mask_dict import open_mask_table
+from referformer.formats.refcoco import NUM_SENTENCES
 from referformer.formats.text_files import read_json, read_table, show
 
 #: Pixels by which a polygon may reach out of its image.
@@ -101,14 +102,9 @@ def categories_unknown(split: Split) -> Found:
 
 def videos_misspelt(split: Split) -> Found:
     """Videos of DAVIS as the text files spell them."""
-    spelt = {
-        'clasic-car': 'classic-car',
-        'dog-scale': 'dogs-scale',
-        'motor-bike': 'motorbike',
-    }
     if isinstance(split.dataset, RefDAVISDataset):
-        for name in sorted(read_videos(split.path).keys() & spelt.keys()):
-            text = f'{name}, not {spelt[name]}'
+        for name in sorted(read_videos(split.path).keys() & MISSPELT.keys()):
+            text = f'{name}, not {MISSPELT[name]}'
             yield Observation('video-misspelt', split.path, text)
 
 
@@ -195,11 +191,11 @@ def entries_of_refcoco(split: Split) -> Found:
         name = path.stem.removeprefix('instances_')
         images = read_content(path).get('images')
         images = images if isinstance(images, list) else []
-        other = {count: name for name, count in SENTENCES.items()}
-        if SENTENCES.get(name, len(images)) != len(images) in other:
+        other = {count: name for name, count in NUM_SENTENCES.items()}
+        if NUM_SENTENCES.get(name, len(images)) != len(images) in other:
             text = f'{len(images)} sentences, as {other[len(images)]}'
             yield Observation('set-mixed', str(path), text)
-        sets = {full.rpartition('_')[0] for full in SENTENCES}
+        sets = {full.rpartition('_')[0] for full in NUM_SENTENCES}
         for image in images:
             if not isinstance(image, dict):
                 continue
