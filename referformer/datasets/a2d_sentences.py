@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from referformer.datasets.base_refer_dataset import BaseReferDataset
-from referformer.errors import ConfigError, DataError, report_error
+from referformer.errors import DataError
 from referformer.formats.a2d import PAGE, A2DSample, read_samples
 from referformer.formats.frames import check_present
 from referformer.media.reader import VideoReader
@@ -50,6 +50,8 @@ class A2DSentencesDataset(BaseReferDataset):
         DataError: If a file does not hold what it should.
     """
 
+    ONE_FRAME_EACH = True
+
     def __init__(
         self,
         ann_file: str,
@@ -58,11 +60,6 @@ class A2DSentencesDataset(BaseReferDataset):
         data_prefix: Mapping[str, str] | None = None,
         **kwargs: Any,
     ) -> None:
-        if kwargs.get('group_by_video'):
-            raise ConfigError(
-                'group_by_video=True is not possible: items of one video of '
-                'A2D-Sentences show different frames.'
-            )
         prefix = dict(data_prefix or {})
         if 'video' not in prefix:
             present = (
@@ -84,15 +81,11 @@ class A2DSentencesDataset(BaseReferDataset):
         clips = list(map(self._make_clip, read_samples(self.ann_file)))
         names = {clip['image_id'] for clip in clips}
         if self.test_mode and len(names) < len(clips):
-            report_error(
-                DataError(
-                    f'{self.ann_file} has {len(clips)} rows, but only '
-                    f'{len(names)} different combinations of video, frame '
-                    'and instance',
-                    file=self.ann_file,
-                    remedy=f'make it again, see {PAGE}.',
-                    code='row-repeated',
-                )
+            self.report(
+                'row-repeated',
+                f'of {len(clips)} rows only {len(names)} different '
+                'combinations of video, frame and instance; make it again, '
+                f'see {PAGE}.',
             )
         self._check_place(Path(self.data_prefix['video']))
         for kind, suffix in (('video', '.mp4'), ('mask', '')):
@@ -111,14 +104,10 @@ class A2DSentencesDataset(BaseReferDataset):
         names = {folder.name.lower(), 'clips320'}
         for other in (*root.glob('*'), *root.glob('*/*')):
             if other.is_dir() and other.name.lower() in names:
-                report_error(
-                    DataError(
-                        f'{other} holds the videos, which are expected in '
-                        f'{folder}; move it there.',
-                        file=other,
-                        value=str(folder),
-                        code='folder-misplaced',
-                    )
+                self.report(
+                    'folder-misplaced',
+                    f'the videos are here, not in {folder}; move them there.',
+                    other,
                 )
                 return
 
@@ -135,7 +124,6 @@ class A2DSentencesDataset(BaseReferDataset):
                 f'Video {item["video_path"]} has {length} frames, but frame '
                 f'{item["annotated"] + 1} is annotated',
                 file=item['video_path'],
-                value=length,
                 remedy='extract the videos again.',
                 code='video-short',
             )

@@ -4,6 +4,7 @@
 from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 from mmengine.dataset import BaseDataset, force_full_init
@@ -90,6 +91,9 @@ class BaseReferDataset(BaseDataset):
         'palette': [(220, 60, 60)],
     }
 
+    #: Whether the items of a video show different frames.
+    ONE_FRAME_EACH: ClassVar[bool] = False
+
     items: Items
 
     def __init__(
@@ -119,6 +123,11 @@ class BaseReferDataset(BaseDataset):
             raise ConfigError(
                 'group_by_video=True gives items without a single expression, '
                 'which cannot be trained on; set test_mode=True.'
+            )
+        if group_by_video and self.ONE_FRAME_EACH:
+            raise ConfigError(
+                'group_by_video=True is not possible: items of one video of '
+                f'{type(self).__name__} show different frames.'
             )
         self.group_by_video = group_by_video
         self.clip_length = clip_length
@@ -186,6 +195,22 @@ class BaseReferDataset(BaseDataset):
     def load_expressions(self) -> list[dict]:
         """Return one dict per (video, expression); see the class."""
 
+    def report(
+        self, code: str, message: str, file: str | Path | None = None
+    ) -> None:
+        """Raise an error about the data, or list it, see ``report_error``.
+
+        Args:
+            code: Name of this kind of fault, see ``datasets/doctor``.
+            message: What is wrong, and what to do.
+            file: Where; the annotation file if ``None``.
+
+        Raises:
+            DataError: Unless errors are collected.
+        """
+        file = file or self.ann_file
+        report_error(DataError(f'{file}: {message}', file=file, code=code))
+
     def frame_facts(self, video_id: str, video: VideoEntry) -> dict:
         """Return what a clip says of frames in ``<img>/<video>/``.
 
@@ -222,16 +247,12 @@ class BaseReferDataset(BaseDataset):
                 clip.get(key) is None
                 for key in ('mask_dir', 'mask_path', 'rles')
             ):
-                report_error(
-                    DataError(
-                        f'{self.ann_file}: expression {clip["exp_id"]} of '
-                        f'video {clip["video_id"]} has no ground truth '
-                        '(obj_id and masks), which training needs; set '
-                        'test_mode=True to predict.',
-                        file=self.ann_file,
-                        value=clip['exp_id'],
-                        code='object-id-missing',
-                    )
+                self.report(
+                    'object-id-missing',
+                    f'expression {clip["exp_id"]} of video '
+                    f'{clip["video_id"]} has no ground truth (obj_id and '
+                    'masks), which training needs; set test_mode=True to '
+                    'predict.',
                 )
         return clips
 
@@ -258,7 +279,6 @@ class BaseReferDataset(BaseDataset):
                     'obj_id, so expression_from="other_object" cannot know '
                     'the other objects.',
                     file=self.ann_file,
-                    value=clip['video_id'],
                 )
             spoken[clip['video_id']][clip['obj_id']].append(clip)
         exchanged = []

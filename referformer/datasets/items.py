@@ -79,13 +79,6 @@ class _Records:
         start, end = self.ends[index], self.ends[index + 1]
         return pickle.loads(self.content[start:end].data)
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the arrays."""
-        if self.plain is not None:
-            return 0
-        return self.content.nbytes + self.ends.nbytes
-
 
 class Items:
     """An unchangeable sequence of items; indexing gives fresh dicts.
@@ -213,13 +206,6 @@ class Items:
 
     def __deepcopy__(self, memo: dict) -> 'Items':
         return self  # nothing in it can change
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes that all items together take."""
-        arrays = (self._owner, self._members, self._starts, self._rows)
-        stored = self._videos.nbytes + self._clips.nbytes
-        return stored + sum(array.nbytes for array in arrays)
 
 
 def same(a: Any, b: Any) -> bool:

@@ -2,17 +2,11 @@
 """JHMDB-Sentences."""
 
 from pathlib import Path
-from typing import Any
 
 from mmengine.logging import MMLogger
 
 from referformer.datasets.base_refer_dataset import BaseReferDataset
-from referformer.errors import (
-    ConfigError,
-    DataError,
-    MissingDataError,
-    report_error,
-)
+from referformer.errors import MissingDataError, report_error
 from referformer.formats.jhmdb import (
     PAGE,
     JHMDBSample,
@@ -48,29 +42,17 @@ class JHMDBSentencesDataset(BaseReferDataset):
         DataError: If a file does not hold what it should.
     """
 
-    def __init__(
-        self, ann_file: str, *, data_root: str = '', **kwargs: Any
-    ) -> None:
-        if kwargs.get('group_by_video'):
-            raise ConfigError(
-                'group_by_video=True is not possible: items of one video of '
-                'JHMDB-Sentences show different frames.'
-            )
-        super().__init__(ann_file=ann_file, data_root=data_root, **kwargs)
+    ONE_FRAME_EACH = True
 
     def load_expressions(self) -> list[dict]:
         """Return one dict per frame to be scored."""
         clips = list(map(self._make_clip, read_samples(self.ann_file)))
         names = {clip['image_id'] for clip in clips}
         if len(names) < len(clips):
-            report_error(
-                DataError(
-                    f'{self.ann_file} has {len(clips)} rows, but only '
-                    f'{len(names)} different frames',
-                    file=self.ann_file,
-                    remedy=f'make it again, see {PAGE}.',
-                    code='row-repeated',
-                )
+            self.report(
+                'row-repeated',
+                f'of {len(clips)} rows only {len(names)} are about different '
+                f'frames; make it again, see {PAGE}.',
             )
         folders = {clip['img_dir'] for clip in clips}
         missing = sorted(f for f in folders if not Path(f).is_dir())
@@ -81,7 +63,6 @@ class JHMDBSentencesDataset(BaseReferDataset):
                     f'{self.ann_file} have no folder of frames, first '
                     f'{missing[0]}',
                     file=missing[0],
-                    value=missing,
                     remedy='extract the archive completely.',
                     code='video-missing',
                 )

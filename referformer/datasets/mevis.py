@@ -117,7 +117,7 @@ class MeViSDataset(BaseReferDataset):
     ) -> Iterator[dict]:
         """Yield the clips of a video, one per expression."""
         for exp_id, expression in video['expressions'].items():
-            where = f'{self.ann_file}: video {video_id}, expression {exp_id}'
+            where = f'video {video_id}, expression {exp_id}'
             target = self._parse_target(where, expression, table)
             if target is None:
                 continue
@@ -147,26 +147,19 @@ class MeViSDataset(BaseReferDataset):
             or not isinstance(annotations, list)
             or len(objects) != len(annotations)
         ):
-            report_error(
-                DataError(
-                    f'{where} needs lists "obj_id" and "anno_id" of one '
-                    'length; without ground truth set mask_file=None.',
-                    file=self.ann_file,
-                    code='target-wrong',
-                )
+            self.report(
+                'target-wrong',
+                f'{where} needs lists "obj_id" and "anno_id" of one length; '
+                'without ground truth set mask_file=None.',
             )
             return None
         anno_ids = tuple(map(str, annotations))
         lost = [anno_id for anno_id in anno_ids if anno_id not in table]
         if lost:
-            report_error(
-                DataError(
-                    f'{where} names annotation {lost[0]}, which {table.path} '
-                    'does not have; the two files belong to different splits.',
-                    file=self.ann_file,
-                    value=lost[0],
-                    code='annotation-unknown',
-                )
+            self.report(
+                'annotation-unknown',
+                f'{where} names annotation {lost[0]}, which {table.path} '
+                'does not have; the two files belong to different splits.',
             )
             return None
         return {'obj_id': ','.join(map(str, objects)), 'anno_ids': anno_ids}

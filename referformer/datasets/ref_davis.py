@@ -41,6 +41,11 @@ class RefDAVISDataset(RefYouTubeVOSDataset):
         'wheelchair',
     )
     # fmt: on
+    SUBSET_HINT = (
+        'convert the whole set with '
+        'tools/dataset_converters/davis_to_ytvos.py, or set '
+        'expected_videos for a part of it.'
+    )
 
     def load_expressions(self) -> list[dict]:
         """Return one dict per (video, expression)."""
@@ -60,14 +65,6 @@ class RefDAVISDataset(RefYouTubeVOSDataset):
                 report_error(self._misnumbered(said[0]))
         return clips
 
-    def _subset_hint(self) -> str:
-        """Say how to get the expected videos."""
-        return (
-            'convert the whole set with '
-            'tools/dataset_converters/davis_to_ytvos.py, or set '
-            'expected_videos for a part of it.'
-        )
-
     def _misnumbered(self, clip: dict) -> DataError:
         """Return the error that an expression has no place in the order."""
         return DataError(
@@ -75,7 +72,6 @@ class RefDAVISDataset(RefYouTubeVOSDataset):
             f'{clip["video_id"]} is not one of four, numbered 4 * k to '
             '4 * k + 3, about one object',
             file=self.ann_file,
-            value=clip['exp_id'],
             remedy='convert the set with '
             'tools/dataset_converters/davis_to_ytvos.py.',
             code='annotators-incomplete',

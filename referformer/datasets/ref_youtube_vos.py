@@ -22,6 +22,7 @@ from referformer.formats.expressions import (
     read_video_table,
 )
 from referformer.formats.frames import check_present, sort_names
+from referformer.formats.label_maps import is_object_id
 from referformer.formats.text_files import show
 from referformer.registry import DATASETS
 
@@ -88,6 +89,11 @@ class RefYouTubeVOSDataset(BaseReferDataset):
 
     #: The classes of ``with_category``.
     CATEGORIES: ClassVar[tuple[str, ...]] = CATEGORIES
+    #: How to get the expected videos.
+    SUBSET_HINT: ClassVar[str] = (
+        'the official validation set is "valid" without the videos of '
+        '"test" (exclude_ann_file).'
+    )
 
     def __init__(
         self,
@@ -174,14 +180,10 @@ class RefYouTubeVOSDataset(BaseReferDataset):
             )
             videos = {k: v for k, v in videos.items() if k not in excluded}
         if self.expected_videos not in (None, len(videos)):
-            report_error(
-                DataError(
-                    f'{self.ann_file} leaves {len(videos)} videos, expected '
-                    f'{self.expected_videos}; {self._subset_hint()}',
-                    file=self.ann_file,
-                    value=len(videos),
-                    code='count-wrong',
-                )
+            self.report(
+                'count-wrong',
+                f'{len(videos)} videos, expected '
+                f'{self.expected_videos}; {self.SUBSET_HINT}',
             )
         if self.obj_id_file is not None:
             self._name_objects(videos)
@@ -208,13 +210,6 @@ class RefYouTubeVOSDataset(BaseReferDataset):
                 )
         return clips
 
-    def _subset_hint(self) -> str:
-        """Say how to get the expected videos."""
-        return (
-            'the official validation set is "valid" without the videos of '
-            '"test" (exclude_ann_file).'
-        )
-
     def _name_objects(self, videos: Mapping[str, VideoEntry]) -> None:
         """Add the ``obj_id`` of every expression from the second file."""
         path = self._beside(self.obj_id_file)
@@ -239,17 +234,12 @@ class RefYouTubeVOSDataset(BaseReferDataset):
             obj_id = expression.get('obj_id')
             obj_id = None if obj_id is None else str(obj_id)
             has_masks = obj_id is not None and 'mask' in self.data_prefix
-            if has_masks and not self._is_pixel_value(obj_id):
-                where = f'{self.ann_file}: video {video_id}'
-                report_error(
-                    DataError(
-                        f'{where}, expression {exp_id}: object id '
-                        f'{show(obj_id)} is no number from 1 to 255, so no '
-                        'mask can hold it; correct it.',
-                        file=self.ann_file,
-                        value=obj_id,
-                        code='object-id-wrong',
-                    )
+            if has_masks and not is_object_id(obj_id):
+                self.report(
+                    'object-id-wrong',
+                    f'video {video_id}, expression {exp_id}: object id '
+                    f'{show(obj_id)} is no number from 1 to 255, so no mask '
+                    'can hold it; correct it.',
                 )
                 continue
             label = 0
@@ -267,11 +257,6 @@ class RefYouTubeVOSDataset(BaseReferDataset):
                 'mask_suffix': '.png',
             }
 
-    @staticmethod
-    def _is_pixel_value(obj_id: str) -> bool:
-        """Return whether a mask can hold the id of an object."""
-        return obj_id.isdecimal() and 0 < int(obj_id) < 256
-
     def _known_objects(
         self, video_id: str, objects: Mapping[str, dict] | None
     ) -> dict | None:
@@ -280,25 +265,19 @@ class RefYouTubeVOSDataset(BaseReferDataset):
             return None
         path = self._beside(self.meta_file)
         if video_id not in objects:
-            report_error(
-                DataError(
-                    f'{self.ann_file}: video {video_id} is not in {path}; '
-                    'the two files belong to different splits.',
-                    file=path,
-                    value=video_id,
-                    code='meta-video-missing',
-                )
+            self.report(
+                'meta-video-missing',
+                f'video {video_id} of {self.ann_file} is not there; the two '
+                'files belong to different splits.',
+                path,
             )
             return None
         known = objects[video_id].get('objects')
         if not isinstance(known, dict):
-            report_error(
-                DataError(
-                    f'{path}: video {video_id} has no table "objects".',
-                    file=path,
-                    value=video_id,
-                    code='table-wrong',
-                )
+            self.report(
+                'table-wrong',
+                f'video {video_id} has no table "objects".',
+                path,
             )
             return None
         return known
@@ -307,17 +286,14 @@ class RefYouTubeVOSDataset(BaseReferDataset):
         self, video_id: str, exp_id: str, obj_id: str, known: Mapping
     ) -> int:
         """Return the class of an object of ``meta.json``."""
-        where = f'{self.ann_file}: video {video_id}, expression {exp_id}'
+        path = self._beside(self.meta_file)
+        where = f'expression {exp_id} of video {video_id} in {self.ann_file}'
         if obj_id not in known:
-            report_error(
-                DataError(
-                    f'{where} names object {obj_id}, but '
-                    f'{self._beside(self.meta_file)} has only '
-                    f'{sort_names(known)}.',
-                    file=self._beside(self.meta_file),
-                    value=obj_id,
-                    code='object-not-in-meta',
-                )
+            self.report(
+                'object-not-in-meta',
+                f'{where} names object {obj_id}; the file has only '
+                f'{sort_names(known)}.',
+                path,
             )
             return 0
         if not self.with_category:
@@ -329,8 +305,7 @@ class RefYouTubeVOSDataset(BaseReferDataset):
             raise DataError(
                 f'{where}: category {show(category)} is none of the '
                 f'{len(classes)} classes',
-                file=self._beside(self.meta_file),
-                value=category,
+                file=path,
                 remedy='pass them as metainfo=dict(classes=...).',
                 code='category-unknown',
             )

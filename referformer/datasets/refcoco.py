@@ -116,13 +116,7 @@ class RefCOCODataset(BaseReferDataset):
                     logger='current',
                 )
             if not usable:
-                report_error(
-                    DataError(
-                        f'{path} holds no usable sentence.',
-                        file=path,
-                        code='expression-none',
-                    )
-                )
+                self.report('expression-none', 'no usable sentence.', path)
             subset = path.stem.removeprefix('instances_')
             clips += [self._make_clip(subset, s) for s in usable]
         return clips

@@ -28,6 +28,11 @@ _INDEXED_MODES = ('P', 'L', '1')
 _SUFFIXES = ('.png',)
 
 
+def is_object_id(text: str) -> bool:
+    """Return whether a mask can hold this id: a number from 1 to 255."""
+    return text.isdecimal() and 0 < int(text) < 256
+
+
 def read_label_map(
     path: str | Path,
     shape: tuple[int, int] | None = None,

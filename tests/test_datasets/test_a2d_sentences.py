@@ -176,7 +176,7 @@ def test_a_mask_of_a_rounded_size(root):
         (['a box', '../zzTestVideo', 4, 1], 'row 0'),
         (['a box', 'zzTestVideo', 0, 1], 'frame from 1 on'),
         (['a box', 'zzTestVideo', 4, '1 (copy)'], 'row 0'),
-        (['a box', 'zzTestVideo', 4], '4 columns'),
+        (['a box', 'zzTestVideo', 4], 'frame from 1 on'),
         (['a box', 'unknown', 4, 1], "'unknown.mp4'"),
     ],
 )

@@ -66,11 +66,11 @@ def test_bytes_do_not_grow_with_the_start_frames():
     few = Items(clips, anchors=lambda clip: (0,))
     many = Items(clips, anchors=lambda clip: range(0, 360, 5))
     assert len(many) == 72 * len(few)
+    size, smaller = len(pickle.dumps(many)), len(pickle.dumps(few))
     # two integers for each item more
-    assert many.nbytes - few.nbytes == 8 * (len(many) - len(few))
+    assert size - smaller == pytest.approx(8 * (len(many) - len(few)), abs=99)
     # names of frames once a video; 100 MB are 5 555 bytes an expression
-    assert many.nbytes / len(clips) < 1500
-    assert len(pickle.dumps(many)) < 1.1 * many.nbytes
+    assert size / len(clips) < 1500
 
 
 DIFFERING = {

@@ -219,7 +219,7 @@ def edit(root, change, ann_file=VAL):
         (lambda c: c.clear(), 'has no tables "images" and "annotations"'),
         (
             lambda c: c.update(images=[], annotations=[]),
-            'holds no usable sentence',
+            'no usable sentence',
         ),
     ],
 )

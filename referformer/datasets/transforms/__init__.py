@@ -12,28 +12,24 @@ from referformer.datasets.transforms.loading import (
     BaseLoadReferAnnotations,
     LoadReferAnnotations,
     LoadReferFrame,
+    LoadReferVideoFrames,
 )
-from referformer.datasets.transforms.loading_a2d import LoadA2DAnnotations
-from referformer.datasets.transforms.loading_coco import (
+from referformer.datasets.transforms.loading_public_sets import (
+    LoadA2DAnnotations,
     LoadCocoReferAnnotations,
-)
-from referformer.datasets.transforms.loading_jhmdb import (
     LoadJHMDBAnnotations,
-)
-from referformer.datasets.transforms.loading_mevis import LoadMeViSAnnotations
-from referformer.datasets.transforms.multi_scale_crop import (
-    ReferMultiScaleCrop,
+    LoadMeViSAnnotations,
 )
 from referformer.datasets.transforms.photometric import (
     ReferPhotoMetricDistortion,
 )
-from referformer.datasets.transforms.resize import ReferResize
+from referformer.datasets.transforms.resize import (
+    ReferMultiScaleCrop,
+    ReferResize,
+)
 from referformer.datasets.transforms.text import (
     NormalizeText,
     ReferRandomFlip,
-)
-from referformer.datasets.transforms.video_loading import (
-    LoadReferVideoFrames,
 )
 
 __all__ = [

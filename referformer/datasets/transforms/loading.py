@@ -19,8 +19,9 @@ from referformer.errors import (
     MissingMediaError,
 )
 from referformer.formats.frames import find_file
-from referformer.formats.label_maps import read_label_map
+from referformer.formats.label_maps import is_object_id, read_label_map
 from referformer.formats.rle import encode_mask
+from referformer.media.reader import VideoReader
 from referformer.registry import TRANSFORMS
 
 
@@ -77,6 +78,37 @@ class LoadReferFrame(BaseTransform):
         results['img'] = image
         results['img_shape'] = image.shape[:2]
         results['ori_shape'] = image.shape[:2]
+        return results
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}()'
+
+
+@TRANSFORMS.register_module()
+class LoadReferVideoFrames(BaseTransform):
+    """Read all frames of a clip in one go, decoding only what is needed.
+
+    It takes the whole clip and so stands *before* the first
+    ``TransformBroadcaster``, in place of ``LoadReferFrame``.
+
+    Required keys, lists of length T: ``video_path``, ``frame_id``. Added
+    keys, likewise: ``img`` (uint8, BGR, shape (H, W, 3)), ``img_shape`` and
+    ``ori_shape`` ((H, W)).
+    """
+
+    def transform(self, results: dict[str, list]) -> dict[str, list]:
+        """Read the frames.
+
+        Raises:
+            MissingMediaError: If the file is missing.
+            MediaError: If it is damaged.
+            IndexError: If it has no such frame.
+        """
+        with VideoReader(results['video_path'][0]) as video:
+            images = video.read(results['frame_id'])
+        results['img'] = images
+        results['img_shape'] = [image.shape[:2] for image in images]
+        results['ori_shape'] = [image.shape[:2] for image in images]
         return results
 
     def __repr__(self) -> str:
@@ -244,7 +276,6 @@ class BaseLoadReferAnnotations(BaseTransform):
                 f'{mask.shape[0]}, its frame {frame} {shape[1]}x{shape[0]}; '
                 'both must be of one size.',
                 file=results['mask_path'],
-                value=mask.shape,
                 code='mask-transposed'
                 if mask.shape == shape[::-1]
                 else 'mask-size-differs',
@@ -321,14 +352,12 @@ class LoadReferAnnotations(BaseLoadReferAnnotations):
     def _parse_id(results: dict, expression: dict) -> int:
         """Return the object id as the number in the mask."""
         text = str(expression['obj_id'])
-        number = int(text) if text.isdecimal() else 0
-        if not 0 < number < 256:
+        if not is_object_id(text):
             raise DataError(
                 f'Object id {text!r} of video {results.get("video_id")} is '
                 'no number from 1 to 255, so no mask can hold it',
                 file=results.get('mask_path'),
-                value=text,
                 remedy='correct the expressions file.',
                 code='object-id-wrong',
             )
-        return number
+        return int(text)
