@@ -13,8 +13,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ['FRAME_FACTS', 'IDENTITY', 'ItemId', 'Items']
-
 #: What tells which frames a clip shows. Clips of one video that differ in any
 #: of these show different frames, and are never put together.
 FRAME_FACTS = (

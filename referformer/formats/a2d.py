@@ -19,17 +19,6 @@ from referformer.formats.text_files import (
     wrong_line,
 )
 
-__all__ = [
-    'A2DFrame',
-    'A2DSample',
-    'A2DSentence',
-    'read_a2d_frame',
-    'read_a2d_ids',
-    'read_samples',
-    'read_sentences',
-    'read_videoset',
-]
-
 PAGE = 'docs/datasets/a2d-sentences.md'
 #: Split -> its number in the last column of videoset.csv.
 SPLITS = {'train': '0', 'test': '1'}

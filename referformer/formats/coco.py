@@ -26,11 +26,11 @@ class TrueObject(NamedTuple):
     """What a sentence means.
 
     Attributes:
-        rle (dict): Mask, compressed run-length encoding of COCO.
-        box (Box | None): x1, y1, x2, y2 in pixels.
-        area (float): Pixels, as the annotation has it; sorts the sample
-            into small, medium or large.
-        crowd (bool): Whether AP ignores the sample (``iscrowd``).
+        rle: Mask, compressed run-length encoding of COCO.
+        box: x1, y1, x2, y2 in pixels.
+        area: Pixels, as the annotation has it; sorts the sample into small,
+            medium or large.
+        crowd: Whether AP ignores the sample (``iscrowd``).
     """
 
     rle: dict
@@ -43,10 +43,10 @@ class Candidate(NamedTuple):
     """One prediction for a sample.
 
     Attributes:
-        score (float): Confidence; larger is better.
-        rle (dict | None): Mask, compressed run-length encoding of COCO.
-        box (Box | None): x1, y1, x2, y2 in pixels.
-        area (float): By what AP of small, medium and large objects sorts the
+        score: Confidence; larger is better.
+        rle: Mask, compressed run-length encoding of COCO.
+        box: x1, y1, x2, y2 in pixels.
+        area: By what AP of small, medium and large objects sorts the
             prediction.
     """
 
@@ -62,8 +62,8 @@ def read_tables(
     """Read the tables ``images`` and ``annotations`` of a COCO file.
 
     Args:
-        path (str | Path): The file.
-        remedy (str): What to do if it is missing or another file.
+        path: The file.
+        remedy: What to do if it is missing or another file.
 
     Raises:
         MissingDataError: If it does not exist.
@@ -111,12 +111,11 @@ def read_box(value: Any, box_format: str) -> Box:
     if box_format == 'xywh':
         x2, y2 = x1 + x2, y1 + y2
     if x2 < x1 or y2 < y1:
-        hint = (
-            ', so they are not corners (x1, y1, x2, y2)'
-            if box_format == 'xyxy'
-            else ''
+        hint = {'xyxy': ', so they are not corners (x1, y1, x2, y2)'}
+        raise ValueError(
+            f'has the bbox {value}, whose side is negative'
+            f'{hint.get(box_format, "")}'
         )
-        raise ValueError(f'has the bbox {value}, whose side is negative{hint}')
     return x1, y1, x2, y2
 
 
@@ -124,11 +123,10 @@ def read_truths(path: str | Path) -> dict[Hashable, TrueObject]:
     """Read a ground-truth file of one annotation per image entry.
 
     Args:
-        path (str | Path): COCO JSON; an image entry stands for a sentence.
+        path: COCO JSON; an image entry stands for a sentence.
 
     Returns:
-        dict[Hashable, TrueObject]: By the id of the image entry, in the
-        order of the file.
+        By the id of the image entry, in the order of the file.
 
     Raises:
         DataError: If the file is broken, or an entry has not
@@ -137,47 +135,47 @@ def read_truths(path: str | Path) -> dict[Hashable, TrueObject]:
     images, annotations = read_tables(path)
     if not images:
         raise DataError(f'{path} has no images.')
+
+    def wrong(message: str) -> DataError:
+        return DataError(f'{path}: {message}.', file=path)
+
     sizes = {}
     for image in images:
         name = image.get('id')
         size = (image.get('height'), image.get('width'))
         if not is_id(name) or name in sizes:
-            raise DataError(
-                f'{path}: image id {name!r} is missing or appears twice; '
-                'every sentence needs an image entry with an id of its own.'
+            raise wrong(
+                f'image id {name!r} is missing or appears twice; every '
+                'sentence needs an image entry with an id of its own'
             )
-        if not all(
-            type(side) is int and 0 < side <= _MAX_SIDE for side in size
-        ):
-            raise DataError(
-                f'{path}: image {name!r} has height and width {size}, which '
-                'is no size of a frame.'
+        if any(type(n) is not int or not 0 < n <= _MAX_SIDE for n in size):
+            raise wrong(
+                f'image {name!r} has height and width {size}, which is no '
+                'size of a frame'
             )
         sizes[name] = size
     truths: dict[Hashable, TrueObject] = {}
     for annotation in annotations:
         name = annotation.get('image_id')
         if not is_id(name) or name not in sizes:
-            raise DataError(
-                f'{path}: annotation {annotation.get("id")!r} belongs to '
-                f'image {name!r}, which is not listed.'
+            raise wrong(
+                f'annotation {annotation.get("id")!r} belongs to image '
+                f'{name!r}, which is not listed'
             )
         if name in truths:
-            raise DataError(
-                f'{path}: image {name!r} has more than one annotation; an '
-                'image entry stands for one sentence and so for one mask.'
+            raise wrong(
+                f'image {name!r} has more than one annotation; an image '
+                'entry stands for one sentence and so for one mask'
             )
         try:
             truths[name] = _read_truth(annotation, sizes[name])
         except ValueError as error:
-            raise DataError(
-                f'{path}: the annotation of image {name!r} {error}.'
-            ) from None
+            raise wrong(f'the annotation of image {name!r} {error}') from None
     lost = [repr(name) for name in sizes if name not in truths]
     if lost:
-        raise DataError(
-            f'{path}: {len(lost)} of {len(sizes)} images have no annotation: '
-            f'{shorten(lost)}.'
+        raise wrong(
+            f'{len(lost)} of {len(sizes)} images have no annotation: '
+            f'{shorten(lost)}'
         )
     return {name: truths[name] for name in sizes}
 
@@ -204,18 +202,15 @@ def read_candidates(
     """Read predictions in the form of COCO results.
 
     Args:
-        path (str | Path): JSON list of ``{image_id, score, segmentation,
-            bbox}``; masks, boxes or both, the same in all entries. Further
-            keys are ignored.
-        truths (dict[Hashable, TrueObject]): What they are predictions for.
-        box_format (str): ``'xyxy'``, corners, or ``'xywh'``, corner and
-            size.
-        missing (str): What becomes of samples without any prediction:
-            ``'error'``, or ``'empty'``, which counts them as empty masks.
+        path: JSON list of ``{image_id, score, segmentation, bbox}``; masks,
+            boxes or both, the same in all entries. Further keys are ignored.
+        truths: What they are predictions for.
+        box_format: ``'xyxy'``, corners, or ``'xywh'``, corner and size.
+        missing: What becomes of samples without any prediction: ``'error'``,
+            or ``'empty'``, which counts them as empty masks.
 
     Returns:
-        dict[Hashable, list[Candidate]]: In the order of the file, with an
-        entry for every sample.
+        In the order of the file, with an entry for every sample.
 
     Raises:
         DataError: If the file is broken or does not fit ``truths``.
@@ -242,7 +237,7 @@ def read_candidates(
                 'the split they were made for.'
             )
         kinds = ('segmentation' in entry, 'bbox' in entry)
-        first = kinds if first is None else first
+        first = first or kinds
         if not any(kinds) or kinds != first:
             raise DataError(
                 f'{where} has the keys {sorted(entry)}; all predictions need '
@@ -255,7 +250,8 @@ def read_candidates(
         found[name].append(candidate)
         # A copy of an empty mask tells nothing, one of another mask a lot.
         if candidate.area:
-            copy = _digest(entry)
+            text = json.dumps(entry, sort_keys=True)
+            copy = blake2b(text.encode(), digest_size=16).digest()
             if copy in seen:
                 raise DataError(
                     f'{where} is there twice; take out the overlap when '
@@ -270,12 +266,6 @@ def read_candidates(
             '--missing empty to count them as empty masks.'
         )
     return found
-
-
-def _digest(entry: dict) -> bytes:
-    """Short name of a prediction, the same only for exact copies."""
-    text = json.dumps(entry, sort_keys=True)
-    return blake2b(text.encode(), digest_size=16).digest()
 
 
 def _read_candidate(
@@ -359,10 +349,10 @@ def encode_masks(masks: np.ndarray) -> list[dict]:
     """Run-length encode masks in a form that JSON can hold.
 
     Args:
-        masks (np.ndarray): bool, shape (n, H, W).
+        masks: bool, shape (n, H, W).
 
     Returns:
-        list[dict]: ``size`` and ``counts``, a text.
+        ``size`` and ``counts``, a text.
     """
     columns = np.asfortranarray(masks.transpose(1, 2, 0), np.uint8)
     return [
@@ -377,9 +367,9 @@ def write_candidates(
     """Write predictions as COCO results, which :func:`read_candidates` reads.
 
     Args:
-        path (str | Path): The file. Its folder is created.
-        found (Mapping): Predictions by the id of the image entry, their codes
-            as :func:`encode_masks` gives them.
+        path: The file. Its folder is created.
+        found: Predictions by the id of the image entry, their codes as
+            :func:`encode_masks` gives them.
     """
     entries = []
     for name, candidates in found.items():

@@ -7,14 +7,6 @@ from pathlib import Path
 from referformer.errors import DataError
 from referformer.formats.text_files import read_text, show, wrong_line
 
-__all__ = [
-    'MISSPELT',
-    'NUM_ANNOTATORS',
-    'TEXT_FILES',
-    'read_descriptions',
-    'read_video_list',
-]
-
 #: File and encoding of annotator 0 to 3. The first two looked at the first
 #: frame and at the whole video; likewise the others.
 TEXT_FILES = (

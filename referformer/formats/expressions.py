@@ -13,16 +13,6 @@ from referformer.formats.frames import (
 )
 from referformer.formats.text_files import read_json, show
 
-__all__ = [
-    'VideoEntry',
-    'lists_by_object',
-    'name_objects',
-    'parse_video',
-    'read_expressions',
-    'read_objects',
-    'read_video_table',
-]
-
 
 class VideoEntry(TypedDict):
     """A video of an expressions file.
@@ -79,12 +69,7 @@ def read_video_table(path: str | Path, what: str) -> dict[str, dict]:
         MissingDataError: If the file does not exist.
         DataError: If it is no JSON or has no table ``videos`` of tables.
     """
-    content = read_json(
-        path,
-        what=what,
-        remedy='docs/datasets shows the expected files',
-        unique_keys=True,
-    )
+    content = read_json(path, what=what, unique_keys=True)
     videos = content.get('videos') if isinstance(content, dict) else None
     if not isinstance(videos, dict):
         raise DataError(
@@ -96,27 +81,16 @@ def read_video_table(path: str | Path, what: str) -> dict[str, dict]:
     usable = {}
     for name, video in videos.items():
         if not is_relative_name(name):
-            report_error(
-                DataError(
-                    f'{path} ({what}): {show(name)} is no name of a folder',
-                    file=path,
-                    value=name,
-                    remedy='correct it.',
-                    code='name-unsafe',
-                )
-            )
+            code, fault = 'name-unsafe', f'{show(name)} is no name of a folder'
         elif not isinstance(video, dict):
-            report_error(
-                DataError(
-                    f'{path} ({what}): video {name} is no table; it needs '
-                    '"frames" and "expressions", or "objects".',
-                    file=path,
-                    value=name,
-                    code='table-wrong',
-                )
-            )
+            code = 'table-wrong'
+            fault = f'video {name} is no table; it needs "frames" and '
+            fault += '"expressions", or "objects"'
         else:
             usable[name] = video
+            continue
+        text = f'{path} ({what}): {fault}; correct it.'
+        report_error(DataError(text, file=path, code=code))
     return usable
 
 
@@ -141,9 +115,9 @@ def parse_video(
         DataError: If it is no such entry.
     """
 
-    def fault(code: str, message: str, value: Any = name) -> None:
+    def fault(code: str, message: str) -> None:
         message = f'{path}: video {name}{message}'
-        report_error(DataError(message, file=path, value=value, code=code))
+        report_error(DataError(message, file=path, code=code))
 
     frames, expressions = entry.get('frames'), entry.get('expressions')
     if _is_by_object(entry):
@@ -166,16 +140,14 @@ def parse_video(
             'name-unsafe',
             f' names a frame or expression {show(other)}, which is no name '
             'of a file; correct it.',
-            other,
         )
     if unsafe:
         return None
     if len(set(frames)) < len(frames):
-        twice = sorted({n for n in frames if frames.count(n) > 1})
+        twice = next(n for n in frames if frames.count(n) > 1)
         fault(
             'frame-listed-twice',
-            f' lists a frame twice ({show(twice[0])}); remove one of them.',
-            twice,
+            f' lists a frame twice ({show(twice)}); remove one of them.',
         )
         frames = list(dict.fromkeys(frames))
     ordered = sort_names(frames)
@@ -189,7 +161,7 @@ def parse_video(
     spoken = {}
     for exp_id, expression in expressions.items():
         if not isinstance(expression, dict):
-            fault('table-wrong', f', expression {exp_id} is no table.', exp_id)
+            fault('table-wrong', f', expression {exp_id} is no table.')
             continue
         text = expression.get('exp')
         if not isinstance(text, str) or not text.strip():
@@ -197,7 +169,6 @@ def parse_video(
                 'expression-empty',
                 f', expression {exp_id} is empty; remove it or write '
                 'its text.',
-                exp_id,
             )
             continue
         spoken[exp_id] = expression

@@ -19,10 +19,10 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     processes may write the same path. It is removed if the block fails.
 
     Args:
-        path (str | Path): The final name. Its folder is created.
+        path: The final name. Its folder is created.
 
     Yields:
-        Path: Where to write.
+        Where to write.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -41,8 +41,8 @@ def write_atomic(path: str | Path, content: str | bytes) -> None:
     """Write a whole file, or leave what was there before.
 
     Args:
-        path (str | Path): The file. Its folder is created.
-        content (str | bytes): Text (stored as UTF-8) or bytes.
+        path: The file. Its folder is created.
+        content: Text (stored as UTF-8) or bytes.
     """
     if isinstance(content, str):
         content = content.encode()
@@ -54,8 +54,8 @@ def write_json(path: str | Path, content: Any) -> None:
     """Write JSON for people to read, or leave what was there before.
 
     Args:
-        path (str | Path): The file. Its folder is created.
-        content (Any): What to write; numpy and torch values become plain.
+        path: The file. Its folder is created.
+        content: What to write; numpy and torch values become plain.
 
     Raises:
         TypeError: If something in it has no form in JSON.

@@ -8,18 +8,6 @@ from typing import Any
 
 from referformer.errors import MissingDataError, report_error
 
-__all__ = [
-    'IMAGE_SUFFIXES',
-    'check_present',
-    'find_file',
-    'is_plain_name',
-    'is_relative_name',
-    'is_residue',
-    'list_frames',
-    'natural_key',
-    'sort_names',
-]
-
 #: Suffixes of pictures, in any case; the first one wins where a frame is
 #: there twice.
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png')
@@ -164,7 +152,6 @@ def check_present(
                 f'{len(missing)} of {len(wanted)} videos of {listed_in} are '
                 f'not in {folder}, first {missing[0]!r}',
                 file=folder / missing[0],
-                value=missing,
                 remedy='extract the archive completely.',
                 code='video-missing',
             )

@@ -21,17 +21,6 @@ from referformer.formats.text_files import (
     wrong_line,
 )
 
-__all__ = [
-    'FrameChoice',
-    'JHMDBSample',
-    'below',
-    'identify_frames',
-    'read_puppet_mask',
-    'read_puppet_masks',
-    'read_samples',
-    'read_sentences',
-]
-
 PAGE = 'docs/datasets/jhmdb-sentences.md'
 FRAME_FOLDER = 'Rename_Images'
 MASK_FOLDER = 'puppet_mask'

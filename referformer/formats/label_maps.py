@@ -41,16 +41,16 @@ def read_label_map(
     """Read the object ids of one indexed PNG.
 
     Args:
-        path (str | Path): A PNG with a palette, or an 8-bit or 1-bit grey
-            one. Its pixel values are the ids, whatever its colours. Its
-            suffix may be in capitals.
-        shape (tuple[int, int], optional): Height and width it must have,
-            checked before any pixel is unpacked.
-        data (bytes, optional): Content of the file, if it was read already;
-            ``path`` is then only its name.
+        path: A PNG with a palette, or an 8-bit or 1-bit grey one. Its pixel
+            values are the ids, whatever its colours. Its suffix may be in
+            capitals.
+        shape: Height and width it must have, checked before any pixel is
+            unpacked.
+        data: Content of the file, if it was read already; ``path`` is then
+            only its name.
 
     Returns:
-        np.ndarray: Ids, uint8, shape (H, W).
+        Ids, uint8, shape (H, W).
 
     Raises:
         MissingDataError: If the file does not exist.
@@ -78,11 +78,6 @@ def read_label_map(
         return read_label_map(found, shape)
     except DataError:
         raise
-    except UnidentifiedImageError:
-        raise DataError(
-            f'{path} is not an image; write it again as an indexed PNG.',
-            file=path,
-        ) from None
     except (
         OSError,
         SyntaxError,
@@ -90,8 +85,11 @@ def read_label_map(
         Image.DecompressionBombError,
     ) as error:
         # Pillow reports a damaged PNG with any of these.
+        reason = f'cannot be read ({error})'
+        if isinstance(error, UnidentifiedImageError):
+            reason = 'is not an image'  # its text names an object in memory
         raise DataError(
-            f'{path} cannot be read ({error}); write it again.', file=path
+            f'{path} {reason}; write it again as an indexed PNG.', file=path
         ) from None
     raise DataError(
         f'{path} is a {kind} of mode {mode}, not an indexed PNG; save masks '
@@ -112,7 +110,7 @@ def read_binary_mask(
     value besides 0 (a label map, a mask that is not thresholded) is an error.
 
     Returns:
-        np.ndarray: bool, shape (H, W).
+        bool, shape (H, W).
     """
     labels = read_label_map(path, shape, data)
     # OpenCV counts several times faster than NumPy here.
@@ -132,8 +130,8 @@ def write_label_map(path: str | Path, labels: np.ndarray) -> None:
     """Write object ids as an indexed PNG in the colours of DAVIS.
 
     Args:
-        path (str | Path): The file. Its folder is created.
-        labels (np.ndarray): Ids, uint8, shape (H, W).
+        path: The file. Its folder is created.
+        labels: Ids, uint8, shape (H, W).
     """
     image = Image.fromarray(labels)
     image.putpalette(_palette())
@@ -146,8 +144,8 @@ def write_binary_mask(path: str | Path, mask: np.ndarray) -> None:
     """Write the mask of one object as a grey PNG of 0 and 255.
 
     Args:
-        path (str | Path): The file. Its folder is created.
-        mask (np.ndarray): bool, shape (H, W).
+        path: The file. Its folder is created.
+        mask: bool, shape (H, W).
 
     Raises:
         OSError: If it cannot be written.
@@ -175,10 +173,10 @@ def find_label_map(path: str | Path) -> Path | None:
     """A label map, or the same with its suffix in capitals.
 
     Args:
-        path (str | Path): Where it should be, with the suffix ``.png``.
+        path: Where it should be, with the suffix ``.png``.
 
     Returns:
-        Path | None: None if there is neither.
+        None if there is neither.
     """
     return find_file(path, _SUFFIXES)
 

@@ -34,7 +34,7 @@ class MaskTable:
     """Masks by annotation, read on demand.
 
     Args:
-        path (str | Path): The ``mask_dict.json``.
+        path: The ``mask_dict.json``.
 
     Raises:
         MissingDataError: If the file does not exist.
@@ -94,10 +94,10 @@ class MaskTable:
         """Return the masks of an annotation, do not change them.
 
         Args:
-            anno_id (str): Its name.
+            anno_id: Its name.
 
         Returns:
-            list[dict | None]: COCO RLE of each frame, or None.
+            COCO RLE of each frame, or None.
 
         Raises:
             KeyError: If there is no such annotation.
@@ -131,12 +131,12 @@ class MaskTable:
         """Return the union of annotations in a frame.
 
         Args:
-            anno_ids (Sequence[str]): The annotations, possibly none.
-            frame (int): Position of the frame in the video.
-            shape (tuple[int, int]): Height and width of the frame.
+            anno_ids: The annotations, possibly none.
+            frame: Position of the frame in the video.
+            shape: Height and width of the frame.
 
         Returns:
-            np.ndarray: bool, shape (H, W).
+            bool, shape (H, W).
 
         Raises:
             DataError: If a mask is unreadable or of another size, or there

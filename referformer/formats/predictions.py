@@ -9,6 +9,7 @@ the disk, so its names cannot lead anywhere.
 import os
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -33,9 +34,9 @@ class MaskFolder(NamedTuple):
     """Masks in a folder, light enough to be sent to other processes.
 
     Attributes:
-        path (Path): The folder.
-        prefix (str): Goes before ``<video>/<expression>/<frame>.png``; empty
-            or ends in ``/``.
+        path: The folder.
+        prefix: Goes before ``<video>/<expression>/<frame>.png``; empty or ends
+            in ``/``.
     """
 
     path: Path
@@ -47,11 +48,11 @@ class MaskFolder(NamedTuple):
         """Read one mask.
 
         Args:
-            name (str): ``<video>/<expression>/<frame>.png``.
-            shape (tuple[int, int], optional): Height and width it must have.
+            name: ``<video>/<expression>/<frame>.png``.
+            shape: Height and width it must have.
 
         Returns:
-            np.ndarray: bool, shape (H, W).
+            bool, shape (H, W).
 
         Raises:
             MissingDataError: If it does not exist.
@@ -63,7 +64,7 @@ class MaskFolder(NamedTuple):
         """Names of all masks, ``<video>/<expression>/<frame>.png``.
 
         Args:
-            folders (Iterable[str]): ``<video>/<expression>`` to look into.
+            folders: ``<video>/<expression>`` to look into.
         """
         return {
             f'{folder}/{frame}.png'
@@ -78,9 +79,9 @@ class MaskZip(NamedTuple):
     """Masks in a zip file, with the interface of :class:`MaskFolder`.
 
     Attributes:
-        path (Path): The zip file.
-        prefix (str): Goes before ``<video>/<expression>/<frame>.png``; empty
-            or ends in ``/``.
+        path: The zip file.
+        prefix: Goes before ``<video>/<expression>/<frame>.png``; empty or ends
+            in ``/``.
     """
 
     path: Path
@@ -128,8 +129,7 @@ class MaskZip(NamedTuple):
             DataError: If the zip file is damaged or malicious.
         """
         del folders
-        names = _archive_names(self.path)
-        return {name.removeprefix(self.prefix) for name in names}
+        return {n.removeprefix(self.prefix) for n in _archive_names(self.path)}
 
 
 PredictedMasks = MaskFolder | MaskZip
@@ -140,10 +140,10 @@ def open_predictions(path: str | Path) -> PredictedMasks:
     """Find out how masks are stored.
 
     Args:
-        path (str | Path): Folder or zip file.
+        path: Folder or zip file.
 
     Returns:
-        PredictedMasks: How to list and read them.
+        How to list and read them.
 
     Raises:
         MissingDataError: If there is neither.
@@ -206,27 +206,25 @@ def _archive_names(path: Path) -> list[str]:
                 'backslashes; pack it again, with names like '
                 '<video>/<expression>/<frame>.png.',
                 file=path,
-                value=name,
             )
-    names = [name for name in map(_mask_name, entries) if name is not None]
-    if len(set(names)) < len(names):
-        seen: set[str] = set()
-        twice = [n for n in names if n in seen or seen.add(n)]
+    names = Counter(filter(None, map(_mask_name, entries)))
+    twice = [name for name, count in names.items() if count > 1]
+    if twice:
         raise DataError(
             f'{path} holds {len(twice)} masks more than once: '
             f'{shorten(twice)}; pack each once.',
             file=path,
         )
-    return names
+    return list(names)
 
 
 def pack_masks(path: str | Path, root: Path, files: Iterable[Path]) -> None:
     """Pack files into a zip file, whole or not at all.
 
     Args:
-        path (str | Path): The zip file.
-        root (Path): Folder that names in the zip file are relative to.
-        files (Iterable[Path]): What to pack.
+        path: The zip file.
+        root: Folder that names in the zip file are relative to.
+        files: What to pack.
     """
     with (
         atomic_path(path) as temporary,

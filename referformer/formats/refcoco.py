@@ -12,15 +12,6 @@ from referformer.formats.coco import Box, is_id, read_box, read_tables
 from referformer.formats.frames import is_relative_name
 from referformer.formats.text_files import read_bytes, read_json, show
 
-__all__ = [
-    'NUM_SENTENCES',
-    'RefCOCOSentence',
-    'read_instances',
-    'read_refs',
-    'read_sentences',
-]
-
-
 _ARCHIVE = 'docs/datasets/refcoco.md tells which archive to extract where'
 #: Sentences of each published split.
 NUM_SENTENCES = {
@@ -44,16 +35,16 @@ class RefCOCOSentence(NamedTuple):
     """A sentence about an image of COCO.
 
     Attributes:
-        image_id (int | str): Its own id in the file.
-        file_name (str): File of the image, relative to the folder of images.
-        text (str): The sentence, possibly without words.
-        obj_id (str): The annotation it means, the same for all sentences.
-        segmentation (Any): Polygons or run lengths; :func:`~.rle.to_rle`
-            checks them where the size of the image is known.
-        box (Box): x1, y1, x2, y2 in pixels.
-        crowd (bool): Whether it means a crowd (``iscrowd``).
-        shape (tuple[int, int] | None): Height and width of the image
-            according to the file, if it says so.
+        image_id: Its own id in the file.
+        file_name: File of the image, relative to the folder of images.
+        text: The sentence, possibly without words.
+        obj_id: The annotation it means, the same for all sentences.
+        segmentation: Polygons or run lengths; :func:`~.rle.to_rle` checks them
+            where the size of the image is known.
+        box: x1, y1, x2, y2 in pixels.
+        crowd: Whether it means a crowd (``iscrowd``).
+        shape: Height and width of the image according to the file, if it says
+            so.
     """
 
     image_id: int | str
@@ -108,8 +99,8 @@ def read_instances(path: str | Path) -> dict:
     """Read ``instances.json`` of the REFER archives: COCO as published.
 
     Returns:
-        dict: The file; ``images`` and ``annotations`` are lists of entries
-        with whole numbers as ids.
+        The file; ``images`` and ``annotations`` are lists of entries with
+        whole numbers as ids.
 
     Raises:
         MissingDataError: If it does not exist.

@@ -53,14 +53,14 @@ def to_rle(segmentation: Any, height: int, width: int) -> dict:
     """Encode a segmentation of COCO in any of its forms.
 
     Args:
-        segmentation (Any): Run lengths, compressed (``counts`` a text) or
-            not (a list), or a list of polygons.
-        height (int): Height of the frame.
-        width (int): Width of the frame.
+        segmentation: Run lengths, compressed (``counts`` a text) or not (a
+            list), or a list of polygons.
+        height: Height of the frame.
+        width: Width of the frame.
 
     Returns:
-        dict: Compressed run-length encoding. Polygons of less than three
-        points enclose nothing and are left out, as in published loaders.
+        Compressed run-length encoding. Polygons of less than three points
+        enclose nothing and are left out, as in published loaders.
 
     Raises:
         ValueError: If it is none of these or does not fit the frame; the
@@ -99,12 +99,11 @@ def decode_union(rles: Sequence[dict], shape: tuple[int, int]) -> np.ndarray:
     """Draw the union of checked codes, see :func:`to_rle`.
 
     Args:
-        rles (Sequence[dict]): Compressed run-length codes of one size,
-            possibly none.
-        shape (tuple[int, int]): Height and width.
+        rles: Compressed run-length codes of one size, possibly none.
+        shape: Height and width.
 
     Returns:
-        np.ndarray: bool, shape (H, W).
+        bool, shape (H, W).
     """
     if not rles:
         return np.zeros(shape, bool)

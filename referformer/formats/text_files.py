@@ -11,17 +11,6 @@ from typing import Any, TypeVar
 
 from referformer.errors import DataError, MissingDataError, report_error
 
-__all__ = [
-    'check_count',
-    'read_bytes',
-    'read_json',
-    'read_rows',
-    'read_table',
-    'read_text',
-    'show',
-    'wrong_line',
-]
-
 _EXPECTED = 'docs/datasets shows the expected files'
 _SHOWN = 60
 #: What a file that is no JSON begins with, what it is, and what helps.

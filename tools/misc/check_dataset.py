@@ -161,7 +161,7 @@ def main(argv: list[str] | None = None) -> int:
     """Check the data.
 
     Returns:
-        int: Exit status, see the help.
+        Exit status, see the help.
     """
     args = parse_args(argv)
     plan_it = plan_kind if args.what in KINDS else plan_config

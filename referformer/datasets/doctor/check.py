@@ -40,11 +40,11 @@ def check_datasets(
     """Build datasets, read all their items, and look across their files.
 
     Args:
-        sources (Sequence[Source]): The datasets, of one folder.
-        report (Report): Where to note what is found.
-        jobs (int): Processes that decode.
-        quick (bool): Decode only one frame of each video, but look whether
-            all files are there.
+        sources: The datasets, of one folder.
+        report: Where to note what is found.
+        jobs: Processes that decode.
+        quick: Decode only one frame of each video, but look whether all files
+            are there.
 
     Raises:
         ConfigError: If there is no dataset of such a type.
@@ -80,7 +80,7 @@ def build_split(source: Source, report: Report) -> Split | None:
     """Build a dataset; note what its files have wrong.
 
     Returns:
-        Split | None: None if it cannot be built.
+        None if it cannot be built.
 
     Raises:
         ConfigError: If there is no dataset of this type.
@@ -163,8 +163,8 @@ def check_video(
     """Read a video and apply the rules to what it shows.
 
     Args:
-        shared (tuple): The datasets, and whether to be quick.
-        video (Video): What to read.
+        shared: The datasets, and whether to be quick.
+        video: What to read.
     """
     shown = show_video(*shared, video)
     found = list(shown.found)

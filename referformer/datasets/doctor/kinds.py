@@ -27,9 +27,9 @@ class Source(NamedTuple):
     """A dataset that a config describes.
 
     Attributes:
-        split (str): Name of the split, or of the dataloader.
-        config (Mapping): The config of the dataset.
-        full (int | None): Size of the full split, if that should be compared.
+        split: Name of the split, or of the dataloader.
+        config: The config of the dataset.
+        full: Size of the full split, if that should be compared.
     """
 
     split: str
@@ -41,13 +41,13 @@ class Kind(NamedTuple):
     """A known data set.
 
     Attributes:
-        title (str): Its name.
-        dataset (str): The class that reads it.
-        config (str): Standard config, a file of ``configs/_base_/datasets``.
-        full (dict[str, int | None]): Split -> its size, None if unknown.
-        files (Callable): Takes the folder of the set and the name of a split;
-            returns the arguments of the dataset that differ from the config.
-        download (tuple[str, ...]): What is there before the conversion.
+        title: Its name.
+        dataset: The class that reads it.
+        config: Standard config, a file of ``configs/_base_/datasets``.
+        full: Split -> its size, None if unknown.
+        files: Takes the folder of the set and the name of a split; returns the
+            arguments of the dataset that differ from the config.
+        download: What is there before the conversion.
     """
 
     title: str
@@ -173,12 +173,11 @@ def list_sources(
     """List the splits of a known set.
 
     Args:
-        kind (Kind): The set.
-        config (Config): Its standard config.
-        root (Path): Its folder.
-        names (Sequence[str] | None): Splits to check; None for all that are
-            there.
-        report (Report): Where to note which are not.
+        kind: The set.
+        config: Its standard config.
+        root: Its folder.
+        names: Splits to check; None for all that are there.
+        report: Where to note which are not.
     """
     there, absent = [], []
     for name in kind.full if names is None else names:

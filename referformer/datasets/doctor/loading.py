@@ -30,9 +30,9 @@ class Step(NamedTuple):
     """A transform of a pipeline.
 
     Attributes:
-        transform (BaseTransform): The transform.
-        per_frame (bool): Whether it takes a frame, not a clip.
-        top (int): Position in the pipeline of what it is part of.
+        transform: The transform.
+        per_frame: Whether it takes a frame, not a clip.
+        top: Position in the pipeline of what it is part of.
     """
 
     transform: BaseTransform
@@ -97,8 +97,8 @@ class Loading:
         """Read frames, but not their annotations.
 
         Args:
-            item (dict): Describes a video.
-            positions (Sequence[int]): Frames to read.
+            item: Describes a video.
+            positions: Frames to read.
 
         Returns:
             The frames with ``img``.

@@ -18,9 +18,9 @@ class Observation(NamedTuple):
     """One fault in one place.
 
     Attributes:
-        code (str): A key of :data:`PROBLEMS`.
-        path (str): File or folder, relative to the root where possible.
-        detail (str): What is particular about it, possibly nothing.
+        code: A key of :data:`PROBLEMS`.
+        path: File or folder, relative to the root where possible.
+        detail: What is particular about it, possibly nothing.
     """
 
     code: str
@@ -35,12 +35,12 @@ class Finding(NamedTuple):
     """All faults of one kind.
 
     Attributes:
-        level (str): One of :data:`LEVELS`.
-        code (str): A key of :data:`PROBLEMS`.
-        message (str): What is wrong, and what helps.
-        path (str): Where it was found first.
-        count (int): How often.
-        examples (tuple[str, ...]): The first places, with details.
+        level: One of :data:`LEVELS`.
+        code: A key of :data:`PROBLEMS`.
+        message: What is wrong, and what helps.
+        path: Where it was found first.
+        count: How often.
+        examples: The first places, with details.
     """
 
     level: str
@@ -55,8 +55,8 @@ class Report:
     """Collects what is found.
 
     Args:
-        title (str): What was examined.
-        root (Path): The folder; paths are shown relative to it.
+        title: What was examined.
+        root: The folder; paths are shown relative to it.
     """
 
     def __init__(self, title: str, root: Path) -> None:

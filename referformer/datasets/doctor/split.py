@@ -14,12 +14,12 @@ class Split(NamedTuple):
     """A dataset, built.
 
     Attributes:
-        name (str): Name of the split, or of the dataloader.
-        dataset (Any): The dataset.
-        clips (list[dict]): Each video with each expression once; ``index`` is
-            the position of its first item.
-        full (int | None): Size of the full split, if that is to be compared.
-        codes (frozenset[str]): What building it found.
+        name: Name of the split, or of the dataloader.
+        dataset: The dataset.
+        clips: Each video with each expression once; ``index`` is the position
+            of its first item.
+        full: Size of the full split, if that is to be compared.
+        codes: What building it found.
     """
 
     name: str

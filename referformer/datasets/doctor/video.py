@@ -32,9 +32,9 @@ class Video(NamedTuple):
     """A video, or a picture, with all that is annotated in it.
 
     Attributes:
-        items (tuple[tuple[int, int], ...]): Dataset and position therein.
-        weight (int): Frames, or what is known of their number.
-        known (frozenset[str] | None): Objects which ``meta.json`` lists.
+        items: Dataset and position therein.
+        weight: Frames, or what is known of their number.
+        known: Objects which ``meta.json`` lists.
     """
 
     items: tuple[tuple[int, int], ...]
@@ -46,9 +46,9 @@ class Clip(NamedTuple):
     """What an expression of a video means.
 
     Attributes:
-        item (dict): Its facts.
-        dataset (Any): Whose item it is.
-        loading (Loading): How that reads.
+        item: Its facts.
+        dataset: Whose item it is.
+        loading: How that reads.
     """
 
     item: dict
@@ -61,16 +61,16 @@ class Shown:
     """What a video showed.
 
     Attributes:
-        clips (list[Clip]): Which differ in what they mean.
-        known (frozenset[str] | None): Objects which ``meta.json`` lists.
-        quick (bool): Whether no more than a frame was read.
-        found (list[Observation]): What is wrong with it.
-        paths (dict[int, str]): Files of the frames that could be read.
-        sizes (dict[int, tuple[int, int]]): Height and width of the same.
-        copies (list[int]): Frames that are the same as the one before.
-        ids (dict[Path, set[int]]): Values in the label maps of a folder.
-        visible (list[bool]): Whether a clip shows what it means.
-        whole (bool): Whether all masks could be read.
+        clips: Which differ in what they mean.
+        known: Objects which ``meta.json`` lists.
+        quick: Whether no more than a frame was read.
+        found: What is wrong with it.
+        paths: Files of the frames that could be read.
+        sizes: Height and width of the same.
+        copies: Frames that are the same as the one before.
+        ids: Values in the label maps of a folder.
+        visible: Whether a clip shows what it means.
+        whole: Whether all masks could be read.
     """
 
     clips: list[Clip]
@@ -104,8 +104,8 @@ def observe(error: Exception, item: dict | None = None) -> Observation:
     """Tell an error as the report does.
 
     Args:
-        error (Exception): Whatever was raised.
-        item (dict, optional): The item that was being read.
+        error: Whatever was raised.
+        item: The item that was being read.
 
     Raises:
         MissingPackageError: If that is the error; it is not about data.
@@ -158,10 +158,10 @@ def show_video(datasets: Sequence[Any], quick: bool, video: Video) -> Shown:
     """Read a video.
 
     Args:
-        datasets (Sequence): Datasets.
-        quick (bool): Read the first frame only, and look whether the files of
-            the others exist.
-        video (Video): What to read of them.
+        datasets: Datasets.
+        quick: Read the first frame only, and look whether the files of the
+            others exist.
+        video: What to read of them.
     """
     shown = Shown([], video.known, quick)
     distinct: dict[str, Clip] = {}

@@ -64,8 +64,22 @@ def to_frames(item: dict, indices: Sequence[int]) -> dict[str, list]:
     return frames
 
 
+class _SampleSome(BaseTransform):
+    """Base of the samplers that take ``num_frames`` frames."""
+
+    def __init__(self, num_frames: int) -> None:
+        if num_frames < 1:
+            raise ConfigError(
+                f'num_frames is {num_frames}; it must be at least 1.'
+            )
+        self.num_frames = num_frames
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(num_frames={self.num_frames})'
+
+
 @TRANSFORMS.register_module()
-class SampleClipFrames(BaseTransform):
+class SampleClipFrames(_SampleSome):
     """Sample a training clip around the item's start frame.
 
     The clip holds the start frame, one frame 1 to 3 before and one 1 to 3
@@ -88,13 +102,6 @@ class SampleClipFrames(BaseTransform):
     Raises:
         ConfigError: If ``num_frames`` is less than 1.
     """
-
-    def __init__(self, num_frames: int) -> None:
-        if num_frames < 1:
-            raise ConfigError(
-                f'num_frames is {num_frames}; it must be at least 1.'
-            )
-        self.num_frames = num_frames
 
     def sample(self, anchor: int, video_length: int) -> list[int]:
         """Draw the positions of the frames.
@@ -136,9 +143,6 @@ class SampleClipFrames(BaseTransform):
             )
         return to_frames(results, self.sample(anchor, results['num_frames']))
 
-    def __repr__(self) -> str:
-        return f'{type(self).__name__}(num_frames={self.num_frames})'
-
 
 @TRANSFORMS.register_module()
 class SampleAllFrames(BaseTransform):
@@ -153,7 +157,7 @@ class SampleAllFrames(BaseTransform):
 
 
 @TRANSFORMS.register_module()
-class SampleWindow(BaseTransform):
+class SampleWindow(_SampleSome):
     """Take consecutive frames around the annotated one, for evaluation.
 
     Frames beyond either end of the video are repetitions of its first or
@@ -166,13 +170,6 @@ class SampleWindow(BaseTransform):
     Raises:
         ConfigError: If ``num_frames`` is less than 1.
     """
-
-    def __init__(self, num_frames: int) -> None:
-        if num_frames < 1:
-            raise ConfigError(
-                f'num_frames is {num_frames}; it must be at least 1.'
-            )
-        self.num_frames = num_frames
 
     def transform(self, results: dict) -> dict[str, list]:
         """Turn an item into the frames of a window; see :func:`to_frames`."""
@@ -192,6 +189,3 @@ class SampleWindow(BaseTransform):
                 for i in range(start, start + self.num_frames)
             ],
         )
-
-    def __repr__(self) -> str:
-        return f'{type(self).__name__}(num_frames={self.num_frames})'
