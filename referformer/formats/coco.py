@@ -56,36 +56,33 @@ class Candidate(NamedTuple):
     area: float
 
 
-def read_tables(
-    path: str | Path, remedy: str = 'give ground truth in COCO form'
-) -> tuple[list[dict], list[dict]]:
-    """Read the tables ``images`` and ``annotations`` of a COCO file.
+def read_tables(path: str | Path, remedy: str) -> dict[str, Any]:
+    """Read a COCO file.
 
     Args:
         path: The file.
         remedy: What to do if it is missing or another file.
+
+    Returns:
+        Its content; ``images`` and ``annotations`` are lists of tables.
 
     Raises:
         MissingDataError: If it does not exist.
         DataError: If it is no JSON or has no such tables.
     """
     content = read_json(path, remedy=remedy)
-    tables = [
-        content.get(key) if isinstance(content, dict) else None
-        for key in ('images', 'annotations')
-    ]
-    if not all(
-        isinstance(table, list)
-        and all(isinstance(entry, dict) for entry in table)
-        for table in tables
-    ):
-        raise DataError(
-            f'{path} has no tables "images" and "annotations"',
-            file=path,
-            remedy=f'{remedy}.',
-            code='table-wrong',
-        )
-    return tables[0], tables[1]
+    for key in ('images', 'annotations'):
+        table = content.get(key) if isinstance(content, dict) else None
+        if not isinstance(table, list) or not all(
+            isinstance(entry, dict) for entry in table
+        ):
+            raise DataError(
+                f'{path} has no tables "images" and "annotations"',
+                file=path,
+                remedy=f'{remedy}.',
+                code='table-wrong',
+            )
+    return content
 
 
 def is_id(value: Any) -> bool:
@@ -132,7 +129,8 @@ def read_truths(path: str | Path) -> dict[Hashable, TrueObject]:
         DataError: If the file is broken, or an entry has not
             exactly one annotation or is described wrongly.
     """
-    images, annotations = read_tables(path)
+    content = read_tables(path, 'give ground truth in COCO form')
+    images, annotations = content['images'], content['annotations']
     if not images:
         raise DataError(f'{path} has no images.')
 
@@ -292,7 +290,7 @@ def _read_candidate(
     return Candidate(score, rle, box, area)
 
 
-class TrueMask(NamedTuple):
+class NamedMask(NamedTuple):
     """A mask to be scored.
 
     Attributes:
@@ -306,7 +304,7 @@ class TrueMask(NamedTuple):
     box: np.ndarray | None = None
 
 
-def coco_truths(masks: Iterable[TrueMask]) -> dict:
+def coco_truths(masks: Iterable[NamedMask]) -> dict:
     """Return ground truth with one annotation per image entry.
 
     Raises:

@@ -70,7 +70,7 @@ def read_label_map(
             if mode in _INDEXED_MODES:
                 return np.array(image, dtype=np.uint8)
     except FileNotFoundError:
-        found = find_label_map(path)
+        found = find_file(path, _SUFFIXES)
         if found is None:
             raise MissingDataError(
                 f'{path} does not exist.', file=path
@@ -89,7 +89,10 @@ def read_label_map(
         if isinstance(error, UnidentifiedImageError):
             reason = 'is not an image'  # its text names an object in memory
         raise DataError(
-            f'{path} {reason}; write it again as an indexed PNG.', file=path
+            f'{path} {reason}; extract it again, or write it again as an '
+            'indexed PNG.',
+            file=path,
+            code='mask-broken',
         ) from None
     raise DataError(
         f'{path} is a {kind} of mode {mode}, not an indexed PNG; save masks '
@@ -167,18 +170,6 @@ def _palette() -> bytes:
             np.uint8
         )
     return colours.tobytes()
-
-
-def find_label_map(path: str | Path) -> Path | None:
-    """A label map, or the same with its suffix in capitals.
-
-    Args:
-        path: Where it should be, with the suffix ``.png``.
-
-    Returns:
-        None if there is neither.
-    """
-    return find_file(path, _SUFFIXES)
 
 
 def list_videos(root: str | Path) -> list[str]:

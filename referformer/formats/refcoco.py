@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, NoReturn
 from referformer.errors import DataError, report_error
 from referformer.formats.coco import Box, is_id, read_box, read_tables
 from referformer.formats.frames import is_relative_name
-from referformer.formats.text_files import read_bytes, read_json, show
+from referformer.formats.text_files import read_bytes, show
 
 _ARCHIVE = 'docs/datasets/refcoco.md tells which archive to extract where'
 #: Sentences of each published split.
@@ -106,16 +106,11 @@ def read_instances(path: str | Path) -> dict:
         MissingDataError: If it does not exist.
         DataError: If it is no annotation file of COCO.
     """
-    content = read_json(path, remedy=_ARCHIVE)
+    content = read_tables(path, _ARCHIVE)
     for key in ('images', 'annotations'):
-        entries = content.get(key) if isinstance(content, dict) else None
-        if not isinstance(entries, list) or not all(
-            isinstance(entry, dict) and type(entry.get('id')) is int
-            for entry in entries
-        ):
+        if any(type(entry.get('id')) is not int for entry in content[key]):
             raise DataError(
-                f'{path} is not an annotation file of COCO ("{key}" is no '
-                'list of tables with "id")',
+                f'{path}: an entry of "{key}" has no whole number as "id"',
                 file=path,
                 remedy='extract it again.',
                 code='table-wrong',
@@ -132,7 +127,7 @@ def read_sentences(path: str | Path) -> list[RefCOCOSentence]:
         MissingDataError: If the file does not exist.
         DataError: If it is another file, or an entry is wrong.
     """
-    images, annotations = read_tables(
+    content = read_tables(
         path, 'write it with tools/dataset_converters/refer_to_coco.py'
     )
 
@@ -147,7 +142,7 @@ def read_sentences(path: str | Path) -> list[RefCOCOSentence]:
         )
 
     meant: dict[Hashable, dict] = {}
-    for entry in annotations:
+    for entry in content['annotations']:
         name = entry.get('image_id')
         if not is_id(name):
             fault('table-wrong', f'an annotation has the image_id {name!r}')
@@ -159,7 +154,7 @@ def read_sentences(path: str | Path) -> list[RefCOCOSentence]:
             )
         meant[name] = entry
     sentences, seen = [], set()
-    for image in images:
+    for image in content['images']:
         name = image.get('id')
         if not is_id(name):
             fault('table-wrong', f'an image has the id {name!r}')

@@ -149,13 +149,13 @@ def test_contradictions_are_named(raw, change, reason):
         ),
         (
             lambda raw: (raw / 'refcoco/instances.json').write_text('{}'),
-            r'instances\.json is not an annotation file .*"images"',
+            r'instances\.json has no tables "images"',
         ),
         (
             lambda raw: (raw / 'refcoco/instances.json').write_text(
-                '{"images": [], "annotations": [null]}'
+                '{"images": [], "annotations": [{"id": null}]}'
             ),
-            r'instances\.json is not .*"annotations" is no list of tables',
+            r'instances\.json: an entry of "annotations" has no whole',
         ),
         (
             lambda raw: (raw / 'refcoco/refs(unc).p').write_bytes(b'<html>'),

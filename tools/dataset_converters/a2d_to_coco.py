@@ -28,7 +28,7 @@ from referformer.formats.a2d import (
     read_sentences,
     read_videoset,
 )
-from referformer.formats.coco import TrueMask, coco_truths
+from referformer.formats.coco import NamedMask, coco_truths
 from referformer.formats.files import write_atomic
 from referformer.formats.frames import list_frames
 from referformer.formats.text_files import read_table
@@ -90,11 +90,11 @@ def build_list(root: Path, sentences: list[A2DSentence], split: str) -> list:
 def build_coco(root: Path, sentences: list[A2DSentence], split: str) -> dict:
     """Return the ground truth; an image is a frame with one sentence."""
 
-    def show_masks() -> Iterator[TrueMask]:
+    def show_masks() -> Iterator[NamedMask]:
         for said, path in find_frames(root, sentences, f'{split} masks of'):
             frame = read_a2d_frame(path)
             position = frame.ids.index(said.instance)
-            yield TrueMask(
+            yield NamedMask(
                 f'v_{said.video}_f_{int(path.stem)}_i_{said.instance}',
                 frame.masks[position],
                 None if frame.boxes is None else frame.boxes[position],

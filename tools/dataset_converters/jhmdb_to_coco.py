@@ -20,7 +20,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from referformer.errors import DataError, MissingDataError
-from referformer.formats.coco import TrueMask, coco_truths
+from referformer.formats.coco import NamedMask, coco_truths
 from referformer.formats.files import write_atomic
 from referformer.formats.frames import list_frames
 from referformer.formats.jhmdb import (
@@ -106,7 +106,7 @@ def build_coco(root: Path, metadata: Path) -> dict:
     """
     samples = tqdm(read_samples(metadata), desc='masks')
     return coco_truths(
-        TrueMask(
+        NamedMask(
             f'v_{sample.video}_f_{sample.frame}',
             read_puppet_mask(root / sample.masks, sample.frame - 1),
         )

@@ -54,7 +54,7 @@ class Kind(NamedTuple):
     dataset: str
     config: str
     full: dict[str, int | None]
-    files: Callable[[Path, str], dict[str, Any]]
+    files: Callable[[Path, str], dict[str, Any]] = lambda root, name: {}
     download: tuple[str, ...] = ()
 
 
@@ -109,10 +109,6 @@ def _refcoco(root: Path, name: str) -> dict[str, Any]:
     return {'ann_file': [f'{folder}/instances_{name}.json']}
 
 
-def _as_configured(root: Path, name: str) -> dict[str, Any]:
-    return {}
-
-
 KINDS = {
     'ref-youtube-vos': Kind(
         'Ref-YouTube-VOS',
@@ -134,16 +130,14 @@ KINDS = {
         'A2DSentencesDataset',
         'a2d',
         {'train': None, 'test': None},
-        _as_configured,
-        ('text_annotations/a2d_annotation.txt',),
+        download=('text_annotations/a2d_annotation.txt',),
     ),
     'jhmdb': Kind(
         'JHMDB-Sentences',
         'JHMDBSentencesDataset',
         'jhmdb',
         {'test': 928},
-        _as_configured,
-        ('jhmdb_annotation.txt',),
+        download=('jhmdb_annotation.txt',),
     ),
     'refcoco': Kind(
         'RefCOCO, RefCOCO+ and RefCOCOg',

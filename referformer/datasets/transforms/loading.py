@@ -303,7 +303,7 @@ class LoadReferAnnotations(BaseLoadReferAnnotations):
             return None
         path = find_file(results['mask_path'], ('.png',))
         if path is not None:
-            return self._read_ids(str(path))
+            return read_label_map(path)
         missing = results.get('mask_missing', 'error')
         if missing not in ('error', 'absent'):
             raise ConfigError(
@@ -332,21 +332,6 @@ class LoadReferAnnotations(BaseLoadReferAnnotations):
         if value is None:
             value = self._parse_id(results, expression)
         return source == value
-
-    @staticmethod
-    def _read_ids(path: str) -> np.ndarray:
-        """Return the map of object ids, shape (H, W)."""
-        try:
-            return read_label_map(path)
-        except DataError as error:
-            if error.code == 'mask-not-indexed':
-                raise
-            raise DataError(
-                f'Mask {path} cannot be decoded; the file is damaged',
-                file=path,
-                remedy='extract it again.',
-                code='mask-broken',
-            ) from error
 
     @staticmethod
     def _parse_id(results: dict, expression: dict) -> int:

@@ -19,7 +19,8 @@ from referformer.evaluation.functional.tracks import (
     TrueMask,
     score_targets,
 )
-from referformer.formats.label_maps import find_label_map, read_label_map
+from referformer.formats.frames import find_file
+from referformer.formats.label_maps import read_label_map
 from referformer.formats.mask_dict import open_mask_table
 from referformer.formats.predictions import PredictedMasks
 from referformer.utils.console import shorten, warn
@@ -55,7 +56,8 @@ class LabelTruth(NamedTuple):
 
     def has(self, video: str, frame: str) -> bool:
         """Whether the frame is annotated."""
-        return find_label_map(self.root / video / f'{frame}.png') is not None
+        path = self.root / video / f'{frame}.png'
+        return find_file(path, ('.png',)) is not None
 
     def open(
         self, clip: VideoTargets, index: int
