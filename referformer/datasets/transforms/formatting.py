@@ -41,11 +41,9 @@ class PackReferInputs(BaseTransform):
             width or height counts as absent from that frame, and a clip
             without any visible object gives ``None``, whereupon the dataset
             draws another one. In testing all ground truth is kept.
-        clip_keys: Facts of the clip to pass on. Those a dataset does not
-            give are left out.
-        frame_keys: Facts of the frame, likewise.
-        extra_clip_keys: Facts of the clip to pass on besides ``clip_keys``,
-            such as a category of the expression that a metric reads.
+        extra_clip_keys: Facts of the clip to pass on besides ``CLIP_KEYS``,
+            such as a category of the expression that a metric reads. Those
+            a dataset does not give are left out.
     """
 
     CLIP_KEYS = (
@@ -76,15 +74,10 @@ class PackReferInputs(BaseTransform):
     )
 
     def __init__(
-        self,
-        test_mode: bool = False,
-        clip_keys: Sequence[str] = CLIP_KEYS,
-        frame_keys: Sequence[str] = FRAME_KEYS,
-        extra_clip_keys: Sequence[str] = (),
+        self, test_mode: bool = False, extra_clip_keys: Sequence[str] = ()
     ) -> None:
         self.test_mode = test_mode
-        self.clip_keys = (*clip_keys, *extra_clip_keys)
-        self.frame_keys = tuple(frame_keys)
+        self.clip_keys = (*self.CLIP_KEYS, *extra_clip_keys)
 
     def transform(self, results: dict[str, list]) -> dict | None:
         """Pack a clip.
@@ -107,7 +100,6 @@ class PackReferInputs(BaseTransform):
                 f'size, {sorted(shapes)}; geometric transforms of a clip '
                 'need share_random_params=True, and a video frames of one '
                 'size.',
-                value=sorted(shapes),
                 code='frame-size-differs',
             )
         height, width, channels = images[0].shape
@@ -146,14 +138,13 @@ class PackReferInputs(BaseTransform):
                         f'disagree on {key!r}: {first!r} and {other!r}; a '
                         'transform that changes it needs '
                         'share_random_params=True.',
-                        value=key,
                     )
             facts[key] = first
         return facts
 
     def _pack_frame(self, frame: dict) -> DetDataSample:
         """Pack one frame."""
-        facts = {k: frame[k] for k in self.frame_keys if k in frame}
+        facts = {k: frame[k] for k in self.FRAME_KEYS if k in frame}
         sample = DetDataSample(metainfo=facts)
         if 'gt_masks' not in frame:
             return sample
