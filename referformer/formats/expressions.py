@@ -295,7 +295,6 @@ def name_objects(
                         f'{show(expression["exp"])} in {ann_file}; the two '
                         'files belong to different editions.',
                         file=path,
-                        value=exp_id,
                         code='table-wrong',
                     )
                 )

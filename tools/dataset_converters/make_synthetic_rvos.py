@@ -2,49 +2,33 @@
 """Write a set of synthetic referring videos in the Ref-YouTube-VOS layout."""
 
 import argparse
+from dataclasses import asdict
 
 from referformer.testing.scenes import SyntheticParams, make_synthetic_rvos
 from referformer.utils.cli import run
 
+HELP = {
+    'frames': 'frames a video',
+    'colours': 'how many colours appear; fewer are easier to learn',
+    'shapes': 'how many shapes appear; fewer are easier to learn',
+    'objects': 'most objects in a video, 2 to 4; pairs are easier to learn',
+}
+
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
-    default = SyntheticParams()
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument('out', help='folder of the set')
-    parser.add_argument(
-        '--train-videos', type=int, default=default.train_videos
-    )
-    parser.add_argument(
-        '--valid-videos', type=int, default=default.valid_videos
-    )
-    parser.add_argument(
-        '--frames', type=int, default=default.frames, help='frames a video'
-    )
-    parser.add_argument('--height', type=int, default=default.height)
-    parser.add_argument('--width', type=int, default=default.width)
-    parser.add_argument('--seed', type=int, default=default.seed)
-    parser.add_argument(
-        '--colours',
-        type=int,
-        default=default.colours,
-        help='how many colours appear; fewer are easier to learn',
-    )
-    parser.add_argument(
-        '--shapes',
-        type=int,
-        default=default.shapes,
-        help='how many shapes appear; fewer are easier to learn',
-    )
-    parser.add_argument(
-        '--objects',
-        type=int,
-        default=default.objects,
-        help='most objects in a video, 2 to 4; pairs are easier to learn',
-    )
+    for name, default in asdict(SyntheticParams()).items():
+        parser.add_argument(
+            f'--{name.replace("_", "-")}',
+            type=int,
+            default=default,
+            help=HELP.get(name, ' '),
+        )
     return parser.parse_args()
 
 

@@ -90,7 +90,6 @@ def build_split(source: Source, report: Report) -> Split | None:
         raise ConfigError(
             f'dataset type {name} is not registered; import its module by '
             'custom_imports in the config.',
-            value=name,
         )
     dataset = None
     with collect_errors() as errors:
