@@ -231,6 +231,7 @@ def read_rows(
                 f'{path}: row {position} is {show(row)}, where {form} is '
                 'expected',
                 file=path,
+                value=position,
                 remedy=f'make it again, see {page}.',
                 code=parsed,
             )

@@ -113,9 +113,9 @@ def test_all_wrong_rows_are_reported(tmp_path):
     path = tmp_path / 'rows.json'
     path.write_text('[[1, 2], [3], [4, 5], 6]')
     with pytest.raises(DataError, match='row 1 is'):
-        read_rows(path, 2, 'docs')
+        read_rows(path, '[x, y]', tuple, 'docs')
     with collect_errors() as found:
-        assert read_rows(path, 2, 'docs') == [[1, 2], [4, 5]]
+        assert read_rows(path, '[x, y]', list, 'docs') == [[1, 2], [4, 5]]
     assert [(e.code, e.value) for e in found] == [
         ('row-wrong', 1),
         ('row-wrong', 3),
