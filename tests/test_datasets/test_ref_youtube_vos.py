@@ -216,7 +216,7 @@ def test_objects_by_the_sentences_of_the_first_release(tmp_path):
     shutil.copy(
         root / file, inside / 'meta_expressions/test/meta_expressions.json'
     )
-    with pytest.raises(DataError, match='leaves 0 videos'):
+    with pytest.raises(DataError, match='0 videos, expected'):
         official(inside)
     # Another order of the sentences is another edition.
     edit(
