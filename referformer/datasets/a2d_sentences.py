@@ -94,10 +94,7 @@ class A2DSentencesDataset(BaseReferDataset):
         return clips
 
     def _check_place(self, folder: Path) -> None:
-        """Look where else the folder of the videos is, if it is not there.
-
-        Some archives lack the folder above, or write it in other letters.
-        """
+        """Look for the folder of the videos where some archives have it."""
         if folder.is_dir():
             return
         root = Path(self.data_root or '.')

@@ -133,11 +133,7 @@ class MeViSDataset(BaseReferDataset):
     def _parse_target(
         self, where: str, expression: Mapping, table: MaskTable | None
     ) -> dict | None:
-        """Return the objects an expression means, and their masks.
-
-        Returns:
-            Facts of the clip; ``None`` only while errors are collected.
-        """
+        """Return the objects an expression means; ``None`` if reported."""
         if table is None:
             return {'obj_id': None, 'anno_ids': None}
         objects = expression.get('obj_id')

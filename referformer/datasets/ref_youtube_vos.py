@@ -150,17 +150,7 @@ class RefYouTubeVOSDataset(BaseReferDataset):
         missing: str,
         read: Callable[..., dict] = read_video_table,
     ) -> dict:
-        """Read a second file of the set.
-
-        Args:
-            name: The file, relative to the root of the data.
-            what: What it is, for the messages.
-            missing: Code of the fault that it is missing.
-            read: Reads it.
-
-        Returns:
-            Its videos; empty only while errors are collected.
-        """
+        """Return the videos of a second file; none if it is reported."""
         try:
             return read(self._beside(name), what)
         except DataError as error:
@@ -186,7 +176,15 @@ class RefYouTubeVOSDataset(BaseReferDataset):
                 f'{self.expected_videos}; {self.SUBSET_HINT}',
             )
         if self.obj_id_file is not None:
-            self._name_objects(videos)
+            named = self._read_table(
+                self.obj_id_file,
+                'expressions with objects',
+                'file-missing',
+                read_objects,
+            )
+            if named:
+                path = self._beside(self.obj_id_file)
+                name_objects(videos, named, path, self.ann_file)
         objects = None
         if self.meta_file is not None:
             objects = self._read_table(
@@ -202,25 +200,9 @@ class RefYouTubeVOSDataset(BaseReferDataset):
         for kind in ('img', 'mask'):
             wanted = [c['video_id'] for c in clips if c[f'{kind}_dir']]
             if wanted:
-                check_present(
-                    self.data_prefix[kind],
-                    wanted,
-                    self.ann_file,
-                    'docs/datasets',
-                )
+                folder = self.data_prefix[kind]
+                check_present(folder, wanted, self.ann_file, 'docs/datasets')
         return clips
-
-    def _name_objects(self, videos: Mapping[str, VideoEntry]) -> None:
-        """Add the ``obj_id`` of every expression from the second file."""
-        path = self._beside(self.obj_id_file)
-        named = self._read_table(
-            self.obj_id_file,
-            'expressions with objects',
-            'file-missing',
-            read_objects,
-        )
-        if named:
-            name_objects(videos, named, path, self.ann_file)
 
     def _make_clips(
         self,

@@ -183,12 +183,7 @@ def _mask_name(name: str) -> str | None:
 
 
 def _archive_names(path: Path) -> list[str]:
-    """Names of the PNGs of a zip file.
-
-    Raises:
-        DataError: If it is damaged, holds a file twice, or has names
-            that lead out of it.
-    """
+    """Names of the PNGs of a zip file, unless one is there twice."""
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.namelist()

@@ -148,12 +148,7 @@ class ImageToClip(BaseTransform):
     def _vary(
         self, image: np.ndarray, masks: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return a variation of an image and of its masks.
-
-        Args:
-            image: uint8, shape (H, W, 3).
-            masks: uint8, shape (n, H, W).
-        """
+        """Return a variation of an image and of its masks, uint8."""
         image = self._recolour(image)
         size = image.shape[1::-1]
         # One after the other: what the rotation brings in is black, also
