@@ -9,6 +9,7 @@ Example:
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 # torch and mmengine are imported in main(), so that --help and a mistyped
 # option answer at once.
@@ -16,14 +17,7 @@ from referformer.utils.cli import run
 
 
 def seconds(text: str) -> float:
-    """Read a time: ``12.5``, ``1:30`` or ``1:02:03.5``.
-
-    Args:
-        text (str): The time.
-
-    Returns:
-        float: In seconds.
-    """
+    """Read a time, ``12.5``, ``1:30`` or ``1:02:03.5``, in seconds."""
     value = 0.0
     parts = text.split(':')
     try:
@@ -39,14 +33,7 @@ def seconds(text: str) -> float:
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Parse the command line.
-
-    Args:
-        argv (list[str], optional): Arguments. Defaults to None: sys.argv.
-
-    Returns:
-        argparse.Namespace: The options.
-    """
+    """Parse the command line, that of the process by default."""
     parser = argparse.ArgumentParser(
         description='Cut objects out of a video by describing them.'
     )
@@ -158,33 +145,23 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Segment the video and say what was written.
-
-    Args:
-        argv (list[str], optional): Arguments. Defaults to None: sys.argv.
-    """
+    """Segment the video and say what was written."""
     args = parse_args(argv)
 
     from referformer.apis import Predictor, ReferInferencer
     from referformer.apis.outputs import OutputOptions
     from referformer.apis.results import Collector
 
+    def given(*names: str) -> dict[str, Any]:
+        return {name: getattr(args, name) for name in names}
+
     predictor = Predictor(
-        window=args.window,
-        link=args.link,
-        overlap=args.overlap,
         mask_thr=args.thr,
-        score_thr=args.score_thr,
-        precision=args.precision,
+        **given('window', 'link', 'overlap', 'score_thr', 'precision'),
     )
+    frames = given('fps', 'every', 'start', 'end', 'partial')
     [(source, texts)] = ReferInferencer.preprocess(
-        args.video,
-        args.expressions,
-        fps=args.fps,
-        every=args.every,
-        start=args.start,
-        end=args.end,
-        partial=args.partial,
+        args.video, args.expressions, **frames
     )
     if source.missing:
         print(

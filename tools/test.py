@@ -14,14 +14,7 @@ from referformer.utils.cli import add_common_options, parse_overrides, run
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Parse the command line.
-
-    Args:
-        argv (list[str], optional): Arguments. Defaults to None: sys.argv.
-
-    Returns:
-        argparse.Namespace: The options.
-    """
+    """Parse the command line, that of the process by default."""
     parser = argparse.ArgumentParser(
         description='Score a checkpoint on the test set of a config.'
     )
@@ -56,14 +49,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
-    """Run the test.
-
-    Args:
-        argv (list[str], optional): Arguments. Defaults to None: sys.argv.
-
-    Returns:
-        dict[str, float]: The metrics.
-    """
+    """Run the test and return the metrics."""
     args = parse_args(argv)
 
     import json

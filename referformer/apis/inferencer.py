@@ -163,11 +163,8 @@ class ReferInferencer(BaseInferencer):
     ) -> list[tuple[FrameSource, list[str]]]:
         """Open the videos and hand each its expressions.
 
-        Args:
-            inputs: See :meth:`__call__`.
-            texts: See :meth:`__call__`.
-            **choice: Arguments of
-                :func:`~referformer.media.sources.open_source`.
+        Arguments are those of :meth:`__call__`, ``choice`` those of
+        :func:`~referformer.media.sources.open_source`.
 
         Returns:
             list: A video and its expressions each.
@@ -181,10 +178,9 @@ class ReferInferencer(BaseInferencer):
         if not videos:
             raise ConfigError('no video was given')
         texts = [texts] if isinstance(texts, str) else list(texts)
+        expressions = [texts] * len(videos)
         if texts and not any(isinstance(text, str) for text in texts):
             expressions = [list(several) for several in texts]
-        else:
-            expressions = [texts] * len(videos)
         if len(expressions) != len(videos):
             raise ConfigError(
                 f'{len(expressions)} lists of expressions were given for '
@@ -198,10 +194,8 @@ class ReferInferencer(BaseInferencer):
                     raise ConfigError(
                         f'an expression must say something, got {text!r}'
                     )
-        return [
-            (open_source(video, **choice), several)
-            for video, several in zip(videos, expressions, strict=True)
-        ]
+        sources = [open_source(video, **choice) for video in videos]
+        return list(zip(sources, expressions, strict=True))
 
     def forward(
         self,
@@ -217,9 +211,6 @@ class ReferInferencer(BaseInferencer):
             texts (Sequence[str]): E expressions.
             predictor (Predictor, optional): Windows, linking, thresholds.
             keep_images (bool): Whether results carry the pictures.
-
-        Yields:
-            FrameResult: One per frame, in order.
         """
         yield from segment_frames(
             self.model,
@@ -265,16 +256,15 @@ class ReferInferencer(BaseInferencer):
                 what = (source, texts, predictor, options, self.visualizer)
                 written, files = exits.enter_context(open_files(folder, *what))
                 sinks += written
-            bar = exits.enter_context(
-                tqdm(
-                    total=len(source),
-                    desc=source.name,
-                    unit='frame',
-                    disable=not self.show_progress,
-                    # a log file gets a line now and then
-                    mininterval=0.1 if sys.stderr.isatty() else 10,
-                )
+            bar = tqdm(
+                total=len(source),
+                desc=source.name,
+                unit='frame',
+                disable=not self.show_progress,
+                # a log file gets a line now and then
+                mininterval=0.1 if sys.stderr.isatty() else 10,
             )
+            exits.enter_context(bar)
 
             def write(result: FrameResult) -> None:
                 for sink in sinks:

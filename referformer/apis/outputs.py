@@ -270,12 +270,6 @@ def staged_folder(folder: Path) -> Iterator[Path]:
     An older set of files is replaced as a whole. If the block fails, nothing
     of the new one remains.
 
-    Args:
-        folder (Path): The final folder; made if missing.
-
-    Yields:
-        Path: Where to write.
-
     Raises:
         ConfigError: If ``folder`` is a file, or files would be replaced
             that are not known to be ours.

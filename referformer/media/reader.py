@@ -183,16 +183,10 @@ class VideoReader:
         """
         if step < 1:
             raise ValueError(f'step is {step}; it must be at least 1.')
-        yield from self.iterate(
-            range(*slice(start, stop, step).indices(len(self)))
-        )
+        yield from self.iterate(range(len(self))[start:stop:step])
 
     def iterate(self, indices: Sequence[int]) -> Iterator[np.ndarray]:
-        """Yield the frames of increasing numbers, as :meth:`frames` does.
-
-        Raises:
-            MediaError: If a frame is damaged.
-        """
+        """Yield the frames of increasing numbers, see :meth:`frames`."""
         with open_video(self.path) as container:
             yield from self._read(container, indices)
 
@@ -293,11 +287,7 @@ class VideoReader:
         return iter(())
 
     def _insist(self, number: int) -> av.VideoFrame:
-        """Decode everything up to a frame.
-
-        Raises:
-            MediaError: If it is damaged all the same.
-        """
+        """Decode everything up to a frame, or raise ``MediaError``."""
         first = next(iter(self._index.key_pts), 0)
         with open_video(self.path) as container:
             for position, frame in self._decode_from(container, first):

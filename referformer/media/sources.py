@@ -34,8 +34,7 @@ class Frame:
         name (str): Its name, for files.
         time (float): Seconds from the beginning of the source.
         shape (tuple[int, int]): Height and width.
-        image (np.ndarray | None): uint8, BGR, shape (H, W, 3), while
-            it is needed.
+        image (np.ndarray | None): uint8, BGR, (H, W, 3), while needed.
     """
 
     index: int
@@ -85,10 +84,10 @@ class FrameSource:
         Raises:
             MediaError: If they differ in size.
         """
-        numbers = self.indices.tolist()
+        numbers, times = self.indices.tolist(), self.times.tolist()
         shape = None
         for index, time, image in zip(
-            numbers, self.times.tolist(), self.read(numbers), strict=True
+            numbers, times, self.read(numbers), strict=True
         ):
             name = self.frame_name(index)
             if shape is not None and image.shape[:2] != shape:

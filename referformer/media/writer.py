@@ -115,7 +115,7 @@ class VideoWriter:
 def write_video(
     path: str | os.PathLike[str], frames: Iterable[np.ndarray], fps: float
 ) -> str:
-    """Write frames as an mp4 file; see :class:`VideoWriter`.
+    """Write frames as an mp4 file.
 
     Args:
         path (str | PathLike): Where to; the suffix should be ``.mp4``.
@@ -124,12 +124,8 @@ def write_video(
         fps (float): Frames a second, above 0.
 
     Returns:
-        str: The codec used, ``'h264'`` or ``'mpeg4'``.
-
-    Raises:
-        ConfigError: If ``fps`` is not positive.
-        MediaError: If there is no frame, or they differ in size.
-        MissingPackageError: If no encoder works here.
+        str: The codec used, see :class:`VideoWriter`, which also tells the
+        errors.
     """
     with VideoWriter(path, fps) as writer:
         for frame in frames:

@@ -1,12 +1,7 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
 """A model over whole videos, in bounded memory."""
 
-from referformer.prediction.linking import OverlapLinker
-from referformer.prediction.predictor import (
-    Predictor,
-    SeenWindow,
-    WindowPredictions,
-)
+from referformer.prediction.predictor import Predictor
 from referformer.prediction.stream import (
     FrameResult,
     ask_frames,
@@ -16,10 +11,7 @@ from referformer.prediction.stream import (
 
 __all__ = [
     'FrameResult',
-    'OverlapLinker',
     'Predictor',
-    'SeenWindow',
-    'WindowPredictions',
     'ask_frames',
     'see_frames',
     'segment_frames',

@@ -38,11 +38,9 @@ class OverlapLinker:
 
     The first window chooses by score. From then on the chosen object is
     followed, until the best track is worth more than ``1 / jump`` times as
-    much as the one that follows it. So an object keeps its identity although
-    another one scores better for a while, whereas an object that was wrong
-    from the beginning, or is lost, gives way when the evidence for another
-    has become clear. Only the window before is needed, and nothing that was
-    handed out is taken back.
+    much as the one that follows it: an object keeps its identity although
+    another one scores better for a while, but gives way when it is lost or was
+    wrong from the beginning. Nothing that was handed out is taken back.
 
     Args:
         jump (float): What a track keeps of its value when it goes on with

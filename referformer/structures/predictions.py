@@ -38,25 +38,14 @@ class SequencePredictions(NamedTuple):
     def cat(
         cls, parts: Sequence['SequencePredictions']
     ) -> 'SequencePredictions':
-        """Join the predictions of several batches of expressions.
-
-        Args:
-            parts (Sequence[SequencePredictions]): At least one, of the same
-                frames.
-
-        Returns:
-            SequencePredictions: With E the sum of theirs.
-        """
+        """Join the predictions of several batches of expressions."""
         return cls(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
     def to_host(self) -> 'SequencePredictions':
         """Copy everything to the CPU at once, in float32.
 
         The host waits for the device at every copy, so all tensors travel in
-        one.
-
-        Returns:
-            SequencePredictions: On the CPU; it shares no memory with this.
+        one. The result shares no memory with this.
         """
         # labels are small numbers, which float32 holds exactly
         packed = torch.cat([part.flatten().float() for part in self]).cpu()
@@ -71,9 +60,6 @@ class SequencePredictions(NamedTuple):
 
         Args:
             sequence (Tensor): Its position among the k, int64, shape (E,).
-
-        Returns:
-            SequencePredictions: With k = 1.
         """
         each = torch.arange(len(sequence), device=sequence.device)
         return SequencePredictions(
@@ -85,14 +71,7 @@ class SequencePredictions(NamedTuple):
     def without_doubtful_masks(
         self, score_thr: float
     ) -> 'SequencePredictions':
-        """Empty the masks of frames that score less.
-
-        Args:
-            score_thr (float): Least score of a frame, in [0, 1].
-
-        Returns:
-            SequencePredictions: Otherwise the same.
-        """
+        """Empty the masks of frames with a score below ``score_thr``."""
         if not score_thr:
             return self
         doubtful = self.frame_scores[..., None, None] < score_thr

@@ -195,7 +195,7 @@ def test_wrong_command_lines(pair):
             *('--protocol', 'identity', '--jobs', jobs),
         )
         assert result.returncode == 2
-        assert 'at least 1' in result.stderr
+        assert 'a whole number above 0' in result.stderr
 
 
 @pytest.mark.parametrize('jobs', [1, 2])

@@ -4,7 +4,6 @@
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 from referformer.errors import DataError, MissingDataError
 from referformer.evaluation.functional.protocols import (
@@ -77,22 +76,9 @@ def match_frames(
     return frames
 
 
-class LabelFolderScores(NamedTuple):
-    """Scores of folders of predicted label maps.
-
-    Attributes:
-        preds (list[dict[str, VideoScores]]): For each folder, scores by the
-            video's name.
-        num_frames (int): Frames of the ground truth, in all videos.
-    """
-
-    preds: list[dict[str, VideoScores]]
-    num_frames: int
-
-
 def score_label_folders(
     gt: Path, preds: Sequence[Path], protocol: str, jobs: int = 1
-) -> LabelFolderScores:
+) -> list[dict[str, VideoScores]]:
     """Score label maps, maybe several predictions of the same ground truth.
 
     The frames scored are those of the ground truth. Its files are read, and
@@ -103,6 +89,10 @@ def score_label_folders(
         preds (Sequence[Path]): Folders of predicted label maps.
         protocol (str): A key of :data:`~.protocols.PROTOCOLS`.
         jobs (int): Processes to use.
+
+    Returns:
+        list[dict[str, VideoScores]]: For each folder, scores by the video's
+        name.
 
     Raises:
         DataError: If a folder lacks something, a file is unusable, or
@@ -131,7 +121,7 @@ def score_label_folders(
                 raise DataError(f'{place}: {error}', file=place) from None
         # The ground truth is the same for all: one remark will do.
         _remark(gt / video, found[0][video])
-    return LabelFolderScores(found, sum(map(len, plan.values())))
+    return found
 
 
 def _score_chunk(

@@ -65,23 +65,21 @@ def combine_identity(frames: Sequence[FrameScores]) -> VideoScores:
             '(use the unsupervised protocol for free proposals).'
         )
     # An id that a frame does not mention is empty on both sides: 1.
-    j, f = np.ones((2, num_gt, len(frames)))
+    scores = np.ones((2, num_gt, len(frames)))
     for t, frame in enumerate(frames):
-        j[: len(frame.j), t] = frame.j
-        f[: len(frame.f), t] = frame.f
+        scores[:, : frame.scores.shape[1], t] = frame.scores
     ids = list(range(1, num_gt + 1))
     never_seen = [index for index in ids if index not in shown]
-    return VideoScores(j, f, ids, ids, never_seen, [])
+    return VideoScores(*scores, ids, ids, never_seen, [])
 
 
 def combine_unsupervised(frames: Sequence[FrameScores]) -> VideoScores:
     """Give each object the proposal that makes the total J&F largest.
 
     The assignment holds for the whole video and each proposal is used once;
-    if there are fewer proposals than objects, empty ones fill up.
-
-    The objects are the ids 1 to the highest of the *first* frame, as in the
-    official code; what appears later with a higher id is background.
+    if there are fewer proposals than objects, empty ones fill up. Objects are
+    the ids 1 to the highest of the *first* frame, as in the official code;
+    what appears later with a higher id is background.
 
     Args:
         frames (Sequence[FrameScores]): T frames in order of time, every pair
@@ -106,15 +104,15 @@ def combine_unsupervised(frames: Sequence[FrameScores]) -> VideoScores:
             f'allows {MAX_PROPOSALS} proposals; renumber or drop some.'
         )
     num_pred = max(num_pred, num_gt)
-    j, f = np.empty((2, num_pred, num_gt, len(frames)))
+    scores = np.empty((2, num_pred, num_gt, len(frames)))
     pred_ids = np.arange(1, num_pred + 1)
     gt_ids = np.arange(1, num_gt + 1)
     for t, frame in enumerate(frames):
         # An id beyond those of this frame is the empty mask, index 0.
-        rows = np.where(pred_ids < frame.j.shape[0], pred_ids, 0)
-        cols = np.where(gt_ids < frame.j.shape[1], gt_ids, 0)
-        j[:, :, t] = frame.j[np.ix_(rows, cols)]
-        f[:, :, t] = frame.f[np.ix_(rows, cols)]
+        rows = np.where(pred_ids < frame.scores.shape[1], pred_ids, 0)
+        cols = np.where(gt_ids < frame.scores.shape[2], gt_ids, 0)
+        scores[..., t] = frame.scores[:, rows[:, None], cols]
+    j, f = scores
     quality = (j.mean(axis=2) + f.mean(axis=2)) / 2
     rows, cols = linear_sum_assignment(-quality)
     return VideoScores(
@@ -128,15 +126,7 @@ def combine_unsupervised(frames: Sequence[FrameScores]) -> VideoScores:
 
 
 def remark_on_late_objects(video: str, scores: VideoScores) -> str | None:
-    """Say which objects of a video do not count because they come late.
-
-    Args:
-        video (str): Name or folder of the video.
-        scores (VideoScores): Its scores.
-
-    Returns:
-        str | None: A sentence; None if all objects count.
-    """
+    """Say which objects of a video come too late to count; None if all do."""
     if not scores.not_scored:
         return None
     ids = ', '.join(map(str, scores.not_scored))
@@ -204,6 +194,11 @@ def summarize(videos: Mapping[str, VideoScores]) -> dict[str, Any]:
             means[f'{measure}-{field.capitalize()}'] = float(value)
     j_and_f = (means['J-Mean'] + means['F-Mean']) / 2
     return {'J&F': j_and_f, **means, 'per_object': per_object}
+
+
+def count_frames(videos: Mapping[str, VideoScores]) -> int:
+    """Frames that were scored, in all videos."""
+    return sum(scores.j.shape[1] for scores in videos.values())
 
 
 def mean_scores(entries: Iterable[Mapping[str, float]]) -> dict[str, float]:
@@ -293,13 +288,10 @@ def summarize_annotators(
 def split_annotators(
     per_expression: Mapping[str, Mapping[str, float]],
 ) -> dict[str, dict[str, float]]:
-    """Mean of each annotator's expressions.
+    """Mean ``J&F``, ``J``, ``F`` of each annotator, ``anno_<i>``.
 
     Args:
         per_expression (Mapping): ``<video>/<expression>`` -> ``J``, ``F``.
-
-    Returns:
-        dict: ``anno_<i>`` -> ``J&F``, ``J``, ``F``.
 
     Raises:
         DataError: If the expressions are not numbered as in Ref-DAVIS17.

@@ -123,11 +123,11 @@ def mask_overlaps(
 def box_overlaps(
     predicted: np.ndarray, true: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Areas that two boxes share, and areas of either.
+    """Areas that boxes share, and areas of either, row by row.
 
     Args:
         predicted (np.ndarray): x1, y1, x2, y2, shape (n, 4).
-        true (np.ndarray): The same; row by row with ``predicted``.
+        true (np.ndarray): Likewise.
 
     Returns:
         tuple[np.ndarray, np.ndarray]: Intersections and unions, shape (n,).

@@ -175,17 +175,16 @@ class FrameScores(NamedTuple):
     """Scores of the label maps of one frame, before objects are paired.
 
     Attributes:
-        j (np.ndarray): Of every pair shape (p + 1, g + 1), entry [a, b] is
-            prediction a against object b, and index 0 is the empty mask; else
-            shape (n,), entry k - 1 is prediction k against object k.
-        f (np.ndarray): Boundary accuracy, same shape.
+        scores (np.ndarray): J and F; of every pair shape (2, p + 1, g + 1),
+            entry [:, a, b] is prediction a against object b, and index 0 is
+            the empty mask; else shape (2, n), entry [:, k - 1] is prediction
+            k against object k.
         num_pred (int): Highest id in the prediction, p.
         gt_areas (np.ndarray): Pixels of the objects 1..g in the ground
             truth, where g is the highest id, int64, shape (g,).
     """
 
-    j: np.ndarray
-    f: np.ndarray
+    scores: np.ndarray
     num_pred: int
     gt_areas: np.ndarray
 
@@ -230,16 +229,14 @@ class TrueLabels:
         check_same_shape(pred.shape, self.shape, 'pred')
         mine, true, nothing = self._split(pred), self._outlines, self._nothing
         if every_pair:
-            shape = len(mine) + 1, len(true) + 1
+            shape = 2, len(mine) + 1, len(true) + 1
             pairs = product([nothing, *mine], [nothing, *true])
         else:
-            shape = (-1,)
+            shape = 2, -1
             pairs = zip_longest(mine, true, fillvalue=nothing)
-        scores = [(a.iou(b), a.boundary_f(b)) for a, b in pairs]
-        j, f = np.array(scores, np.float64).reshape(-1, 2).T
-        return FrameScores(
-            j.reshape(shape), f.reshape(shape), len(mine), self._areas
-        )
+        rows = [(a.iou(b), a.boundary_f(b)) for a, b in pairs]
+        scores = np.array(rows, np.float64).reshape(-1, 2).T.reshape(shape)
+        return FrameScores(scores, len(mine), self._areas)
 
 
 class VideoScores(NamedTuple):

@@ -264,8 +264,7 @@ def score_frames(
 
     Args:
         clips (Sequence[PredictedClip]): E expressions of one video.
-        bound_th (float): Tolerance, see
-            :func:`~referformer.evaluation.functional.kernel.tolerance_radius`.
+        bound_th (float): Tolerance, see ``functional.kernel``.
 
     Yields:
         np.ndarray: J and F of the next frame, float64, shape (2, E).

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from referformer.utils.cli import positive
 from referformer.utils.parallel import count_cores
 
 Scores = dict[str, Any]
@@ -76,20 +77,11 @@ def add_jobs(parser: argparse.ArgumentParser) -> None:
     """Add ``--jobs``."""
     parser.add_argument(
         '--jobs',
-        type=_positive_int,
+        type=positive,
         default=count_cores(),
         metavar='N',
         help='processes (default: one a core, here %(default)s)',
     )
-
-
-def _positive_int(text: str) -> int:
-    """Argparse type of a whole number from 1 on."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(
-            f'{text!r} is not a whole number of at least 1'
-        )
-    return int(text)
 
 
 def note_protocol(

@@ -323,6 +323,7 @@ def _score_annotators(args: argparse.Namespace) -> Scores:
         score_label_folders,
     )
     from referformer.evaluation.functional.protocols import (
+        count_frames,
         summarize_annotators,
     )
 
@@ -337,14 +338,14 @@ def _score_annotators(args: argparse.Namespace) -> Scores:
     folders = annotator_folders(args.pred)
     found = score_label_folders(masks, folders, 'unsupervised', args.jobs)
     try:
-        scores = summarize_annotators(found.preds)
+        scores = summarize_annotators(found)
     except DataError as error:
         raise DataError(f'{masks}: {error}', file=masks) from None
     per_annotator = scores.pop('per_annotator')
     counts = {
-        'num_videos': len(found.preds[0]),
+        'num_videos': len(found[0]),
         'num_objects': len(per_annotator['anno_0']['per_object']),
-        'num_frames': found.num_frames,
+        'num_frames': count_frames(found[0]),
     }
     protocol = note_protocol(
         'Ref-DAVIS17, published protocol',

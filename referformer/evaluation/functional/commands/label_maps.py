@@ -42,11 +42,14 @@ def _run(args: argparse.Namespace) -> Scores:
     from referformer.evaluation.functional.label_folders import (
         score_label_folders,
     )
-    from referformer.evaluation.functional.protocols import summarize
+    from referformer.evaluation.functional.protocols import (
+        count_frames,
+        summarize,
+    )
 
     begin = time.monotonic()
-    found = score_label_folders(args.gt, [args.pred], args.protocol, args.jobs)
-    (videos,) = found.preds
+    preds = [args.pred]
+    (videos,) = score_label_folders(args.gt, preds, args.protocol, args.jobs)
     try:
         summary = summarize(videos)
     except DataError as error:
@@ -54,7 +57,7 @@ def _run(args: argparse.Namespace) -> Scores:
     print(
         f'DAVIS measures, protocol {args.protocol}: '
         f'{len(videos)} videos, {len(summary["per_object"])} objects, '
-        f'{found.num_frames} frames, {time.monotonic() - begin:.1f} s'
+        f'{count_frames(videos)} frames, {time.monotonic() - begin:.1f} s'
     )
     return summary
 
