@@ -19,7 +19,7 @@ This module imports nothing of the package, so that every other may import it.
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -35,6 +35,7 @@ __all__ = [
     'MissingMediaError',
     'MissingPackageError',
     'ReferError',
+    'check_choice',
     'collect_errors',
     'report_error',
 ]
@@ -172,3 +173,12 @@ def report_error(error: ReferError) -> None:
     if found is None:
         raise error
     found.append(error)
+
+
+def check_choice(name: str, value: Any, choices: Iterable[Any]) -> None:
+    """Raise ``ConfigError`` unless a setting has one of the values it may."""
+    choices = tuple(choices)
+    if value not in choices:
+        raise ConfigError(
+            f'{name} must be one of {choices}, got {value!r}.', value=value
+        )

@@ -204,13 +204,9 @@ class ReferInferencer(BaseInferencer):
         predictor: Predictor | None = None,
         keep_images: bool = True,
     ) -> Iterator[FrameResult]:
-        """Segment a video, frame after frame.
+        """Segment a video, frame after frame, see :meth:`run`.
 
-        Args:
-            source (FrameSource): The video.
-            texts (Sequence[str]): E expressions.
-            predictor (Predictor, optional): Windows, linking, thresholds.
-            keep_images (bool): Whether results carry the pictures.
+        ``keep_images`` says whether results carry the pictures.
         """
         yield from segment_frames(
             self.model,

@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 
 from referformer.apis.results import MaskFormat, Sink
-from referformer.errors import ConfigError
+from referformer.errors import ConfigError, check_choice
 from referformer.formats.coco import encode_masks
 from referformer.media.pictures import write_image
 from referformer.media.sound import Sound
@@ -52,11 +52,7 @@ class OutputOptions:
     points: bool = False
 
     def __post_init__(self) -> None:
-        kinds = get_args(MaskFormat)
-        if self.masks not in kinds:
-            raise ConfigError(
-                f'masks must be one of {kinds}, got {self.masks!r}'
-            )
+        check_choice('masks', self.masks, get_args(MaskFormat))
 
 
 #: What a set of files consists of.
@@ -229,14 +225,6 @@ def open_files(
     visualizer: ReferLocalVisualizer,
 ) -> Iterator[tuple[list[Sink], dict[str, str]]]:
     """Open the files of a video; they appear when the block ends well.
-
-    Args:
-        folder (Path): Where they go.
-        source (FrameSource): The video.
-        texts (Sequence[str]): E expressions.
-        predictor (Predictor): How results are made; noted in the JSON file.
-        options (OutputOptions): What is written.
-        visualizer (ReferLocalVisualizer): Draws the overlay.
 
     Yields:
         tuple: Their sinks, and the names they will have by kind.

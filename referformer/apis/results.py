@@ -87,12 +87,7 @@ class Sink(AbstractContextManager):
 
 
 class Collector(Sink):
-    """Keep the numbers of all frames, and masks where asked for.
-
-    Args:
-        texts (Sequence[str]): E expressions.
-        masks (MaskFormat): What to keep of masks.
-    """
+    """Keep the numbers of all frames, and masks in the format asked for."""
 
     def __init__(self, texts: Sequence[str], masks: MaskFormat) -> None:
         self.texts = list(texts)
@@ -121,12 +116,7 @@ class Collector(Sink):
     def result(
         self, source: FrameSource, files: dict[str, str] | None = None
     ) -> VideoResult:
-        """Put everything together.
-
-        Args:
-            source (FrameSource): Where the frames came from.
-            files (dict[str, str], optional): Files written.
-        """
+        """Put everything together, with the files written of ``source``."""
         # [E, n, ...]
         scores, window_scores, boxes, areas = (
             np.stack(each, 1) for each in zip(*self._numbers, strict=True)

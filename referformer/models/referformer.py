@@ -12,7 +12,7 @@ from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
 from mmengine.registry import DefaultScope
 from torch import Tensor
 
-from referformer.errors import ConfigError
+from referformer.errors import ConfigError, check_choice
 from referformer.models.layers.memory_format import suit_convolutions
 from referformer.registry import MODELS, TASK_UTILS
 from referformer.structures import (
@@ -97,11 +97,7 @@ class ReferFormer(BaseDetector):
     ) -> None:
         if not 0 < mask_thr < 1:
             raise ConfigError(f'mask_thr must be in (0, 1), got {mask_thr}')
-        if mask_resize not in get_args(MaskResize):
-            raise ConfigError(
-                f'mask_resize must be one of {get_args(MaskResize)}, got '
-                f'{mask_resize!r}'
-            )
+        check_choice('mask_resize', mask_resize, get_args(MaskResize))
         if window is not None and window < 1:
             raise ConfigError(f'window must be at least 1, got {window}')
         # Bare names inside the model are ours, whoever builds it: mmdet's

@@ -25,7 +25,7 @@ from mmdet.structures import DetDataSample, TrackDataSample
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from referformer.errors import ConfigError
+from referformer.errors import ConfigError, check_choice
 from referformer.models import MeanScoreSelector, ReferFormer
 from referformer.prediction.linking import OverlapLinker
 from referformer.prediction.windows import Item, Window, cut_windows
@@ -107,12 +107,8 @@ class Predictor:
     batch_frames: int | None = None
 
     def __post_init__(self) -> None:
-        for name, kind in (('link', Link), ('precision', Precision)):
-            value = getattr(self, name)
-            if value not in get_args(kind):
-                raise ConfigError(
-                    f'{name} must be one of {get_args(kind)}, got {value!r}'
-                )
+        check_choice('link', self.link, get_args(Link))
+        check_choice('precision', self.precision, get_args(Precision))
         for name, fits, range_ in (
             ('window', lambda value: value >= 1, 'at least 1'),
             ('batch_frames', lambda value: value >= 1, 'at least 1'),
@@ -364,16 +360,10 @@ class Predictor:
         t: int,
         lazily: bool = False,
     ) -> None:
-        """Write into a data sample what was found in a frame.
+        """Write into a frame what was found for expression n in frame t.
 
-        Args:
-            model (ReferFormer): The model that found it.
-            frame (DetDataSample): The frame.
-            found (SequencePredictions): Of E expressions in T frames.
-            n (int): Which of the expressions.
-            t (int): Which of the frames.
-            lazily (bool): Whether masks stay at their stride until they
-                are looked at.
+        Where ``lazily`` is set, masks stay at their stride until they are
+        looked at.
         """
         img_shape, ori_shape = frame.img_shape[:2], frame.ori_shape[:2]
         masks = self.soft_masks(model, found.masks[n, t], img_shape, ori_shape)

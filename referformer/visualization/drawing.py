@@ -62,14 +62,9 @@ def draw_box(
     colour: Colour,
     score: float | None,
 ) -> None:
-    """Draw a box with its score.
+    """Draw a box, x1, y1, x2, y2 in pixels, with a score at its corner.
 
-    Args:
-        drawn (np.ndarray): Frame to draw on.
-        box (np.ndarray): x1, y1, x2, y2 in pixels; not drawn if empty or not
-            finite, cut where it leaves the frame.
-        colour (Colour): RGB.
-        score (float, optional): Written at its corner.
+    It is not drawn if empty or not finite, and cut where it leaves the frame.
     """
     if not np.isfinite(box).all() or (box[2:] <= box[:2]).any():
         return

@@ -245,7 +245,9 @@ def test_nothing_found(videos):
 
 
 def test_errors(videos):
-    with pytest.raises(ConfigError, match="protocol='expression' is unknown"):
+    with pytest.raises(
+        ConfigError, match=r"protocol must be one of .* got 'expression'"
+    ):
         RefDAVISMetric('expression')
     with pytest.raises(ConfigError, match='add a ReferSubmission'):
         RefDAVISMetric('per-expression', out_dir='out')

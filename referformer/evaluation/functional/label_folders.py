@@ -33,16 +33,10 @@ _CHUNK = 16
 def match_frames(
     gt_root: str | Path, pred_root: str | Path
 ) -> dict[str, list[str]]:
-    """Frames to score: those of the ground truth, all of them predicted.
+    """Names of the frames to score, by the video's name.
 
-    Further videos and frames of the prediction are ignored.
-
-    Args:
-        gt_root (str | Path): Folder with the true masks.
-        pred_root (str | Path): Folder with the predicted masks.
-
-    Returns:
-        dict[str, list[str]]: Names of the frames by the video's name.
+    They are those of the ground truth, all of them predicted. Further videos
+    and frames of the prediction are ignored.
 
     Raises:
         DataError: If a folder is missing or empty, or the prediction
@@ -183,12 +177,8 @@ def _remark(gt: Path, scores: VideoScores) -> None:
 def annotator_folders(root: str | Path) -> list[Path]:
     """Folders of the label maps of each annotator of Ref-DAVIS17.
 
-    Args:
-        root (str | Path): Holds ``anno_0`` to ``anno_3``, or ``valid`` with
-            them in it, as the published code writes it.
-
-    Raises:
-        MissingDataError: If one does not exist.
+    ``root`` holds ``anno_0`` to ``anno_3``, or ``valid`` with them in it, as
+    the published code writes it; else ``MissingDataError`` is raised.
     """
     root = Path(root)
     if (root / 'valid' / 'anno_0').is_dir():

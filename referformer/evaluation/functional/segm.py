@@ -14,7 +14,7 @@ from pycocotools import mask as mask_utils
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from referformer.errors import ConfigError
+from referformer.errors import check_choice
 from referformer.formats.coco import Candidate, TrueObject
 
 PRECISION_AT = (0.5, 0.6, 0.7, 0.8, 0.9)
@@ -255,8 +255,7 @@ def sentence_scores(
     Raises:
         ConfigError: If ``queries`` is neither.
     """
-    if queries not in ('all', 'best'):
-        raise ConfigError(f"queries is {queries!r}; use 'all' or 'best'.")
+    check_choice('queries', queries, ('all', 'best'))
     ranked = found
     if queries == 'best':
         ranked = {

@@ -9,7 +9,7 @@ import numpy as np
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 
-from referformer.errors import ConfigError
+from referformer.errors import ConfigError, check_choice
 from referformer.evaluation.functional import (
     PROTOCOLS,
     SequenceScores,
@@ -88,12 +88,7 @@ class RefDAVISMetric(BaseMetric):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if protocol not in get_args(DavisProtocol):
-            raise ConfigError(
-                f'protocol={protocol!r} is unknown; choose one of '
-                f'{get_args(DavisProtocol)}.',
-                value=protocol,
-            )
+        check_choice('protocol', protocol, get_args(DavisProtocol))
         if out_dir is not None and protocol != 'published':
             raise ConfigError(
                 'out_dir is for the label maps of the published protocol; '

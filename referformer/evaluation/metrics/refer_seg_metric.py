@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 
-from referformer.errors import ConfigError, DataError
+from referformer.errors import ConfigError, DataError, check_choice
 from referformer.evaluation.functional.segm import (
     expression_scores,
     sentence_scores,
@@ -100,10 +100,8 @@ class ReferSegMetric(BaseMetric):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if kind not in TITLES:
-            raise ConfigError(f'kind is {kind!r}; use one of {list(TITLES)}.')
-        if queries not in ('all', 'best'):
-            raise ConfigError(f"queries is {queries!r}; use 'all' or 'best'.")
+        check_choice('kind', kind, TITLES)
+        check_choice('queries', queries, ('all', 'best'))
         self.kind = kind
         self.queries = queries
         self.outfile = outfile

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 
-from referformer.errors import ConfigError, DataError
+from referformer.errors import DataError, check_choice
 from referformer.evaluation.metrics.predicted_clip import read_clip
 from referformer.formats.expressions import (
     read_expressions,
@@ -65,12 +65,7 @@ class ReferSubmission(BaseMetric):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if layout not in get_args(SubmissionLayout):
-            raise ConfigError(
-                f'layout={layout!r} is unknown; choose one of '
-                f'{get_args(SubmissionLayout)}.',
-                value=layout,
-            )
+        check_choice('layout', layout, get_args(SubmissionLayout))
         self.layout = layout
         self.ann_file = Path(ann_file)
         self.out_dir = Path(out_dir)

@@ -27,19 +27,9 @@ def add_command(
 ) -> argparse.ArgumentParser:
     """Add a command with ``--gt``, ``--pred``, ``--out``, ``--traceback``.
 
-    Args:
-        commands (Any): What argparse's ``add_subparsers`` returned.
-        name (str): Name of the command.
-        summary (str): What it does, in one line.
-        description (str): The same in some more words.
-        run (Callable): Scores; raises ``DataError`` if a file is unusable.
-        table (Callable): Words the scores in percent, for people.
-        gt (str): What the ground truth is.
-        pred (str): What the prediction is.
-        metavar (str): What is given for either.
-
-    Returns:
-        argparse.ArgumentParser: For arguments of its own.
+    ``run`` scores and raises ``DataError`` if a file is unusable, ``table``
+    words the scores in percent; ``gt`` and ``pred`` say what is to be given,
+    a ``metavar`` each.
     """
     parser = commands.add_parser(name, help=summary, description=description)
     parser.set_defaults(run=run, table=table)
@@ -91,17 +81,10 @@ def note_protocol(
     text: str,
     begin: float,
 ) -> dict[str, Any]:
-    """Print what was scored, and how.
+    """Print what was scored and how, and return it for the file of scores.
 
-    Args:
-        title (str): Name of the set and the protocol.
-        switches (Mapping[str, str]): What the score depends on.
-        counts (Mapping[str, int]): How much was scored.
-        text (str): A format that words the counts.
-        begin (float): When it began, ``time.monotonic()``.
-
-    Returns:
-        dict[str, Any]: The same, for the file of the scores.
+    ``text`` is a format that words the counts, ``begin`` the time of
+    ``time.monotonic()`` when it began.
     """
     print(', '.join([title, *(f'{k} = {v}' for k, v in switches.items())]))
     seconds = time.monotonic() - begin

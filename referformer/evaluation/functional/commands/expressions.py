@@ -123,17 +123,10 @@ def _read_targets(
     read_target: Callable[[dict], Hashable],
     excluded: Container[str] = (),
 ) -> list['VideoTargets']:
-    """Say what each expression of a file means.
+    """Say what each expression of a file means, by ``read_target``.
 
-    Args:
-        path (Path): The file.
-        entries (Mapping): Its videos.
-        read_target (Callable): Takes an expression; raises ``ValueError``
-            with the reason if it does not say what it means.
-        excluded (Container[str]): Videos to leave out.
-
-    Raises:
-        DataError: If the file does not say what is meant.
+    It takes an expression and raises ``ValueError`` with the reason if that
+    does not say what it means; a ``DataError`` names the place.
     """
     from referformer.evaluation.functional.expression_masks import VideoTargets
 
