@@ -175,7 +175,7 @@ def main(argv: list[str] | None = None) -> None:
         source,
         texts,
         predictor,
-        [collector],
+        [collector.write],
         Path(args.out, source.name),
         OutputOptions(args.masks, not args.no_vis, args.boxes, args.points),
     )

@@ -150,7 +150,7 @@ class ReferInferencer(BaseInferencer):
         for (source, expressions), name in zip(jobs, names, strict=True):
             folder = None if out_dir is None else Path(out_dir, name)
             collector = Collector(expressions, masks)
-            what = (source, expressions, predictor, [collector])
+            what = (source, expressions, predictor, [collector.write])
             files = self.run(*what, folder, options)
             predictions.append(collector.result(source, files))
         return self.postprocess(predictions, self.visualize(jobs, predictions))
@@ -264,7 +264,7 @@ class ReferInferencer(BaseInferencer):
 
             def write(result: FrameResult) -> None:
                 for sink in sinks:
-                    sink.write(result)
+                    sink(result)
                 bar.update()
 
             depth = queue_depth(predictor.window, source.frame_bytes)

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import cv2
 import numpy as np
@@ -67,76 +67,44 @@ def expression_folder(number: int, text: str) -> str:
     return f'{number:02d}-{words}' if words else f'{number:02d}'
 
 
-class PNGSink(Sink):
+def mask_sink(folder: Path, texts: Sequence[str]) -> Sink:
     """Write masks as ``<expression>/<frame>.png``, white on black."""
+    folders = [
+        folder / expression_folder(number, text)
+        for number, text in enumerate(texts)
+    ]
+    for each in folders:
+        each.mkdir(parents=True)
 
-    def __init__(self, folder: Path, texts: Sequence[str]) -> None:
-        self.folders = [
-            folder / expression_folder(number, text)
-            for number, text in enumerate(texts)
-        ]
-        for each in self.folders:
-            each.mkdir(parents=True)
-
-    def write(self, result: FrameResult) -> None:
-        """Write the masks of the next frame."""
-        for folder, mask in zip(self.folders, result.masks, strict=True):
+    def write(result: FrameResult) -> None:
+        for each, mask in zip(folders, result.masks, strict=True):
             _, data = cv2.imencode('.png', mask.astype(np.uint8) * 255)
-            path = folder / f'{result.frame.name}.png'
+            path = each / f'{result.frame.name}.png'
             path.write_bytes(data.tobytes())
 
+    return write
 
-class JSONSink(Sink):
+
+@contextmanager
+def json_sink(
+    path: Path,
+    source: FrameSource,
+    texts: Sequence[str],
+    predictor: Predictor,
+    with_masks: bool,
+) -> Iterator[Sink]:
     """Write a JSON file, a line per frame, without keeping the frames."""
+    windows: list[str] = []
+    number = 0
 
-    def __init__(
-        self,
-        path: Path,
-        source: FrameSource,
-        texts: Sequence[str],
-        predictor: Predictor,
-        with_masks: bool,
-    ) -> None:
-        self.source = source
-        self.texts = texts
-        self.settings = asdict(predictor)
-        self.with_masks = with_masks
-        self._windows: list[dict[str, Any]] = []
-        self._number = 0
-        # names of files need not be UTF-8; the escape is one of JSON's own
-        self._file = path.open(
-            'w', encoding='utf-8', errors='backslashreplace'
-        )
-
-    def _begin(self, result: FrameResult) -> None:
-        """Write what precedes the frames."""
-        height, width = result.frame.shape
-        head = {
-            'video': {
-                'name': self.source.name,
-                'path': self.source.path,
-                'width': width,
-                'height': height,
-                'fps': round(self.source.fps, 6),
-                'frames': len(self.source),
-                'missing_frames': self.source.missing,
-            },
-            'settings': self.settings,
-            'expressions': [
-                {'text': text, 'colour': colour_of(number)}
-                for number, text in enumerate(self.texts)
-            ],
-        }
-        text = json.dumps(head, ensure_ascii=False, indent=1)
-        self._file.write(text.removesuffix('\n}') + ',\n "frames": [\n')
-
-    def write(self, result: FrameResult) -> None:
-        """Write the next frame."""
-        if not self._number:
-            self._begin(result)
-        if result.window == len(self._windows):
+    def write(result: FrameResult) -> None:
+        nonlocal number
+        if not number:
+            head = _head(source, texts, predictor, result.frame.shape)
+            file.write(f'{head},\n "frames": [\n')
+        if result.window == len(windows):
             scores = _rounded(result.window_scores, 4)
-            self._windows.append({'start': self._number, 'scores': scores})
+            windows.append(json.dumps({'start': number, 'scores': scores}))
         frame = {
             'name': result.frame.name,
             'index': result.frame.index,
@@ -145,19 +113,44 @@ class JSONSink(Sink):
             'scores': _rounded(result.scores, 4),
             'boxes': _rounded(result.boxes, 2),
         }
-        if self.with_masks:
+        if with_masks:
             frame['masks'] = encode_masks(result.masks)
-        comma = ',\n' if self._number else ''
-        self._file.write(f'{comma}  {json.dumps(frame, ensure_ascii=False)}')
-        self._number += 1
+        comma = ',\n' if number else ''
+        file.write(f'{comma}  {json.dumps(frame, ensure_ascii=False)}')
+        number += 1
 
-    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
-        with self._file:
-            if error is None:
-                windows = ',\n'.join(
-                    f'  {json.dumps(w)}' for w in self._windows
-                )
-                self._file.write(f'\n ],\n "windows": [\n{windows}\n ]\n}}\n')
+    # names of files need not be UTF-8; the escape is one of JSON's own
+    with path.open('w', encoding='utf-8', errors='backslashreplace') as file:
+        yield write
+        rows = ',\n  '.join(windows)
+        file.write(f'\n ],\n "windows": [\n  {rows}\n ]\n}}\n')
+
+
+def _head(
+    source: FrameSource,
+    texts: Sequence[str],
+    predictor: Predictor,
+    shape: tuple[int, int],
+) -> str:
+    """Return what precedes the frames in the JSON file."""
+    head = {
+        'video': {
+            'name': source.name,
+            'path': source.path,
+            'width': shape[1],
+            'height': shape[0],
+            'fps': round(source.fps, 6),
+            'frames': len(source),
+            'missing_frames': source.missing,
+        },
+        'settings': asdict(predictor),
+        'expressions': [
+            {'text': text, 'colour': colour_of(number)}
+            for number, text in enumerate(texts)
+        ],
+    }
+    text = json.dumps(head, ensure_ascii=False, indent=1)
+    return text.removesuffix('\n}')
 
 
 def _rounded(values: np.ndarray, digits: int) -> list:
@@ -165,54 +158,44 @@ def _rounded(values: np.ndarray, digits: int) -> list:
     return values.astype(np.float64).round(digits).tolist()
 
 
-class OverlaySink(Sink):
+@contextmanager
+def overlay_sink(
+    path: Path,
+    source: FrameSource,
+    texts: Sequence[str],
+    visualizer: ReferLocalVisualizer,
+    options: OutputOptions,
+) -> Iterator[Sink]:
     """Write the frames with masks and a legend drawn onto them.
 
     A path that ends in ``.mp4`` becomes a video with the sound of the
     source, any other the picture of a single frame.
     """
-
-    def __init__(
-        self,
-        path: Path,
-        source: FrameSource,
-        texts: Sequence[str],
-        visualizer: ReferLocalVisualizer,
-        options: OutputOptions,
-    ) -> None:
-        self.path = path
-        self.texts = texts
-        self.visualizer = visualizer
-        self.options = options
-        self._start = float(source.times[0])
-        self._exits = ExitStack()
-        self._video = None
+    start, video = float(source.times[0]), None
+    with ExitStack() as exits:
         if path.suffix == '.mp4':
             sound = None
             if source.path is not None and Path(source.path).is_file():
                 end = float(source.times[-1]) + 1 / source.fps
-                sound = Sound(source.path, self._start, end)
-            self._video = self._exits.enter_context(
-                VideoWriter(path, source.fps, sound)
+                sound = Sound(source.path, start, end)
+            writer = VideoWriter(path, source.fps, sound)
+            video = exits.enter_context(writer)
+
+        def write(result: FrameResult) -> None:
+            drawn = visualizer.draw_expressions(
+                cv2.cvtColor(result.frame.image, cv2.COLOR_BGR2RGB),
+                texts,
+                result.masks,
+                result.scores,
+                result.boxes if options.boxes else None,
+                result.points if options.points else None,
             )
+            if video is None:
+                write_image(path, drawn)
+            else:
+                video.write(drawn, result.frame.time - start)
 
-    def write(self, result: FrameResult) -> None:
-        """Draw the next frame."""
-        drawn = self.visualizer.draw_expressions(
-            cv2.cvtColor(result.frame.image, cv2.COLOR_BGR2RGB),
-            self.texts,
-            result.masks,
-            result.scores,
-            result.boxes if self.options.boxes else None,
-            result.points if self.options.points else None,
-        )
-        if self._video is None:
-            write_image(self.path, drawn)
-        else:
-            self._video.write(drawn, result.frame.time - self._start)
-
-    def __exit__(self, *error: Any) -> None:
-        self._exits.__exit__(*error)
+        yield write
 
 
 @contextmanager
@@ -232,23 +215,23 @@ def open_files(
     Raises:
         ConfigError: If ``folder`` holds files that this did not write.
     """
-    sinks: list[Sink] = []
-    files: dict[str, str] = {}
+    names = {'json': 'results.json'}
     with staged_folder(folder) as place, ExitStack() as exits:
-
-        def add(key: str, name: str, sink: type[Sink], *args: Any) -> None:
-            sinks.append(exits.enter_context(sink(place / name, *args)))
-            files[key] = str(folder / name)
-
-        about = (source, texts)
-        with_masks = options.masks == 'rle'
-        add('json', 'results.json', JSONSink, *about, predictor, with_masks)
+        path = place / names['json']
+        rle = options.masks == 'rle'
+        json_file = json_sink(path, source, texts, predictor, rle)
+        sinks = [exits.enter_context(json_file)]
         if options.masks == 'png':
-            add('masks', 'masks', PNGSink, texts)
+            names['masks'] = 'masks'
+            sinks.append(mask_sink(place / 'masks', texts))
         if options.overlay:
             name = 'overlay.png' if source.is_picture else 'overlay.mp4'
-            add('overlay', name, OverlaySink, *about, visualizer, options)
-        yield sinks, files
+            names['overlay'] = name
+            overlay = overlay_sink(
+                place / name, source, texts, visualizer, options
+            )
+            sinks.append(exits.enter_context(overlay))
+        yield sinks, {key: str(folder / name) for key, name in names.items()}
 
 
 @contextmanager

@@ -5,11 +5,9 @@ A sink takes results frame by frame and keeps none of them longer than it has
 to; :class:`Collector` keeps their numbers.
 """
 
-from abc import abstractmethod
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -19,6 +17,9 @@ from referformer.prediction import FrameResult
 
 MaskFormat = Literal['rle', 'array', 'png', 'none']
 """What masks are given as: encoded by COCO, a boolean array, files, or not."""
+
+Sink = Callable[[FrameResult], None]
+"""Takes the results of a video, frame by frame."""
 
 
 @dataclass
@@ -75,18 +76,7 @@ class VideoResult:
     files: dict[str, str] = field(default_factory=dict)
 
 
-class Sink(AbstractContextManager):
-    """Takes results; a context manager that finishes when left."""
-
-    @abstractmethod
-    def write(self, result: FrameResult) -> None:
-        """Take the result of the next frame."""
-
-    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
-        """Finish, unless ``error`` says that the block failed."""
-
-
-class Collector(Sink):
+class Collector:
     """Keep the numbers of all frames, and masks in the format asked for."""
 
     def __init__(self, texts: Sequence[str], masks: MaskFormat) -> None:

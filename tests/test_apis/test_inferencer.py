@@ -247,14 +247,19 @@ def test_an_error_leaves_nothing(inferencer, tmp_path):
 def test_a_failing_writer_leaves_nothing(
     inferencer, tmp_path, monkeypatch, error
 ):
-    write = outputs.PNGSink.write
+    mask_sink = outputs.mask_sink
 
-    def fail(self, result):
-        if result.frame.index == 3:
-            raise error
-        write(self, result)
+    def failing(folder, texts):
+        write = mask_sink(folder, texts)
 
-    monkeypatch.setattr(outputs.PNGSink, 'write', fail)
+        def fail(result):
+            if result.frame.index == 3:
+                raise error
+            write(result)
+
+        return fail
+
+    monkeypatch.setattr(outputs, 'mask_sink', failing)
     with pytest.raises(type(error)):
         inferencer(
             moving_square(9), TEXTS, out_dir=tmp_path, masks='png', window=2
