@@ -14,7 +14,12 @@ from referformer.structures.clip import (
     split_expressions,
     stack_clip_targets,
 )
-from referformer.structures.masks import FrameGeometry, RLEMasks, SoftMasks
+from referformer.structures.masks import (
+    FrameGeometry,
+    RLEMasks,
+    SoftMasks,
+    to_numpy,
+)
 from referformer.structures.predictions import SequencePredictions
 
 __all__ = [
@@ -33,4 +38,5 @@ __all__ = [
     'VisualFeatures',
     'split_expressions',
     'stack_clip_targets',
+    'to_numpy',
 ]

@@ -9,7 +9,7 @@ metrics take them in place of tensors.
 """
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch.nn.functional as F
@@ -145,3 +145,12 @@ class RLEMasks:
         # COCO has the masks in the last dimension
         masks = mask_utils.decode(self.rles).transpose(2, 0, 1)
         return np.ascontiguousarray(masks).astype(bool)
+
+
+def to_numpy(value: Any) -> np.ndarray:
+    """Masks of any container (ours, mmdet's), or a tensor, as an array."""
+    if hasattr(value, 'to_ndarray'):
+        return value.to_ndarray()
+    if isinstance(value, Tensor):
+        value = value.detach().cpu()
+    return np.asarray(value)

@@ -5,9 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from mmdet.structures import DetDataSample, TrackDataSample
-from mmdet.structures.mask import BitmapMasks
 from mmengine.dist import master_only
 from mmengine.structures import InstanceData
 from mmengine.visualization import Visualizer
@@ -15,6 +13,7 @@ from mmengine.visualization import Visualizer
 from referformer.errors import ConfigError
 from referformer.media.pictures import write_image
 from referformer.registry import VISUALIZERS
+from referformer.structures import to_numpy
 from referformer.visualization.drawing import (
     colour_of,
     draw_box,
@@ -206,18 +205,11 @@ class ReferLocalVisualizer(Visualizer):
         # From the worst to the best, so that the best lies on top.
         for index in reversed(range(len(masks))):
             fill_mask(drawn, masks[index], colour_of(index), self.alpha)
-        boxes = _to_numpy(instances.get('bboxes', np.empty((0, 4))))
-        scores = _to_numpy(instances.get('scores', np.empty(0)))
+        boxes = to_numpy(instances.get('bboxes', np.empty((0, 4))))
+        scores = to_numpy(instances.get('scores', np.empty(0)))
         for index in reversed(range(len(boxes))):
             score = scores[index] if index < len(scores) else None
             draw_box(drawn, boxes[index], colour_of(index), score)
-
-
-def _to_numpy(value: torch.Tensor | np.ndarray) -> np.ndarray:
-    """Return a tensor of any device as an array."""
-    if isinstance(value, torch.Tensor):
-        return value.detach().cpu().numpy()
-    return np.asarray(value)
 
 
 def _masks(instances: InstanceData, shape: tuple[int, ...]) -> np.ndarray:
@@ -225,9 +217,7 @@ def _masks(instances: InstanceData, shape: tuple[int, ...]) -> np.ndarray:
     masks = instances.get('masks')
     if masks is None or len(masks) == 0:
         return np.zeros((0, *shape[:2]), dtype=bool)
-    if isinstance(masks, BitmapMasks):
-        masks = masks.masks
-    masks = _to_numpy(masks).astype(bool)
+    masks = to_numpy(masks).astype(bool)
     if masks.shape[1:] != tuple(shape[:2]):
         raise ValueError(
             f'a mask of {masks.shape[1]} x {masks.shape[2]} pixels cannot be '

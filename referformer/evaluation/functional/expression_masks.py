@@ -7,7 +7,6 @@ several objects (their union) or none.
 
 from collections.abc import Hashable
 from functools import partial
-from itertools import compress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -206,13 +205,9 @@ def _annotated(
     """Videos without the frames that have no ground truth."""
     kept, lost = [], []
     for clip in clips:
-        known = [truth.has(clip.video, frame) for frame in clip.frames]
-        frames = tuple(compress(clip.frames, known))
-        lost += [
-            f'{clip.video}/{frame}'
-            for frame, is_known in zip(clip.frames, known, strict=True)
-            if not is_known
-        ]
+        frames = tuple(f for f in clip.frames if truth.has(clip.video, f))
+        known = set(frames)
+        lost += [f'{clip.video}/{f}' for f in clip.frames if f not in known]
         if frames:
             kept.append(clip._replace(frames=frames))
     if lost:

@@ -17,6 +17,7 @@ from referformer.evaluation.functional import score_targets
 from referformer.evaluation.functional.kernel import BOUND_TH
 from referformer.formats.coco import Box
 from referformer.formats.rle import decode_union
+from referformer.structures import to_numpy
 
 _ADD_META_KEY = 'list it in the meta keys of the transform that packs the clip'
 
@@ -123,7 +124,7 @@ class PredictedClip(NamedTuple):
             TypeError: If the masks are not thresholded.
             DataError: If their size is not that of the frame.
         """
-        array = _to_numpy(self._predictions(index)[:limit])
+        array = to_numpy(self._predictions(index)[:limit])
         if not len(array):
             return np.zeros((0, *self.shape(index)), bool)
         if array.dtype.kind == 'f':
@@ -179,7 +180,7 @@ class PredictedClip(NamedTuple):
         if not len(masks):
             return np.zeros(shape, bool)
         encoded = hasattr(masks, 'rles')
-        array = masks if encoded else _to_numpy(masks)
+        array = masks if encoded else to_numpy(masks)
         remedy = 'in the test pipeline load annotations after the resize'
         self._check_size(index, array.shape[1:], 'true', remedy)
         if encoded:
@@ -196,15 +197,6 @@ class PredictedClip(NamedTuple):
         if not hasattr(masks, 'rles'):
             return self.exp_id
         return (self.shape(index), *(rle['counts'] for rle in masks.rles))
-
-
-def _to_numpy(masks: Any) -> np.ndarray:
-    """Masks of any container (mmdet's, PyTorch's, numpy's), (n, H, W)."""
-    if hasattr(masks, 'to_ndarray'):
-        return masks.to_ndarray()
-    if hasattr(masks, 'cpu'):
-        masks = masks.detach().cpu()
-    return np.asarray(masks)
 
 
 def _as_bool(masks: np.ndarray) -> np.ndarray:
