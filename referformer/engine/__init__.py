@@ -2,23 +2,23 @@
 """What drives a training besides the model: hooks, loops, samplers, optim."""
 
 from referformer.checkpoints.mmengine_loader import use_safe_loading
-from referformer.engine.hooks import (
-    CheckWeightsHook,
+from referformer.engine.hooks.check_weights_hook import CheckWeightsHook
+from referformer.engine.hooks.deferred_runtime_info_hook import (
     DeferredRuntimeInfoHook,
-    DropWeightsHook,
-    ReferVisualizationHook,
+)
+from referformer.engine.hooks.drop_weights_hook import DropWeightsHook
+from referformer.engine.hooks.reproducible_resume_hook import (
     ReproducibleResumeHook,
 )
-from referformer.engine.loops import ResumableTestLoop
-from referformer.engine.optim import (
+from referformer.engine.hooks.visualization_hook import ReferVisualizationHook
+from referformer.engine.loops.resumable_test_loop import ResumableTestLoop
+from referformer.engine.optim.merged_optim_wrapper_constructor import (
     MergedOptimWrapperConstructor,
-    ReferOptimWrapper,
 )
-from referformer.engine.samplers import (
-    ObjectGroupSampler,
-    RemainingSampler,
-    SeededSampler,
-)
+from referformer.engine.optim.refer_optim_wrapper import ReferOptimWrapper
+from referformer.engine.samplers.object_group_sampler import ObjectGroupSampler
+from referformer.engine.samplers.remaining_sampler import RemainingSampler
+from referformer.engine.samplers.seeded_sampler import SeededSampler
 
 use_safe_loading()
 

@@ -44,19 +44,10 @@ class Stage(NamedTuple):
 # Easy scenes first: one word decides between two objects, so the words for
 # colours, shapes and sizes are learnt within minutes. Among four objects that
 # share them, learning starts many times slower.
+_PAIRS, _FRAMES = f'{CONFIGS}-pairs.py', f'{CONFIGS}-frames.py'
 STAGES = (
-    Stage(
-        'pairs',
-        'Train on frames of two objects',
-        f'{CONFIGS}-pairs.py',
-        'pairs',
-    ),
-    Stage(
-        'frames',
-        'Train on frames of up to four',
-        f'{CONFIGS}-frames.py',
-        'scenes',
-    ),
+    Stage('pairs', 'Train on frames of two objects', _PAIRS, 'pairs'),
+    Stage('frames', 'Train on frames of up to four', _FRAMES, 'scenes'),
     Stage('clips', 'Train on clips', CONFIG, 'scenes'),
 )
 #: Sets of drawn videos.
@@ -74,13 +65,8 @@ _ITER = re.compile(
 _ETA = re.compile(r'eta: ([\d:, days]+?)\s{2}')
 _LOSS = re.compile(r'\sloss: (\S+)')
 # All files that a run leaves in its folder.
-_OWN_FILES = (
-    '*.log',
-    'steps.json',
-    'scores_*.json',
-    'report.json',
-    'overlay.*',
-)
+_OWN_FILES = ('*.log', 'overlay.*', 'steps.json', 'report.json')
+_OWN_FILES += ('scores_*.json',)
 
 
 class Steps:
@@ -111,14 +97,14 @@ class Steps:
         }
 
     def run(
-        self, name: str, title: str, command: Sequence[str], output: Path
+        self, name: str, title: str, *command: str | Path, output: Path
     ) -> None:
         """Run a command unless it already succeeded.
 
         Args:
             name: Key of the step.
             title: What the user reads.
-            command: Arguments for this Python.
+            *command: Arguments for this Python.
             output: What the command makes; were it deleted, the step runs
                 again.
 
@@ -128,7 +114,7 @@ class Steps:
         """
         self.number += 1
         head = f'[{self.number}/{self.total}] {title}'
-        command = list(command)
+        command = list(map(str, command))
         step = self.record.setdefault(
             name, {'command': command, 'seconds': 0.0, 'done': False}
         )
@@ -261,17 +247,12 @@ def _draw_videos(
         steps.run(
             f'data_{name}',
             f'Draw synthetic referring videos: {name}',
-            [
-                'tools/dataset_converters/make_synthetic_rvos.py',
-                str(data_root / name),
-                f'--train-videos={train_videos}',
-                *own_options[name],
-                '--frames=8',
-                '--height=72',
-                '--width=112',
-                '--colours=6',
-                '--shapes=3',
-            ],
+            'tools/dataset_converters/make_synthetic_rvos.py',
+            data_root / name,
+            f'--train-videos={train_videos}',
+            *own_options[name],
+            *('--frames=8', '--height=72', '--width=112'),
+            *('--colours=6', '--shapes=3'),
             output=data_root / name,
         )
 
@@ -292,14 +273,8 @@ def _train(
         steps.run(
             stage.name,
             stage.title,
-            [
-                'tools/train.py',
-                stage.config,
-                f'--work-dir={folder}',
-                '--resume',
-                '--cfg-options',
-                *options,
-            ],
+            *('tools/train.py', stage.config, f'--work-dir={folder}'),
+            *('--resume', '--cfg-options', *options),
             output=folder / 'last_checkpoint',
         )
         previous = last_checkpoint(folder)
@@ -314,16 +289,10 @@ def _score(steps: Steps, checkpoint: Path, data: str) -> dict[str, dict]:
         steps.run(
             f'score_{source}',
             title,
-            [
-                'tools/test.py',
-                CONFIG,
-                str(checkpoint),
-                f'--work-dir={steps.work_dir / "test"}',
-                f'--out={out}',
-                '--cfg-options',
-                data,
-                f'test_dataloader.dataset.expression_from={source}',
-            ],
+            *('tools/test.py', CONFIG, checkpoint),
+            *(f'--work-dir={steps.work_dir / "test"}', f'--out={out}'),
+            *('--cfg-options', data),
+            f'test_dataloader.dataset.expression_from={source}',
             output=out,
         )
         scores[source] = json.loads(out.read_text())
@@ -371,14 +340,8 @@ def run_quickstart(
     steps.run(
         'overlay',
         'Draw the result',
-        [
-            'tools/analysis_tools/draw_overlays.py',
-            CONFIG,
-            str(checkpoint),
-            f'--out={overlay}',
-            '--cfg-options',
-            data,
-        ],
+        *('tools/analysis_tools/draw_overlays.py', CONFIG, checkpoint),
+        *(f'--out={overlay}', '--cfg-options', data),
         output=overlay,
     )
     report = {

@@ -10,7 +10,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.optim.scheduler import MultiStepLR
 from torch import nn
 
-from referformer.engine.optim import (
+from referformer.engine.optim.merged_optim_wrapper_constructor import (
     MergedOptimWrapperConstructor,
     merge_groups,
 )

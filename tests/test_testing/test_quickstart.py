@@ -21,7 +21,7 @@ def test_a_failed_step_names_its_log(tmp_path, capsys):
     command = ['-c', 'import sys; print("the reason"); sys.exit(3)']
     steps = Steps(tmp_path, tmp_path, total=2)
     with pytest.raises(ReferError) as stopped:
-        steps.run('bad', 'Do something', command, tmp_path)
+        steps.run('bad', 'Do something', *command, output=tmp_path)
     message = str(stopped.value)
     assert 'the reason' in message
     assert 'Do something failed with status 3' in message
@@ -30,7 +30,7 @@ def test_a_failed_step_names_its_log(tmp_path, capsys):
     steps = Steps(tmp_path, tmp_path, total=2)
     assert steps.seconds['bad'] >= 0
     with pytest.raises(ReferError, match='failed with status 3'):
-        steps.run('bad', 'Do something', command, tmp_path)
+        steps.run('bad', 'Do something', *command, output=tmp_path)
     assert (tmp_path / 'bad.log').read_text() == 'the reason\n' * 2
     assert '[1/2] Do something' in capsys.readouterr().out
 

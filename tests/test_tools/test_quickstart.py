@@ -199,7 +199,7 @@ folder = Path({str(tmp_path)!r})
 wait = 'import os, time; print(os.getpid(), flush=True); time.sleep(60)'
 
 def run_quickstart(root, **options):
-    Steps(root, folder, total=1).run('wait', 'Wait', ['-c', wait], folder)
+    Steps(root, folder, total=1).run('wait', 'Wait', '-c', wait, output=folder)
 
 quickstart.run_quickstart = run_quickstart
 quickstart.main([])
