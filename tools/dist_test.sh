@@ -5,14 +5,6 @@
 #   bash tools/dist_test.sh CONFIG CHECKPOINT GPUS [options of tools/test.py]
 # Several machines: NNODES, NODE_RANK, MASTER_ADDR and MASTER_PORT.
 set -euo pipefail
-if [ $# -lt 3 ]; then
-    echo "usage: $0 CONFIG CHECKPOINT GPUS [options of tools/test.py]" >&2
-    exit 2
-fi
-config=$1
-checkpoint=$2
-gpus=$3
-shift 3
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-source "$here/distributed.sh"
-launch "$gpus" "$here/test.py" "$config" "$checkpoint" --launcher pytorch "$@"
+source "$(dirname "${BASH_SOURCE[0]}")/distributed.sh"
+need 3 'CONFIG CHECKPOINT GPUS [options of tools/test.py]' "$@"
+launch "$3" test.py "$1" "$2" --launcher pytorch "${@:4}"

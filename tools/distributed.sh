@@ -2,10 +2,19 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
 # Sourced by dist_*.sh and slurm_*.sh.
 
+TOOLS=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+
+# need COUNT USAGE ARGUMENTS...
+need() {
+    if [ $(($# - 2)) -lt "$1" ]; then
+        echo "usage: $0 $2" >&2
+        exit 2
+    fi
+}
+
 # The Python of an active environment, else that of the repository's .venv.
 find_python() {
-    local own
-    own=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)/.venv/bin/python
+    local own=${TOOLS%/*}/.venv/bin/python
     if [ -n "${PYTHON:-}" ]; then
         echo "$PYTHON"
     elif [ -z "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ] && [ -x "$own" ]; then
@@ -15,14 +24,10 @@ find_python() {
     fi
 }
 
-run_processes() {
-    echo "$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)/run_processes.py"
-}
-
 # launch PROCESSES SCRIPT ARGUMENTS...
 launch() {
-    local processes=$1
-    shift
+    local processes=$1 script=$TOOLS/$2
+    shift 2
     # A free port is chosen unless one is given, so that two runs on one
     # machine do not meet.
     local -a meeting=(--rdzv-backend=c10d --rdzv-endpoint=localhost:0)
@@ -31,15 +36,16 @@ launch() {
             --master-addr="${MASTER_ADDR:-127.0.0.1}"
             --master-port="${MASTER_PORT:-29500}")
     fi
-    exec "$(find_python)" "$(run_processes)" --nnodes="${NNODES:-1}" \
-        --nproc-per-node="$processes" "${meeting[@]}" "$@"
+    exec "$(find_python)" "$TOOLS/run_processes.py" --nnodes="${NNODES:-1}" \
+        --nproc-per-node="$processes" "${meeting[@]}" "$script" "$@"
 }
 
 # launch_slurm PARTITION JOB SCRIPT ARGUMENTS...
 launch_slurm() {
-    local partition=$1 job=$2 gpus=${GPUS_PER_NODE:-8} nodes=${NODES:-1}
+    local partition=$1 job=$2 script=$TOOLS/$3
+    local gpus=${GPUS_PER_NODE:-8} nodes=${NODES:-1}
     local -a extra=()
-    shift 2
+    shift 3
     read -ra extra <<<"${SRUN_ARGS:-}"
     # The first node of the allocation is where the processes meet, which
     # only a task inside the allocation can tell. The port follows the job.
@@ -53,5 +59,6 @@ first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 exec "$python" "$run" --nnodes="$nodes" \
     --nproc-per-node="$gpus" --rdzv-id="$SLURM_JOB_ID" --rdzv-backend=c10d \
     --rdzv-endpoint="$first:$((20000 + SLURM_JOB_ID % 20000))" "$@"' \
-        launch "$(find_python)" "$(run_processes)" "$nodes" "$gpus" "$@"
+        launch "$(find_python)" "$TOOLS/run_processes.py" "$nodes" "$gpus" \
+        "$script" "$@"
 }
