@@ -185,14 +185,7 @@ class ReferFormer(BaseDetector):
         )
 
     def extract_text(self, texts: Sequence[str]) -> TextFeatures:
-        """Read the words.
-
-        Args:
-            texts (Sequence[str]): N expressions.
-
-        Returns:
-            TextFeatures: Of all of them.
-        """
+        """Read the words of N expressions."""
         return self.text_encoder(self.text_encoder.tokenize(texts))
 
     def read(
@@ -338,15 +331,7 @@ def _mark_padding(clips: Tensor, sizes: Sequence[tuple[int, int]]) -> Tensor:
 def annotated_frames(
     batch_data_samples: list[TrackDataSample],
 ) -> list[int] | None:
-    """The annotated frame of each clip, where only one is annotated.
-
-    Args:
-        batch_data_samples (list[TrackDataSample]): N clips, all with
-            ``annotated_frame`` in their metainfo or none.
-
-    Returns:
-        list[int] | None: Its position in each clip, or None.
-    """
+    """The annotated frame of each clip, where only one is annotated."""
     if 'annotated_frame' not in batch_data_samples[0]:
         return None
     return [sample.annotated_frame for sample in batch_data_samples]

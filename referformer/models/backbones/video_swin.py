@@ -33,7 +33,6 @@ class WindowAttention3D(BaseModule):
         window_size (tuple[int, int, int]): Largest window (t, h, w).
         attn_drop_rate (float): Dropout rate of the attention weights.
         drop_rate (float): Dropout rate of the output.
-        init_cfg (dict, optional): Initialisation config of mmengine.
     """
 
     def __init__(
@@ -43,9 +42,8 @@ class WindowAttention3D(BaseModule):
         window_size: Size3D,
         attn_drop_rate: float = 0.0,
         drop_rate: float = 0.0,
-        init_cfg: dict | None = None,
     ) -> None:
-        super().__init__(init_cfg)
+        super().__init__()
         self.num_heads = num_heads
         self.attn_drop_rate = attn_drop_rate
         self.qkv = nn.Linear(embed_dims, embed_dims * 3)
@@ -71,11 +69,7 @@ class WindowAttention3D(BaseModule):
 
         Args:
             x (Tensor): Tokens of W windows, shape (W, P, C).
-            mask (Tensor, optional): True where attention is allowed, shape
-                (P, P).
-
-        Returns:
-            Tensor: Shape (W, P, C).
+            mask (Tensor, optional): True where attention is allowed, (P, P).
         """
         num_windows, num_tokens, channels = x.shape
         qkv = self.qkv(x).view(num_windows, num_tokens, 3, self.num_heads, -1)
@@ -125,7 +119,6 @@ class SwinBlock3D(BaseModule):
         drop_rate (float): Dropout rate.
         attn_drop_rate (float): Dropout rate of the attention weights.
         drop_path_rate (float): Stochastic depth rate.
-        init_cfg (dict, optional): Initialisation config of mmengine.
     """
 
     def __init__(
@@ -137,9 +130,8 @@ class SwinBlock3D(BaseModule):
         drop_rate: float,
         attn_drop_rate: float,
         drop_path_rate: float,
-        init_cfg: dict | None = None,
     ) -> None:
-        super().__init__(init_cfg)
+        super().__init__()
         self.norm1 = nn.LayerNorm(embed_dims)
         self.attn = WindowAttention3D(
             embed_dims, num_heads, window_size, attn_drop_rate, drop_rate
@@ -173,15 +165,7 @@ class SwinBlock3D(BaseModule):
         return out[:, : size[0], : size[1], : size[2]]
 
     def forward(self, x: Tensor, plan: WindowPlan) -> Tensor:
-        """Transform clips.
-
-        Args:
-            x (Tensor): Shape (N, T, h, w, C).
-            plan (WindowPlan): Of its windows.
-
-        Returns:
-            Tensor: Shape (N, T, h, w, C).
-        """
+        """Transform ``x`` of shape (N, T, h, w, C), cut as planned."""
         x = x + self.drop_path(self._window_attention(self.norm1(x), plan))
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
@@ -193,7 +177,6 @@ class SwinStage3D(BaseModule):
         blocks (Sequence[SwinBlock3D]): The blocks.
         window_size (tuple[int, int, int]): Largest window (t, h, w).
         with_cp (bool): Recompute activations in the backward pass.
-        init_cfg (dict, optional): Initialisation config of mmengine.
     """
 
     def __init__(
@@ -201,9 +184,8 @@ class SwinStage3D(BaseModule):
         blocks: Sequence[SwinBlock3D],
         window_size: Size3D,
         with_cp: bool = False,
-        init_cfg: dict | None = None,
     ) -> None:
-        super().__init__(init_cfg)
+        super().__init__()
         self.blocks = ModuleList(blocks)
         self.window_size = window_size
         self.with_cp = with_cp
@@ -224,11 +206,10 @@ class PatchMerging3D(BaseModule):
 
     Args:
         embed_dims (int): Input channels C.
-        init_cfg (dict, optional): Initialisation config of mmengine.
     """
 
-    def __init__(self, embed_dims: int, init_cfg: dict | None = None) -> None:
-        super().__init__(init_cfg)
+    def __init__(self, embed_dims: int) -> None:
+        super().__init__()
         self.norm = nn.LayerNorm(4 * embed_dims)
         self.reduction = nn.Linear(4 * embed_dims, 2 * embed_dims, bias=False)
 
@@ -246,16 +227,10 @@ class PatchEmbed3D(BaseModule):
     Args:
         embed_dims (int): Output channels.
         patch_size (tuple[int, int, int]): Patch size; the first must be 1.
-        init_cfg (dict, optional): Initialisation config of mmengine.
     """
 
-    def __init__(
-        self,
-        embed_dims: int,
-        patch_size: Size3D,
-        init_cfg: dict | None = None,
-    ) -> None:
-        super().__init__(init_cfg)
+    def __init__(self, embed_dims: int, patch_size: Size3D) -> None:
+        super().__init__()
         self.patch_size = patch_size
         self.proj = nn.Conv3d(3, embed_dims, patch_size, stride=patch_size)
         self.norm = nn.LayerNorm(embed_dims)

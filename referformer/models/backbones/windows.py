@@ -13,14 +13,11 @@ Size3D = tuple[int, int, int]
 
 
 def split_windows(x: Tensor, window: Size3D) -> Tensor:
-    """Cut a clip into windows.
+    """Cut a clip into windows, shape (N, windows, t*h*w, C).
 
     Args:
         x (Tensor): Shape (N, T, h, w, C), sides divisible by the window's.
         window (tuple[int, int, int]): Window size (t, h, w).
-
-    Returns:
-        Tensor: Tokens, shape (N, windows, t*h*w, C).
     """
     n, t, h, w, c = x.shape
     a, b, d = window
@@ -32,16 +29,7 @@ def split_windows(x: Tensor, window: Size3D) -> Tensor:
 def join_windows(
     windows: Tensor, window: Size3D, shape: Sequence[int]
 ) -> Tensor:
-    """Undo :func:`split_windows`.
-
-    Args:
-        windows (Tensor): Shape (N, windows, t*h*w, C).
-        window (tuple[int, int, int]): Window size (t, h, w).
-        shape (Sequence[int]): (N, T, h, w, C) of the clip.
-
-    Returns:
-        Tensor: Shape (N, T, h, w, C).
-    """
+    """Undo :func:`split_windows`; ``shape`` is that of the clip."""
     n, t, h, w, c = shape
     a, b, d = window
     x = windows.view(n, t // a, h // b, w // d, a, b, d, c)

@@ -89,14 +89,7 @@ class DynamicMaskHead(BaseModule):
                 nn.init.zeros_(layer.bias)
 
     def parse_dynamic_params(self, params: Tensor) -> DynamicFilters:
-        """Split the controller's output into filters.
-
-        Args:
-            params (Tensor): Shape (B, Q, P).
-
-        Returns:
-            DynamicFilters: Views of ``params``.
-        """
+        """Split the controller's output (B, Q, P) into views of it."""
         hidden = self.hidden_channels
         w0, w1, w2, b0, b1, b2 = params.split(self.split_sizes, -1)
         w0 = w0.unflatten(-1, (hidden, self.mask_channels + 2))

@@ -142,17 +142,7 @@ class ReferHead(BaseModule):
         sizes: Tensor,
         targets: ClipTargets,
     ) -> dict[str, Tensor]:
-        """Losses of a batch.
-
-        Args:
-            decoded (DecodedQueries): Of B = N * T frames.
-            mask_feats (Tensor): Mask features, shape (B, C_mask, h, w).
-            sizes (Tensor): Unpadded (height, width) of the clips, (N, 2).
-            targets (ClipTargets): Ground truth.
-
-        Returns:
-            dict[str, Tensor]: Weighted losses by name (see the criterion).
-        """
+        """Weighted losses by name; see :meth:`forward` and the criterion."""
         return self.criterion(self(decoded, mask_feats, sizes), targets)
 
     def predict(

@@ -18,11 +18,8 @@ def call_checkpointed(
         function (Callable): Module or function to call.
         with_cp (bool): Whether to compute its activations again in the
             backward pass, with the same dropout, instead of keeping them.
-        args: Its arguments.
-        kwargs: Its arguments by name.
-
-    Returns:
-        Any: What it returns.
+        *args (Any): Its arguments.
+        **kwargs (Any): Its arguments by name.
     """
     if with_cp and torch.is_grad_enabled():
         return checkpoint(function, *args, use_reentrant=False, **kwargs)

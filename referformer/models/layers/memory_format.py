@@ -10,12 +10,6 @@ def suit_convolutions(images: Tensor) -> Tensor:
 
     That is channels last on CPUs (oneDNN), outside of training: a backward
     pass of PyTorch 2.13 writes beyond its memory in this layout.
-
-    Args:
-        images (Tensor): Shape (B, 3, H, W).
-
-    Returns:
-        Tensor: The same values and shape.
     """
     if images.device.type != 'cpu' or torch.is_grad_enabled():
         return images

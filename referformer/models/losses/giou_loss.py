@@ -57,15 +57,12 @@ class GIoULoss(BaseModule):
     def forward(
         self, boxes: Tensor, targets: Tensor, avg_factor: Tensor
     ) -> Tensor:
-        """Compute the loss.
+        """The sum over n pairs of boxes (x1, y1, x2, y2), divided.
 
         Args:
-            boxes (Tensor): (x1, y1, x2, y2), shape (n, 4).
+            boxes (Tensor): Shape (n, 4).
             targets (Tensor): Shape (n, 4).
             avg_factor (Tensor): What the sum is divided by, a scalar.
-
-        Returns:
-            Tensor: A scalar.
         """
         loss = 1 - generalized_iou(boxes, targets, self.eps)
         return self.loss_weight * loss.sum() / avg_factor

@@ -31,17 +31,11 @@ def is_available() -> bool:
 
 
 def frames_per_launch(num_frames: int) -> int:
-    """Tell how many frames the operator should take at a time.
+    """The largest divisor of the number of frames that is not above 64.
 
-    It works through the frames in equal parts and stops with an error where
-    they do not come out even: with its default of 64, a video of 70 frames
-    or a batch of 16 clips of five.
-
-    Args:
-        num_frames (int): Frames B, at least 1.
-
-    Returns:
-        int: The largest divisor of B that is not above 64.
+    The operator works through the frames in equal parts and stops with an
+    error where they do not come out even: with its default of 64, a video of
+    70 frames or a batch of 16 clips of five.
     """
     largest = min(num_frames, _MAX_FRAMES_PER_LAUNCH)
     return next(n for n in range(largest, 0, -1) if num_frames % n == 0)

@@ -75,14 +75,10 @@ def describe_levels(shapes: Shapes, like: Tensor) -> FeatureLevels:
 
 
 def is_traced(tensor: Tensor) -> bool:
-    """Tell whether an operation is being recorded instead of run.
+    """Tell whether operations on a tensor are recorded instead of run.
 
-    Args:
-        tensor (Tensor): One of its arguments.
-
-    Returns:
-        bool: True under ``torch.compile``, ``torch.export``,
-        ``torch.jit.trace`` and for fake tensors.
+    That is so under ``torch.compile``, ``torch.export``, ``torch.jit.trace``
+    and for fake tensors.
     """
     return (
         torch.compiler.is_compiling()

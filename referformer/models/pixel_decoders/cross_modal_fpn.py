@@ -31,7 +31,6 @@ class VisionLanguageBlock(BaseModule):
         feedforward_channels (int): Hidden channels of the FFN.
         dropout (float): Dropout rate.
         sr_ratio (int): Spatial reduction of the self-attention.
-        init_cfg (dict, optional): Initialisation config of mmengine.
     """
 
     def __init__(
@@ -41,9 +40,8 @@ class VisionLanguageBlock(BaseModule):
         feedforward_channels: int,
         dropout: float,
         sr_ratio: int,
-        init_cfg: dict | None = None,
     ) -> None:
-        super().__init__(init_cfg)
+        super().__init__()
         self.sr_ratio = sr_ratio
         self.self_attn = MultiheadAttention(embed_dims, num_heads, dropout)
         self.cross_attn = MultiheadAttention(embed_dims, num_heads, dropout)

@@ -41,28 +41,17 @@ def class_cost(
 
 
 def box_l1_cost(boxes: Tensor, targets: Tensor) -> Tensor:
-    """L1 distance of normalised boxes.
+    """Mean L1 distance over the frames, shape (D, N, Q).
 
     Args:
-        boxes (Tensor): (cx, cy, w, h), shape (D, N, T, Q, 4).
-        targets (Tensor): (cx, cy, w, h), shape (N, T, 4).
-
-    Returns:
-        Tensor: Sum over coordinates, mean over frames, shape (D, N, Q).
+        boxes (Tensor): Normalised (cx, cy, w, h), shape (D, N, T, Q, 4).
+        targets (Tensor): Likewise, shape (N, T, 4).
     """
     return (boxes - targets[None, :, :, None]).abs().sum(-1).mean(2)
 
 
 def box_giou_cost(boxes: Tensor, targets: Tensor) -> Tensor:
-    """Negative generalised IoU.
-
-    Args:
-        boxes (Tensor): (cx, cy, w, h), shape (D, N, T, Q, 4).
-        targets (Tensor): (cx, cy, w, h), shape (N, T, 4).
-
-    Returns:
-        Tensor: Mean over frames, shape (D, N, Q).
-    """
+    """Negative generalised IoU; arguments as of :func:`box_l1_cost`."""
     giou = generalized_iou(
         bbox_cxcywh_to_xyxy(boxes),
         bbox_cxcywh_to_xyxy(targets)[None, :, :, None],
@@ -95,15 +84,7 @@ def mask_focal_cost(
 
 
 def mask_dice_cost(masks: Tensor, targets: Tensor) -> Tensor:
-    """Negative smoothed Dice coefficient of the mask of a whole sequence.
-
-    Args:
-        masks (Tensor): Logits, shape (D, N, Q, P) with P = T*h*w pixels.
-        targets (Tensor): 0/1 masks, shape (N, P).
-
-    Returns:
-        Tensor: Shape (D, N, Q).
-    """
+    """Negative smoothed Dice coefficient; see :func:`mask_focal_cost`."""
     prob = masks.sigmoid()
     overlap = torch.einsum('dnqp,np->dnq', prob, targets)
     total = prob.sum(-1) + targets.sum(-1)[None, :, None]
@@ -176,13 +157,5 @@ class InstanceSequenceMatcher:
             )
 
     def __call__(self, preds: ClipPredictions, targets: ClipTargets) -> Tensor:
-        """Match.
-
-        Args:
-            preds (ClipPredictions): Of D layers and N clips.
-            targets (ClipTargets): Ground truth, masks at stride 4.
-
-        Returns:
-            Tensor: Matched query of each layer and clip, int64, (D, N).
-        """
+        """Matched query of each layer and clip, int64, shape (D, N)."""
         return self.cost(preds, targets).argmin(-1)

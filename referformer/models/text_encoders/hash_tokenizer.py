@@ -43,13 +43,7 @@ class HashTokenizer:
         self.max_length = max_length
 
     def encode(self, text: str) -> list[int]:
-        """Ids of one text.
-
-        Args:
-            text (str): Any text.
-
-        Returns:
-            list[int]: Start id, word ids, end id.
+        """Start id, word ids and end id of one text.
 
         Raises:
             ValueError: If the text is longer than ``max_length``.
@@ -69,14 +63,7 @@ class HashTokenizer:
         return [self.bos_id, *ids, self.eos_id]
 
     def __call__(self, texts: Sequence[str]) -> TextTokens:
-        """Tokenise and pad to the longest text.
-
-        Args:
-            texts (Sequence[str]): N texts.
-
-        Returns:
-            TextTokens: On the CPU, shapes (N, L).
-        """
+        """Tokenise N texts and pad them to the longest, shape (N, L)."""
         encoded = [self.encode(text) for text in texts]
         length = max(map(len, encoded))
         ids = torch.full((len(texts), length), self.pad_id)

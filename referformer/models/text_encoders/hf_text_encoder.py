@@ -20,17 +20,12 @@ class TextProjection(BaseModule):
         in_channels (int): Channels of the text encoder.
         embed_dims (int): Channels C.
         dropout (float): Dropout rate.
-        init_cfg (dict, optional): Initialisation config of mmengine.
     """
 
     def __init__(
-        self,
-        in_channels: int,
-        embed_dims: int,
-        dropout: float,
-        init_cfg: dict | None = None,
+        self, in_channels: int, embed_dims: int, dropout: float
     ) -> None:
-        super().__init__(init_cfg)
+        super().__init__()
         self.fc = nn.Linear(in_channels, embed_dims)
         self.layer_norm = nn.LayerNorm(embed_dims, eps=1e-12)
         self.dropout = nn.Dropout(dropout)
