@@ -4,20 +4,27 @@
 That each config of ``configs/`` runs is in ``test_recipes.py``.
 """
 
+import json
+import math
 import re
+import runpy
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
-import torch
 from mmdet.registry import TRANSFORMS as MMDET_TRANSFORMS
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
-from mmengine.utils import import_modules_from_strings
 
 import referformer.datasets  # noqa: F401  (registers the transforms)
-from referformer.registry import MODELS, TRANSFORMS
-from referformer.testing import demo_refer_inputs, shrink_model_cfg
+from referformer.apis import ReferInferencer
+from referformer.registry import METRICS, MODELS, TRANSFORMS
+from referformer.testing import shrink_model_cfg, try_config
+from referformer.visualization import drawing
 
+from .test_evaluation.helpers import make_sample
 from .test_recipes import CONFIGS, parse
 
 ROOT = Path(__file__).parents[1]
@@ -39,28 +46,19 @@ def load(path, monkeypatch):
 
 
 def step_and_predict(cfg, **inputs):
-    model = MODELS.build(shrink_model_cfg(cfg.model))
-    model.init_weights()
-    optim = build_optim_wrapper(model, cfg.optim_wrapper)
-    inputs = dict(batch_size=1, **inputs)
-    before = {n: p.detach().clone() for n, p in model.named_parameters()}
-    model.train()
-    log = model.train_step(demo_refer_inputs(**inputs), optim)
-    assert log['loss'].isfinite()
-    changed = {
-        name.split('.')[0]
-        for name, param in model.named_parameters()
-        if not torch.equal(param, before[name])
+    trial = try_config(cfg, **inputs)
+    assert math.isfinite(trial.losses['loss'])
+    assert trial.trained >= {
+        'head',
+        'transformer',
+        'pixel_decoder',
+        'backbone',
     }
-    assert {'head', 'transformer', 'pixel_decoder', 'backbone'} <= changed
-    model.eval()
-    with torch.no_grad():
-        (sample,) = model.test_step(demo_refer_inputs(**inputs))
-    for frame in sample.video_data_samples:
+    for frame in trial.clip.video_data_samples:
         found = frame.pred_track_instances
         assert found.masks.shape[1:] == frame.ori_shape
         assert found.scores.isfinite().all()
-    return model
+    return trial.model
 
 
 def walk(node, key=None):
@@ -206,25 +204,92 @@ def test_backbone_of_mmpretrain(monkeypatch):
 # -- documents ---------------------------------------------------------------
 
 
-def test_component_guide_runs(tmp_path, monkeypatch):
-    """Every python block of docs/components.md is a file; configs run."""
+@pytest.fixture(scope='module')
+def guide_files(tmp_path_factory):
+    """The python blocks of docs/components.md as files of a folder."""
+    root = tmp_path_factory.mktemp('guide')
     text = (ROOT / 'docs/components.md').read_text()
     blocks = re.findall(r'```python\n# (\S+\.py)\n(.*?)```', text, re.S)
     assert len(blocks) == text.count('```python')
     for name, body in blocks:
-        path = tmp_path / name
+        path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(body)
-    (tmp_path / 'configs').symlink_to(ROOT / 'configs')
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    configs = sorted((tmp_path / 'my_project/configs').glob('*.py'))
-    assert len(configs) >= 4
+    (root / 'configs').symlink_to(ROOT / 'configs')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(root))
+        patch.setenv('REFERFORMER', str(ROOT))
+        # an example replaces it when it is imported
+        patch.setattr(drawing, 'PALETTE', drawing.PALETTE)
+        yield root
+
+
+@pytest.fixture
+def guide(guide_files, monkeypatch):
+    monkeypatch.chdir(guide_files)
+    return guide_files
+
+
+def test_component_guide_runs(guide):
+    configs = sorted(guide.glob('*/configs/*.py'))
+    assert len(configs) >= 8
     for path in configs:
-        cfg = Config.fromfile(path)
-        for name in cfg.get('custom_imports', {}).get('imports', []):
-            import_modules_from_strings(name)
-        step_and_predict(cfg)
+        step_and_predict(Config.fromfile(path))
+
+
+def test_the_test_of_the_guide(guide):
+    path = guide / 'my_project/tests/test_my_project.py'
+    tests = runpy.run_path(str(path))
+    tests['test_a_training_step_and_a_prediction']()
+
+
+def test_the_metric_of_the_guide(guide):
+    cfg = Config.fromfile('my_project/configs/referformer_tiou-r50_ytvos.py')
+    metric = METRICS.build(cfg.test_evaluator[1])
+    seen, unseen = np.ones((8, 9), bool), np.zeros((8, 9), bool)
+    preds = [seen, seen, unseen, unseen]
+    for exp_id, truth in {
+        '0': [seen, unseen, seen, unseen],  # one frame of three
+        '1': preds,
+        '2': [unseen] * 4,
+    }.items():
+        found = [unseen] * 4 if exp_id == '2' else preds
+        sample = make_sample('v', exp_id, found, truth).to_dict()
+        # a distributed sampler may repeat an item
+        metric.process(None, [sample, sample])
+    # as a repeated test reads them
+    metric.results = json.loads(json.dumps(metric.results))
+    mean = pytest.approx(100 * (1 / 3 + 1 + 1) / 3)
+    assert metric.evaluate(3) == {'refer/tIoU': mean}
+
+
+def test_the_visualizer_of_the_guide(guide):
+    path = 'my_project/configs/referformer_spotlight-r50_ytvos.py'
+    cfg = Config.fromfile(path)
+    inferencer = ReferInferencer.__new__(ReferInferencer)
+    visualizer = inferencer._init_visualizer(cfg)
+    assert type(visualizer).__name__ == 'SpotlightVisualizer'
+    assert visualizer.alpha == 0.3
+    frame = np.full((40, 60, 3), 90, np.uint8)
+    masks = np.zeros((1, 40, 60), bool)
+    masks[0, 10:30, 10:30] = True
+    drawn = visualizer.draw_expressions(frame, ['a thing'], masks)
+    assert (drawn[0, 0] == 30).all()
+    # the object, under 30 percent of white
+    assert abs(drawn[20, 20].astype(int) - (0.7 * 90 + 0.3 * 255)).max() < 2
+
+
+def test_the_kernel_command_of_the_guide():
+    text = (ROOT / 'docs/components.md').read_text()
+    (code,) = re.findall(r'python -c "(.*)"', text)
+    done = subprocess.run(
+        [sys.executable, '-c', code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() in ('True', 'False')
 
 
 @pytest.mark.parametrize('document', ['architecture.md', 'components.md'])

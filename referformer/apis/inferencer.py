@@ -22,6 +22,7 @@ from referformer.media.sources import FrameSource, open_source
 from referformer.models import ReferFormer
 from referformer.prediction import FrameResult, Predictor, segment_frames
 from referformer.prediction.background import BackgroundWriter, queue_depth
+from referformer.registry import VISUALIZERS
 from referformer.visualization import ReferLocalVisualizer
 
 Video = str | os.PathLike[str] | np.ndarray
@@ -85,8 +86,11 @@ class ReferInferencer(BaseInferencer):
 
     def _init_visualizer(self, cfg: Config) -> ReferLocalVisualizer:
         # one of its own: it needs no back ends and no global name
-        alpha = (cfg.get('visualizer') or {}).get('alpha', 0.5)
-        return ReferLocalVisualizer(alpha=alpha)
+        settings = dict(cfg.get('visualizer') or {}, vis_backends=None)
+        kind = settings.pop('type', ReferLocalVisualizer)
+        if isinstance(kind, str):
+            kind = VISUALIZERS.get(kind)
+        return kind(**settings)
 
     # -- inference ------------------------------------------------------------
 

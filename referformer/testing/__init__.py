@@ -16,6 +16,7 @@ _HOMES = {
     'shrink_model_cfg': 'models',
     'tiny_model_cfg': 'models',
     'tiny_text_encoder_cfg': 'models',
+    'try_config': 'trial',
 }
 __all__ = list(_HOMES)
 
