@@ -46,7 +46,8 @@ def build(backbone, with_cp):
         for name in ('dropout', 'drop_prob', 'drop_path_rate'):
             if isinstance(getattr(module, name, None), float):
                 setattr(module, name, 0.0)
-    return model.train()
+    # in float64, so that the order of sums does not matter
+    return model.double().train()
 
 
 def batch(annotated):
@@ -59,11 +60,15 @@ def batch(annotated):
     )
 
 
-def gradients(model, data, wrapped=None):
+def preprocess(model, data):
+    data = model.data_preprocessor(data, training=True)
+    return {**data, 'inputs': data['inputs'].double()}
+
+
+def gradients(model, data):
     """Gradients of the sum of all losses."""
     model.zero_grad()
-    data = model.data_preprocessor(data, training=True)
-    losses = (wrapped or model)(**data, mode='loss')
+    losses = model(**preprocess(model, data), mode='loss')
     total, _ = model.parse_losses(losses)
     total.backward()
     return {
@@ -87,7 +92,7 @@ def run_rank(rank, folder):
             model, find_unused_parameters=False, broadcast_buffers=False
         )
         # padded alike: padding is seen by the network
-        whole = model.data_preprocessor(batch(annotated), training=True)
+        whole = preprocess(model, batch(annotated))
         data = {key: part[rank : rank + 1] for key, part in whole.items()}
         total, _ = model.parse_losses(wrapped(**data, mode='loss'))
         total.backward()
