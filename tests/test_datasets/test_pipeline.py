@@ -131,7 +131,7 @@ def test_prediction_is_not_padded(synthetic_root, documented, preprocessor):
 
 def test_ground_truth_of_test_clips_is_the_file(synthetic_root):
     cfg = Config.fromfile(CONFIG)
-    cfg.test_pipeline[2].transforms[1].short_side = 24
+    cfg.test_pipeline[1].transforms[1].short_side = 24
     dataset = test_set(synthetic_root, cfg.test_pipeline)
     item = dataset[3]
     sample = item['data_samples']
