@@ -26,6 +26,7 @@ from referformer.structures import (
     stack_clip_targets,
 )
 from referformer.structures.masks import MaskResize
+from referformer.utils.transfer import send
 
 
 @MODELS.register_module()
@@ -142,18 +143,15 @@ class ReferFormer(BaseDetector):
             ``frame_indices``).
         """
         num_clips, num_frames, _, *whole = batch_inputs.shape
-        # what is small goes to the device before the backbone is launched:
-        # the host waits for the device whenever it sends something
+        device = batch_inputs.device
         sizes = [tuple(size) for size in sizes or [whole] * num_clips]
-        size_tensor = batch_inputs.new_tensor(sizes, dtype=torch.float32)
-        padding = _mark_padding(batch_inputs, sizes)
+        size_tensor = send(torch.tensor(sizes, dtype=torch.float32), device)
+        padding = _mark_padding(size_tensor, *whole)
         wanted = None
         if frame_indices is not None:
             first = range(0, num_clips * num_frames, num_frames)
-            wanted = size_tensor.new_tensor(
-                [n + t for n, t in zip(first, frame_indices, strict=True)],
-                dtype=torch.int64,
-            )
+            frames = [n + t for n, t in zip(first, frame_indices, strict=True)]
+            wanted = send(torch.tensor(frames), device)
             num_frames = 1
         if getattr(self.backbone, 'takes_clips', False):
             maps = self.backbone(batch_inputs)
@@ -200,7 +198,7 @@ class ReferFormer(BaseDetector):
         Returns:
             tuple: ``(visual, text)``.
         """
-        # words first: the host waits for the device to take the tokens
+        # words first: the host is busy with them, the device is not
         text = self.extract_text([s.text for s in batch_data_samples])
         visual = self.extract_feat(
             batch_inputs,
@@ -286,11 +284,10 @@ class ReferFormer(BaseDetector):
         Returns:
             dict[str, Tensor]: Weighted losses by name.
         """
+        # what the host has to do comes before what the device has to do
         targets = stack_clip_targets(
-            batch_data_samples,
-            batch_inputs.device,
-            annotated_frames(batch_data_samples),
-        )
+            batch_data_samples, annotated_frames(batch_data_samples)
+        ).to(batch_inputs.device)
         visual, text = self.read(batch_inputs, batch_data_samples)
         decoded, mask_feats = self.decode(visual, text)
         return self.head.loss(decoded, mask_feats, visual.sizes, targets)
@@ -319,13 +316,12 @@ class ReferFormer(BaseDetector):
         return self.head(*self.decode(visual, text), visual.sizes)
 
 
-def _mark_padding(clips: Tensor, sizes: Sequence[tuple[int, int]]) -> Tensor:
-    """Ones on the padding of clips of ``sizes``, shape (N, H, W)."""
-    padding = clips.new_zeros(len(clips), *clips.shape[-2:])
-    for clip, (height, width) in zip(padding, sizes, strict=True):
-        clip[height:] = 1
-        clip[:, width:] = 1
-    return padding
+def _mark_padding(sizes: Tensor, height: int, width: int) -> Tensor:
+    """Ones on the padding of clips of ``sizes``, shape (N, height, width)."""
+    rows = torch.arange(height, device=sizes.device)[:, None]
+    columns = torch.arange(width, device=sizes.device)
+    padding = rows >= sizes[:, :1, None]
+    return (padding | (columns >= sizes[:, 1:, None])).float()
 
 
 def annotated_frames(

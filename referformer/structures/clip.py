@@ -21,10 +21,12 @@ from typing import NamedTuple
 
 import torch
 from mmdet.structures import DetDataSample, TrackDataSample
+from mmdet.structures.bbox import bbox_xyxy_to_cxcywh
 from mmengine.structures import InstanceData
 from torch import Tensor
 
 from referformer.structures.masks import RLEMasks
+from referformer.utils.transfer import send
 
 
 class TextTokens(NamedTuple):
@@ -33,10 +35,13 @@ class TextTokens(NamedTuple):
     Attributes:
         ids (Tensor): Token ids, int64, shape (N, L).
         attention_mask (Tensor): 1 for a token, 0 for padding, shape (N, L).
+        padded (bool): Whether there may be padding; to look would mean to
+            wait for the device.
     """
 
     ids: Tensor
     attention_mask: Tensor
+    padded: bool = True
 
 
 class TextFeatures(NamedTuple):
@@ -200,7 +205,7 @@ class ClipTargets(NamedTuple):
         labels (Tensor): Class of each clip, int64, shape (N,).
         boxes (Tensor): (cx, cy, w, h) relative to the unpadded frame,
             shape (N, T, 4).
-        masks (Tensor): 0/1 float masks of the padded frames,
+        masks (Tensor): 0/1 masks of the padded frames, of any type,
             shape (N, T, H, W).
         valid (Tensor): True where the object is visible, shape (N, T).
     """
@@ -210,71 +215,79 @@ class ClipTargets(NamedTuple):
     masks: Tensor
     valid: Tensor
 
+    def to(self, device: torch.device) -> 'ClipTargets':
+        """Copy everything to a device; the host does not wait for it.
+
+        Args:
+            device (torch.device): Where to.
+
+        Returns:
+            ClipTargets: The same there.
+        """
+        return ClipTargets(*(send(part, device) for part in self))
+
 
 def stack_clip_targets(
     data_samples: Sequence[TrackDataSample],
-    device: torch.device,
     frame_indices: Sequence[int] | None = None,
 ) -> ClipTargets:
-    """Stack the annotations of a batch into tensors.
+    """Stack the annotations of a batch into tensors on the CPU.
 
     Args:
         data_samples (Sequence[TrackDataSample]): N samples of T frames whose
             ``gt_instances`` hold 0 or 1 instance.
-        device (torch.device): Where to put the result.
         frame_indices (Sequence[int], optional): The one annotated frame of
             each clip (A2D- and JHMDB-Sentences); all frames when None.
 
     Returns:
-        ClipTargets: With T = 1 when ``frame_indices`` is given.
+        ClipTargets: With T = 1 when ``frame_indices`` is given, masks in
+        uint8.
 
     Raises:
         ValueError: If a frame holds more than one instance, or a clip none
             in any frame.
     """
-    labels, boxes, masks, valid = [], [], [], []
-    for n, sample in enumerate(data_samples):
-        frames = list(sample.video_data_samples)
-        if frame_indices is not None:
-            frames = [frames[frame_indices[n]]]
-        clip_labels = []
-        for frame in frames:
+    clips = [list(sample.video_data_samples) for sample in data_samples]
+    if frame_indices is not None:
+        clips = [
+            [clip[t]] for clip, t in zip(clips, frame_indices, strict=True)
+        ]
+    shape = (len(clips), len(clips[0]))
+    first = clips[0][0]
+    padded = first.get('batch_input_shape', first.img_shape[:2])
+    targets = ClipTargets(
+        labels=torch.zeros(len(clips), dtype=torch.int64),
+        boxes=torch.zeros(*shape, 4),
+        masks=torch.zeros(*shape, *padded, dtype=torch.uint8),
+        valid=torch.zeros(shape, dtype=torch.bool),
+    )
+    for n, clip in enumerate(clips):
+        for t, frame in enumerate(clip):
             instances = frame.gt_instances
-            height, width = frame.img_shape[:2]
-            padded = frame.get('batch_input_shape', (height, width))
             if len(instances) > 1:
                 raise ValueError(
                     f'frame {frame.get("img_path", "?")!r} holds '
                     f'{len(instances)} instances; an expression denotes one '
                     'object: merge their masks in the loading transform'
                 )
-            valid.append(len(instances) == 1)
             if len(instances) == 0:
-                boxes.append(torch.zeros(4, device=device))
-                masks.append(torch.zeros(padded, device=device))
                 continue
-            clip_labels.append(int(instances.labels[0]))
-            x1, y1, x2, y2 = instances.bboxes[0].to(device).float().unbind()
-            scale = torch.tensor([width, height] * 2, device=device)
-            box = torch.stack([(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1])
-            boxes.append(box / scale)
-            mask = instances.masks.to_tensor(torch.float32, device)[0]
-            pad = (0, padded[1] - mask.shape[1], 0, padded[0] - mask.shape[0])
-            masks.append(torch.nn.functional.pad(mask, pad))
-        if not clip_labels:
+            if not targets.valid[n].any():
+                targets.labels[n] = instances.labels[0]
+            targets.valid[n, t] = True
+            height, width = frame.img_shape[:2]
+            box = bbox_xyxy_to_cxcywh(instances.bboxes[0].cpu().float())
+            targets.boxes[n, t] = box / box.new_tensor([width, height] * 2)
+            mask = torch.from_numpy(instances.masks.to_ndarray()[0])
+            targets.masks[n, t, : mask.shape[0], : mask.shape[1]] = mask
+        if not targets.valid[n].any():
+            sample = data_samples[n]
             raise ValueError(
                 f'the object of {sample.get("text", "?")!r} (video '
                 f'{sample.get("video_id", "?")!r}) is visible in no frame of '
                 'the clip; the pipeline must drop such clips'
             )
-        labels.append(clip_labels[0])
-    shape = (len(data_samples), -1)
-    return ClipTargets(
-        labels=torch.tensor(labels, device=device),
-        boxes=torch.stack(boxes).view(*shape, 4),
-        masks=torch.stack(masks).unflatten(0, shape),
-        valid=torch.tensor(valid, device=device).view(shape),
-    )
+    return targets
 
 
 def split_expressions(sample: TrackDataSample) -> list[TrackDataSample]:

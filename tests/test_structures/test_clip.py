@@ -10,8 +10,6 @@ from referformer.structures import (
 )
 from referformer.testing import demo_refer_inputs
 
-CPU = torch.device('cpu')
-
 
 def samples(**kwargs):
     return demo_refer_inputs(**kwargs)['data_samples']
@@ -26,7 +24,7 @@ def pad(data_samples, shape):
 
 def test_boxes_are_relative_to_the_unpadded_frame():
     batch = pad(samples(sizes=[(64, 96), (48, 80)]), (64, 96))
-    targets = stack_clip_targets(batch, CPU)
+    targets = stack_clip_targets(batch)
     assert targets.masks.shape == (2, 2, 64, 96)
     assert targets.labels.tolist() == [0, 0]
     assert targets.valid.all()
@@ -46,7 +44,7 @@ def test_boxes_are_relative_to_the_unpadded_frame():
 
 
 def test_absent_frame_is_zero_and_invalid():
-    targets = stack_clip_targets(samples(absent=[(1, 0)]), CPU)
+    targets = stack_clip_targets(samples(absent=[(1, 0)]))
     assert targets.valid.tolist() == [[True, True], [False, True]]
     assert not targets.boxes[1, 0].any()
     assert not targets.masks[1, 0].any()
@@ -55,8 +53,8 @@ def test_absent_frame_is_zero_and_invalid():
 
 def test_only_the_annotated_frame():
     batch = samples(num_frames=3, annotated_frames=[2, 0])
-    every = stack_clip_targets(batch, CPU)
-    one = stack_clip_targets(batch, CPU, [2, 0])
+    every = stack_clip_targets(batch)
+    one = stack_clip_targets(batch, [2, 0])
     assert one.boxes.shape == (2, 1, 4)
     assert torch.equal(one.boxes[0, 0], every.boxes[0, 2])
     assert torch.equal(one.masks[1, 0], every.masks[1, 0])
@@ -65,7 +63,7 @@ def test_only_the_annotated_frame():
 def test_clip_without_the_object():
     batch = samples(absent=[(0, 0), (0, 1)])
     with pytest.raises(ValueError, match=r"'a red .* 'demo_0'\) is visible"):
-        stack_clip_targets(batch, CPU)
+        stack_clip_targets(batch)
 
 
 def test_two_objects():
@@ -73,7 +71,7 @@ def test_two_objects():
     frame = batch[1][0]
     frame.gt_instances = type(frame.gt_instances).cat([frame.gt_instances] * 2)
     with pytest.raises(ValueError, match=r"demo_1/00000.jpg' holds 2"):
-        stack_clip_targets(batch, CPU)
+        stack_clip_targets(batch)
 
 
 def test_select_expressions():

@@ -6,26 +6,59 @@ from typing import Any
 from mmdet.models.data_preprocessors import TrackDataPreprocessor
 
 from referformer.registry import MODELS
+from referformer.utils.transfer import send
 
 
 @MODELS.register_module()
 class ReferDataPreprocessor(TrackDataPreprocessor):
-    """mmdet's preprocessor of clips, padding to a multiple in training only.
+    """mmdet's preprocessor of clips, without waiting for the device.
 
-    A clip is predicted at its own size: the published weights were evaluated
+    Frames are padded to a multiple of some number in training only. A clip
+    is predicted at its own size: the published weights were evaluated
     so, and padding changes what the model sees at the border. Several clips
     of different sizes in a test batch are still padded to the largest.
 
     Args:
         pad_size_divisor: In training, height and width of the batch are
             rounded up to a multiple of this.
+        bgr_to_rgb: Whether to reverse the order of the channels.
+        rgb_to_bgr: Likewise.
         **kwargs: Arguments of
             :class:`mmdet.models.data_preprocessors.TrackDataPreprocessor`.
     """
 
-    def __init__(self, *, pad_size_divisor: int = 1, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        pad_size_divisor: int = 1,
+        bgr_to_rgb: bool = False,
+        rgb_to_bgr: bool = False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(pad_size_divisor=pad_size_divisor, **kwargs)
         self.train_pad_size_divisor = pad_size_divisor
+        self.reverse_channels = bgr_to_rgb or rgb_to_bgr
+
+    def cast_data(self, data: dict) -> dict:
+        """Send the frames to the device, without waiting for it.
+
+        Annotations stay on the CPU, where the model stacks them before it
+        sends them. The channels are put in order here: the base class would
+        do it by a list of indices, which it copies to the device.
+
+        Args:
+            data: See :meth:`forward`.
+
+        Returns:
+            The same with frames on the device, channels in order.
+        """
+        clips = [send(clip, self.device) for clip in data['inputs']]
+        if self.reverse_channels:
+            clips = [clip.flip(1) for clip in clips]
+        samples = data['data_samples']
+        if samples is not None:  # copies; what we write is not the caller's
+            samples = [sample.to('cpu') for sample in samples]
+        return {'inputs': clips, 'data_samples': samples}
 
     def forward(self, data: dict, training: bool = False) -> dict:
         """Normalise, pad and stack clips.

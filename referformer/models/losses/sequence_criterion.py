@@ -60,7 +60,7 @@ class InstanceSequenceCriterion(BaseModule):
             masks (Tensor): Shape (N, T, H, W), sides divisible by the stride.
 
         Returns:
-            Tensor: Shape (N, T, h, w).
+            Tensor: Float32, shape (N, T, h, w).
 
         Raises:
             ValueError: If a side is not divisible by the stride.
@@ -72,7 +72,8 @@ class InstanceSequenceCriterion(BaseModule):
                 f'divisible by {stride}: set pad_size_divisor=32 in the data '
                 'preprocessor'
             )
-        return masks[..., stride // 2 :: stride, stride // 2 :: stride]
+        sampled = masks[..., stride // 2 :: stride, stride // 2 :: stride]
+        return sampled.float()
 
     def forward(
         self, preds: ClipPredictions, targets: ClipTargets

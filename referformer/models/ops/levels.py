@@ -7,6 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from referformer.utils.transfer import send
+
 Shapes = tuple[tuple[int, int], ...]
 
 
@@ -53,14 +55,20 @@ def _describe(shapes: Shapes, device: torch.device) -> FeatureLevels:
 def _describe_once(shapes: Shapes, device: torch.device) -> FeatureLevels:
     # also used for gradients, whoever asks first
     with torch.inference_mode(False):
-        return _describe(shapes, device)
+        _, sizes, starts, centers = _describe(shapes, torch.device('cpu'))
+        return FeatureLevels(
+            shapes,
+            send(sizes, device),
+            send(starts, device),
+            tuple(send(part, device) for part in centers),
+        )
 
 
 def describe_levels(shapes: Shapes, like: Tensor) -> FeatureLevels:
     """Describe feature maps of the given shapes.
 
-    The result is kept: copying it to a device makes the host wait. Training
-    at several scales sees some 160 combinations of shapes.
+    The result is kept. Training at several scales sees some 160 combinations
+    of shapes.
 
     Args:
         shapes (tuple[tuple[int, int]]): (height, width) of the L levels.

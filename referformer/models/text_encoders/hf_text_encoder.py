@@ -11,6 +11,10 @@ from torch import Tensor, nn
 from referformer.models.layers import SinePositionalEncoding1D
 from referformer.registry import MODELS, TASK_UTILS
 from referformer.structures import TextFeatures, TextTokens
+from referformer.utils.transfer import send
+
+#: Language models that take a mask of shape (N, 1, L, L) as it is.
+_TAKE_FULL_MASK = ('bert', 'roberta', 'xlm-roberta')
 
 
 class TextProjection(BaseModule):
@@ -196,7 +200,33 @@ class HFTextEncoder(BaseModule):
                     )
         else:
             tokens = self.tokenizer(texts)
-        return TextTokens(*(part.to(device) for part in tokens))
+        return TextTokens(
+            send(tokens.ids, device),
+            send(tokens.attention_mask, device),
+            padded=not tokens.attention_mask.all(),
+        )
+
+    def _mask_of(self, tokens: TextTokens) -> Tensor | None:
+        """Attention mask for the language model.
+
+        transformers looks whether any token is padding, for which the host
+        waits until the device is idle. It does not look at a mask that has
+        the shape its attention takes.
+        """
+        if not tokens.padded:
+            return None
+        from transformers import masking_utils
+
+        config = self.language_model.config
+        if (
+            config.model_type not in _TAKE_FULL_MASK
+            or config._attn_implementation != 'sdpa'
+            or not hasattr(masking_utils, 'create_bidirectional_mask')
+        ):
+            return tokens.attention_mask
+        length = tokens.ids.shape[1]
+        mask = tokens.attention_mask.bool()[:, None, None]
+        return mask.expand(-1, -1, length, -1)
 
     def _pool(self, output: Any, words: Tensor, mask: Tensor) -> Tensor:
         """Sentence feature before the projection, shape (N, C_text)."""
@@ -228,7 +258,7 @@ class HFTextEncoder(BaseModule):
                 asks for it.
         """
         output = self.language_model(
-            input_ids=tokens.ids, attention_mask=tokens.attention_mask
+            input_ids=tokens.ids, attention_mask=self._mask_of(tokens)
         )
         words = output.last_hidden_state
         sentence = self._pool(output, words, tokens.attention_mask)

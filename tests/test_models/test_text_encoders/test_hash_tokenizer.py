@@ -14,7 +14,7 @@ def tokenizer():
 
 
 def test_layout(tokenizer):
-    ids, mask = tokenizer(['a dog', 'the brown dog, left'])
+    ids, mask, _ = tokenizer(['a dog', 'the brown dog, left'])
     assert ids.dtype == mask.dtype == torch.int64
     assert ids.shape == mask.shape == (2, 7)  # the comma is a token
     assert ids[0].tolist()[4:] == [tokenizer.pad_id] * 3
