@@ -11,13 +11,13 @@ import numpy as np
 from pycocotools import mask as mask_utils
 
 from referformer.errors import DataError
-from referformer.formats.files import write_atomic
+from referformer.formats.records import read_records, write_records
 from referformer.formats.rle import finite_number, to_rle
 from referformer.formats.text_files import read_json, show
 from referformer.utils.console import shorten
 
 # Sides beyond this are no frames, and would exhaust the memory.
-_MAX_SIDE = 1 << 15
+MAX_SIDE = 1 << 15
 
 Box = tuple[float, float, float, float]
 
@@ -146,7 +146,7 @@ def read_truths(path: str | Path) -> dict[Hashable, TrueObject]:
                 f'image id {name!r} is missing or appears twice; every '
                 'sentence needs an image entry with an id of its own'
             )
-        if any(type(n) is not int or not 0 < n <= _MAX_SIDE for n in size):
+        if any(type(n) is not int or not 0 < n <= MAX_SIDE for n in size):
             raise wrong(
                 f'image {name!r} has height and width {size}, which is no '
                 'size of a frame'
@@ -200,8 +200,9 @@ def read_candidates(
     """Read predictions in the form of COCO results.
 
     Args:
-        path: JSON list of ``{image_id, score, segmentation, bbox}``; masks,
-            boxes or both, the same in all entries. Further keys are ignored.
+        path: JSON list, or JSON lines, of ``{image_id, score, segmentation,
+            bbox}``; masks, boxes or both, the same in all entries. Further
+            keys are ignored.
         truths: What they are predictions for.
         box_format: ``'xyxy'``, corners, or ``'xywh'``, corner and size.
         missing: What becomes of samples without any prediction: ``'error'``,
@@ -213,7 +214,7 @@ def read_candidates(
     Raises:
         DataError: If the file is broken or does not fit ``truths``.
     """
-    content = read_json(path)
+    content = read_records(path)
     if not isinstance(content, list):
         raise DataError(
             f'{path} is no list; --pred takes a list of COCO results, '
@@ -365,7 +366,8 @@ def write_candidates(
     """Write predictions as COCO results, which :func:`read_candidates` reads.
 
     Args:
-        path: The file. Its folder is created.
+        path: The file, ``.jsonl`` for JSON lines, else a JSON list. Its
+            folder is created.
         found: Predictions by the id of the image entry, their codes as
             :func:`encode_masks` gives them.
     """
@@ -381,4 +383,4 @@ def write_candidates(
             if candidate.box is not None:
                 entry['bbox'] = candidate.box
             entries.append(entry)
-    write_atomic(path, json.dumps(entries) + '\n')
+    write_records(path, entries)

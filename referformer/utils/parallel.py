@@ -130,11 +130,12 @@ def run_tasks(
 
 
 def map_tasks(
-    function: Callable[[Task], Result],
+    function: Callable[..., Result],
     tasks: Sequence[Task],
     jobs: int,
     sizes: Sequence[int],
     unit: str,
+    shared: Any = None,
 ) -> list[Result]:
     """Do the tasks as :func:`run_tasks` does, and show a progress bar.
 
@@ -144,6 +145,7 @@ def map_tasks(
         jobs (int): Processes; 1 = this one alone.
         sizes (Sequence[int]): Units of work in each task.
         unit (str): What they are, in the plural.
+        shared (Any): See :func:`run_tasks`.
 
     Returns:
         list: The results, in the order of the tasks.
@@ -153,7 +155,7 @@ def map_tasks(
     """
     progress = ProgressBar(sum(sizes), unit)
     results: dict[int, Result] = {}
-    for position, result in run_tasks(function, tasks, jobs):
+    for position, result in run_tasks(function, tasks, jobs, shared):
         results[position] = result
         progress.update(sizes[position])
     return [results[position] for position in range(len(tasks))]

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from referformer.errors import DataError
+from referformer.errors import ConfigError, DataError
 from referformer.evaluation.functional import sequence_scores
 from referformer.evaluation.metrics import ReferSubmission, ReferVOSMetric
+from referformer.formats.records import read_records
+from referformer.formats.rle import decode_union, to_rle
 from referformer.registry import METRICS
 
 from .helpers import ClipSet, make_sample
@@ -69,10 +71,42 @@ def test_same_predictions_same_bytes(tmp_path):
         metric = build(tmp_path, clips)
         process(metric, clips, order)
         metric.evaluate(3)
-        written.append(metric.zip_file.read_bytes())
+        written.append(metric.out_file.read_bytes())
     assert written[0] == written[1]
     # No temporary file stays behind.
     assert not list((tmp_path / 'out').rglob('.*'))
+
+
+@pytest.mark.parametrize('form', ['json', 'jsonl'])
+def test_one_file_of_run_length_codes(tmp_path, form):
+    clips = ClipSet()
+    metric = build(tmp_path, clips, form=form)
+    sample = clips.sample(1)
+    for frame in sample['video_data_samples']:
+        frame.pred_track_instances.scores = np.array([0.25])
+    metric.process(None, [sample])
+    process(metric, clips, [4, 2, 0, 3])
+    metric.evaluate(len(clips))
+    entries = read_records(tmp_path / f'out/submission.{form}')
+    assert [(e['video_id'], e['exp_id']) for e in entries] == clips.keys
+    assert [e.get('score') for e in entries] == [None, 0.25, None, None, None]
+    for entry, masks in zip(entries, clips.preds, strict=True):
+        for rle, mask in zip(entry['segmentations'], masks, strict=True):
+            assert (rle is None) == (not mask.any())
+            if rle is not None:
+                rle = to_rle(rle, *mask.shape)
+                assert np.array_equal(decode_union([rle], mask.shape), mask)
+    # Half a video is no prediction, and a file too many no submission.
+    metric = build(tmp_path, clips, form=form)
+    short = make_sample('video0', '0', clips.preds[0][:1])
+    with pytest.raises(DataError, match='1 frames of video0/0 were not'):
+        metric.process(None, [short.to_dict()])
+    process(metric, clips)
+    (tmp_path / 'out/Annotations/video0/9.json').touch()
+    with pytest.raises(DataError, match=r'1 files .* do not belong'):
+        metric.evaluate(5)
+    with pytest.raises(ConfigError, match=r"form must be .* got 'png'"):
+        build(tmp_path, clips, form='png')
 
 
 def test_missing_expression(tmp_path):
@@ -80,10 +114,10 @@ def test_missing_expression(tmp_path):
     metric = build(tmp_path, clips)
     process(metric, clips, [0, 1, 3])
     with pytest.raises(
-        ValueError, match=r'2 of 5 expressions .* video1/0, video2/0; no zip'
+        ValueError, match=r'2 of 5 expressions .* video1/0, video2/0; nothing'
     ):
         metric.evaluate(3)
-    assert not metric.zip_file.exists()
+    assert not metric.out_file.exists()
 
 
 def test_files_of_an_earlier_run_do_not_fill_gaps(tmp_path):
@@ -103,7 +137,7 @@ def test_missing_frame(tmp_path):
     short = make_sample('video0', '0', clips.preds[0][:1])
     metric.process(None, [short.to_dict()])
     with pytest.raises(
-        ValueError, match=r'1 frames .* video0/0/00005\.png; no zip'
+        ValueError, match=r'1 frames .* video0/0/00005\.png; nothing'
     ):
         metric.evaluate(2)
 
@@ -129,7 +163,7 @@ def test_stale_files(tmp_path):
     stale.touch()
     with pytest.raises(DataError, match=r'1 files in .* do not belong to'):
         metric.evaluate(2)
-    assert not metric.zip_file.exists()
+    assert not metric.out_file.exists()
 
 
 def test_lost_files(tmp_path):
@@ -151,7 +185,7 @@ def test_excluded_videos(tmp_path):
     metric = build(tmp_path, clips, exclude_ann_file=str(test_file))
     process(metric, clips, [0, 1, 4])
     metric.evaluate(3)
-    with zipfile.ZipFile(metric.zip_file) as archive:
+    with zipfile.ZipFile(metric.out_file) as archive:
         videos = {name.split('/')[1] for name in archive.namelist()}
     assert videos == {'video0', 'video2'}
 

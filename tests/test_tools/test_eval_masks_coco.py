@@ -44,6 +44,19 @@ def files(tmp_path):
     return tmp_path
 
 
+@pytest.mark.parametrize('command', ['a2d', 'jhmdb', 'refcoco'])
+def test_predictions_one_a_line(files, command):
+    options = ('--missing', 'empty')
+    assert run(command, files, *options).returncode == 0
+    expected = (files / 'scores.json').read_text()
+    preds = json.loads((files / 'pred.json').read_text())
+    lines = '\n'.join(map(json.dumps, preds))
+    (files / 'pred.json').write_text(lines)
+    result = run(command, files, *options)
+    assert result.returncode == 0, result.stderr
+    assert (files / 'scores.json').read_text() == expected
+
+
 def test_frames_nobody_published_are_reported(files):
     mask = {'size': [4, 4], 'counts': [4, 8, 4]}
     entry = {'segmentation': mask, 'area': 8, 'bbox': [1, 0, 2, 4]}

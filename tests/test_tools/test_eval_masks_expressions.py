@@ -17,6 +17,8 @@ from referformer.errors import ReferError
 from referformer.evaluation.functional import sequence_scores
 from referformer.evaluation.metrics import ReferSubmission, ReferVOSMetric
 from referformer.formats.mask_dict import MaskTable
+from referformer.formats.predictions import encode_track
+from referformer.formats.records import write_records
 from tests.fixtures.mevis import prepare_mevis
 from tests.fixtures.ref_davis import prepare_ref_davis
 from tests.fixtures.ref_youtube_vos import (
@@ -134,6 +136,15 @@ class Case:
         assert line.startswith('error: ')
         return line
 
+    def encode(self, path):
+        """Write the predictions run-length encoded."""
+        entries = (
+            encode_track(*key, masks.values())
+            for key, masks in self.preds.items()
+        )
+        write_records(path, entries)
+        return path
+
     def expected(self):
         scores = [
             sequence_scores(
@@ -202,6 +213,10 @@ def test_every_form_of_the_prediction_scores_the_same(case, tmp_path):
         assert case.score(pred=path) == scores
         # Processes must not share the position in the zip file.
         assert case.score('--jobs', 2, pred=path) == scores
+    for suffix in ('json', 'jsonl'):
+        path = case.encode(tmp_path / f'masks.{suffix}')
+        assert case.score(pred=path) == scores
+        assert case.score('--jobs', 2, pred=path) == scores
     assert case.score('--jobs', 2) == scores
     # 0 / 1 instead of 0 / 255, one bit, a palette: the same mask.
     files = sorted(case.pred.rglob('*.png'))
@@ -256,13 +271,17 @@ def test_submission_scores_like_the_metric(nested, tmp_path):
         nest(gt)
     case = Case('ref-ytvos', gt, truths_of_labels(gt), tmp_path)
     meta = gt / 'meta_expressions'
-    for layout, first in (
-        ('ref-ytvos', 'Annotations'),
-        ('mevis', 'set' if nested else '0062f687f1'),
+    for form, layout, first in (
+        ('zip', 'ref-ytvos', 'Annotations'),
+        ('zip', 'mevis', 'set' if nested else '0062f687f1'),
+        ('json', 'ref-ytvos', None),
+        ('jsonl', 'mevis', None),
     ):
+        out_dir = tmp_path / f'{form}-{layout}'
         writer = ReferSubmission(
             str(meta / 'valid/meta_expressions.json'),
-            str(tmp_path / layout),
+            str(out_dir),
+            form=form,
             exclude_ann_file=str(meta / 'test/meta_expressions.json'),
             layout=layout,
         )
@@ -282,12 +301,19 @@ def test_submission_scores_like_the_metric(nested, tmp_path):
             metric.process(None, [sample])
         writer.evaluate(len(case.preds))
         expected = metric.evaluate(len(case.preds))
-        with zipfile.ZipFile(writer.zip_file) as archive:
-            names = archive.namelist()
-        assert names[0].split('/')[0] == first
-        depth = 4 + nested - (layout == 'mevis')
-        assert len(names[0].split('/')) == depth
-        for pred in (writer.zip_file, tmp_path / layout):
+        preds = [writer.out_file]
+        if form == 'zip':
+            preds.append(out_dir)
+            with zipfile.ZipFile(writer.out_file) as archive:
+                names = archive.namelist()
+            assert names[0].split('/')[0] == first
+            depth = 4 + nested - (layout == 'mevis')
+            assert len(names[0].split('/')) == depth
+        else:
+            # One file an expression, and one of all.
+            files = [p for p in out_dir.rglob('*') if p.is_file()]
+            assert len(files) == len(case.preds) + 1
+        for pred in preds:
             scores = case.score(pred=pred)
             for key in ('J&F', 'J', 'F'):
                 assert (
@@ -374,6 +400,38 @@ def test_protocol_of_ref_davis_must_be_named(capsys):
     with pytest.raises(SystemExit):
         run('ref-davis', 'gt', 'pred', 'out.json')
     assert '--protocol' in capsys.readouterr().err
+
+
+def test_missing_expressions_in_one_file(case, tmp_path, capsys):
+    full = case.score()
+    (video, name), masks = case.preds.popitem()
+    path = case.encode(tmp_path / 'masks.json')
+    case.out.unlink()
+    line = case.error(capsys, pred=path)
+    assert f'lacks {len(masks)} of' in line
+    assert f'{video}/{name}/{next(iter(masks))}.png' in line
+    scores = case.score('--missing', 'zero', pred=path)
+    assert scores['per_expression'][f'{video}/{name}']['J&F'] == 0
+    assert scores['protocol']['num_missing'] == len(masks)
+    del full['per_expression'][f'{video}/{name}']
+    del scores['per_expression'][f'{video}/{name}']
+    assert scores['per_expression'] == full['per_expression']
+    # Nothing found is not the same as nothing predicted.
+    case.preds[video, name] = {k: ~m & m for k, m in masks.items()}
+    path = case.encode(tmp_path / 'masks.json')
+    scores = case.score(pred=path)
+    assert scores['protocol']['num_missing'] == 0
+    write_records(path, [])
+    case.out.unlink()
+    assert 'holds none of the' in case.error(capsys, pred=path)
+
+
+def test_frames_left_out_keep_the_places_of_others(ytvos, tmp_path):
+    path = ytvos.encode(tmp_path / 'masks.json')
+    masks = ytvos.gt / 'valid/Annotations/0062f687f1'
+    sorted(masks.iterdir())[1].unlink()
+    args = ('--unannotated', 'skip')
+    assert ytvos.score(*args, pred=path) == ytvos.score(*args)
 
 
 def test_missing_masks(case, capsys):

@@ -6,7 +6,6 @@ several objects (their union) or none.
 """
 
 from collections.abc import Hashable
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -106,9 +105,10 @@ class _Chunk(NamedTuple):
 
 
 def _score_masks(
-    truth: GroundTruth, preds: PredictedMasks, chunk: _Chunk
+    shared: tuple[GroundTruth, PredictedMasks], chunk: _Chunk
 ) -> np.ndarray:
     """Read and score some frames: J, F and area, shape (3, E, frames)."""
+    truth, preds = shared
     clip, scores = chunk.clip, []
     for index in chunk.indices:
         shape, true_mask = truth.open(clip, index)
@@ -177,9 +177,9 @@ def score_expressions(
             )
             lost = frozenset(absent.intersection(names))
             chunks.append(_Chunk(clip, indices, lost))
-    score = partial(_score_masks, truth, preds)
     sizes = [len(c.clip.targets) * len(c.indices) for c in chunks]
-    results = map_tasks(score, chunks, jobs, sizes, 'masks')
+    shared = (truth, preds)
+    results = map_tasks(_score_masks, chunks, jobs, sizes, 'masks', shared)
     by_video: dict[str, list[np.ndarray]] = {}
     for chunk, scores in zip(chunks, results, strict=True):
         by_video.setdefault(chunk.clip.video, []).append(scores)
@@ -244,7 +244,8 @@ def _find_missing(
     if len(lost) == len(expected):
         raise DataError(
             f'{preds.path} holds none of the {len(expected)} masks: it should '
-            f'have {expected[0]}, or Annotations/{expected[0]}.',
+            f'have {expected[0]}, or Annotations/{expected[0]} (a JSON file: '
+            f'the expression of this video).',
             file=preds.path,
         )
     if lost:

@@ -61,6 +61,13 @@ class PredictedClip(NamedTuple):
             )
         return value
 
+    @property
+    def score(self) -> float | None:
+        """Score of the best sequence; None if the model gives none."""
+        instances = self.frames[0].get('pred_track_instances')
+        scores = () if instances is None else instances.get('scores', ())
+        return float(scores[0]) if len(scores) else None
+
     def frame_name(self, index: int) -> str:
         """File name of a frame, without extension."""
         return str(self.meta(index, 'frame_name'))

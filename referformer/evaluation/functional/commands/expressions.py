@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
 _PRED_HELP = (
     'folder with <video>/<expression>/<frame>.png (0 = background, 1 or 255 = '
-    'object), maybe below Annotations/, or a zip file of that'
+    'object), maybe below Annotations/, or a zip file of that, or a .json or '
+    '.jsonl file of {video_id, exp_id, segmentations}'
 )
 _MASKS = 'valid/Annotations'
 _META = 'meta_expressions/{}/meta_expressions.json'
@@ -238,7 +239,8 @@ def _score(
     switches = {'missing': args.missing}
     if 'unannotated' in args:
         switches['unannotated'] = args.unannotated
-    preds = open_predictions(args.pred)
+    frames = {clip.video: clip.frames for clip in clips}
+    preds = open_predictions(args.pred, frames)
     found = score_expressions(clips, truth, preds, **switches, jobs=args.jobs)
     counts = {
         'num_videos': len({video for video, _ in found.expressions}),

@@ -42,7 +42,8 @@ def add_commands(commands: Any) -> None:
             partial(_run, title=title, ranked=ranked),
             _table,
             'ground truth in COCO form, one image entry a sentence',
-            'COCO results: a list of {image_id, score, segmentation, bbox}',
+            'COCO results: a JSON list, or JSON lines, of {image_id, score, '
+            'segmentation, bbox}',
             'FILE.json',
         )
         add_choice(
