@@ -419,7 +419,23 @@ def test_the_file_of_objects_under_the_name_of_the_docs(tmp_path):
     folder = root / 'meta_expressions/valid'
     (folder / 'meta_expressions_gt.json').rename(folder / 'with_obj_id.json')
     _, found = doctor(YTVOS, root)
-    assert VALID_JSON not in found['truth-absent']['examples']
+    lacking = found['truth-absent']['examples']
+    assert lacking == ['test/Annotations: split test']
+
+
+def test_notes_name_what_is_missing(copy):
+    root = copy(YTVOS)
+    shutil.rmtree(root / 'train')
+    _, found = doctor(YTVOS, root)
+    # The expressions of the split are there.
+    assert found['split-absent']['examples'] == ['train/JPEGImages: train']
+    shutil.rmtree(root / 'meta_expressions/train')
+    _, found = doctor(YTVOS, root)
+    assert found['split-absent']['examples'] == [f'{TRAIN_JSON}: train']
+    root = make_ref_youtube_vos(root / 'other', valid_obj_ids='none')
+    (root / 'valid/Annotations').mkdir()
+    _, found = doctor(YTVOS, root)
+    assert f'{VALID_JSON}: no obj_id' in found['truth-absent']['examples']
 
 
 def test_examples_are_in_natural_order(copy):
@@ -438,7 +454,8 @@ def test_valid_without_truth_is_no_fault(tmp_path):
         root = make_ref_youtube_vos(tmp_path / mode, valid_obj_ids=mode)
         status, found = doctor(YTVOS, root)
         assert status == 0
-        absent = VALID_JSON in found['truth-absent']['examples']
+        lacking = found['truth-absent']['examples']
+        absent = 'valid/Annotations: split valid' in lacking
         assert absent == (mode == 'none')
 
 

@@ -178,10 +178,13 @@ def list_sources(
         source = _describe_split(kind, config, root, name)
         files = source.config['ann_file']
         path = root / (files if isinstance(files, str) else files[0])
-        if path.is_file() and (names or _has_frames(source, root)):
+        # The expressions of all splits come in one archive, and not
+        # everybody needs the frames of all.
+        frames = _find_frames(source, root)
+        if path.is_file() and (names or frames.parent.is_dir()):
             there.append(source)
         else:
-            absent.append((name, path))
+            absent.append((name, frames if path.is_file() else path))
     found = (path for name in kind.download for path in root.glob(name))
     download = next(found, None)
     for name, path in absent:
@@ -209,12 +212,8 @@ def _describe_split(
     return Source(name, dataset, kind.full[name])
 
 
-def _has_frames(source: Source, root: Path) -> bool:
-    """Whether anything of a split but its expressions is there.
-
-    The expressions of all splits come in one archive, and not everybody
-    needs the frames of all.
-    """
+def _find_frames(source: Source, root: Path) -> Path:
+    """Folder of the frames of a split."""
     prefix = source.config.get('data_prefix') or {}
     frames = source.config.get('img_dir') or prefix.get('img', 'frames')
-    return (root / frames).parent.is_dir()
+    return root / frames

@@ -25,6 +25,7 @@ from referformer.datasets.doctor.split import (
 from referformer.datasets.doctor.video import Shown
 from referformer.datasets.jhmdb_sentences import JHMDBSentencesDataset
 from referformer.datasets.mevis import MeViSDataset
+from referformer.datasets.ref_youtube_vos import RefYouTubeVOSDataset
 from referformer.formats.frames import list_frames, sort_names
 from referformer.formats.text_files import show
 
@@ -184,7 +185,22 @@ def truth_absent(split: Split) -> Found:
         for clip in split.clips
         for key in ('mask_dir', 'mask_path', 'rles')
     ):
-        yield Observation('truth-absent', split.path)
+        yield Observation('truth-absent', *_missing_truth(split))
+
+
+def _missing_truth(split: Split) -> tuple[str, str]:
+    """What a split without ground truth lacks: a file, or what it says."""
+    prefix = split.dataset.data_prefix or {}
+    folder = Path(prefix.get('img', '.')).parent
+    if isinstance(split.dataset, MeViSDataset):
+        return str(folder / 'mask_dict.json'), f'split {split.name}'
+    if (
+        isinstance(split.dataset, RefYouTubeVOSDataset)
+        and 'mask' not in prefix
+    ):
+        return str(folder / 'Annotations'), f'split {split.name}'
+    nameless = all(clip.get('obj_id') is None for clip in split.clips)
+    return split.path, 'no obj_id' if nameless else 'no masks'
 
 
 def videos_unlisted(split: Split) -> Found:
