@@ -50,11 +50,7 @@ def _parts_with_files(
 def skip_initial_weights(model: nn.Module) -> list[str]:
     """Load no files of parts, since a checkpoint of the whole follows.
 
-    Args:
-        model (nn.Module): Not yet initialised.
-
-    Returns:
-        list[str]: Names of the parts.
+    Returns the names of the parts; the model is not yet initialised.
     """
     parts = list(_parts_with_files(model))
     for _, module, _ in parts:
@@ -67,9 +63,6 @@ def watch_initial_weights(model: nn.Module) -> None:
 
     The check sees names and layouts as the part itself has translated them
     (official Swin, Kinetics Video Swin) and stops before anything is copied.
-
-    Args:
-        model (nn.Module): Not yet initialised.
     """
     for name, module, source in _parts_with_files(model):
         # mmengine calls the method of each part on its own, at once

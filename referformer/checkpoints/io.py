@@ -34,14 +34,11 @@ MapLocation = str | torch.device | Callable[..., Any] | None
 
 
 def safe_globals() -> dict[str, Any]:
-    """Return what a checkpoint may name beyond tensors, by full name.
+    """Return what a checkpoint may name beyond tensors, by full dotted name.
 
     All of it only holds data: making or filling an instance runs no code of
     the file's choice. numpy's functions appear under the module names of
     both numpy 1 and 2, so that either reads the other's files.
-
-    Returns:
-        dict[str, Any]: Full dotted name -> class or function.
     """
     from mmengine.config import ConfigDict
     from mmengine.logging import HistoryBuffer
@@ -176,13 +173,7 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
 def save_checkpoint(
     content: Mapping[str, Any], path: str | os.PathLike[str]
 ) -> None:
-    """Write a checkpoint under a temporary name, then rename it.
-
-    Args:
-        content (Mapping[str, Any]): What :func:`load_checkpoint_safely`
-            shall return.
-        path (str | PathLike): Where to; missing folders are made.
-    """
+    """Write a checkpoint under a temporary name, then rename it."""
     with atomic_path(Path(path)) as temporary:
         torch.save(content, temporary)
 

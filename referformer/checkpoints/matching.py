@@ -36,23 +36,16 @@ class Difference(NamedTuple):
         return bool(self.missing or self.unknown or self.misshaped)
 
     def __str__(self) -> str:
-        parts = []
-        if self.missing:
-            parts.append(
-                f'{len(self.missing)} weights are missing (such as '
-                f'{self.missing[0]})'
+        misshaped = [f'{n}: {shapes}' for n, shapes in self.misshaped.items()]
+        return ', '.join(
+            f'{len(names)} {fault} (such as {names[0]})'
+            for names, fault in (
+                (self.missing, 'weights are missing'),
+                (misshaped, 'have another shape'),
+                (self.unknown, 'are unknown'),
             )
-        if self.misshaped:
-            name, shapes = next(iter(self.misshaped.items()))
-            parts.append(
-                f'{len(self.misshaped)} have another shape (such as {name}: '
-                f'{shapes})'
-            )
-        if self.unknown:
-            parts.append(
-                f'{len(self.unknown)} are unknown (such as {self.unknown[0]})'
-            )
-        return ', '.join(parts)
+            if names
+        )
 
 
 def compare_weights(

@@ -131,9 +131,6 @@ def _rename(name: str, rules: list[tuple[re.Pattern, str]]) -> str | None:
 def backbone_kind(names: Mapping[str, Tensor]) -> str:
     """Tell the backbone family from parameter names of either side.
 
-    Args:
-        names (Mapping[str, Tensor]): A state dict.
-
     Returns:
         str: ``'resnet'``, ``'swin'`` or ``'video-swin'``.
 

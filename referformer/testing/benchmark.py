@@ -289,13 +289,7 @@ def format_model(report: dict) -> str:
 
 
 def plot_sweep(report: dict, key: str, path: str) -> None:
-    """Draw time and memory of the settings of a sweep.
-
-    Args:
-        report (dict): What :func:`measure_model` found.
-        key (str): The field that differs.
-        path (str): The PNG.
-    """
+    """Draw time and memory of the settings of a sweep."""
     import numpy as np
     from matplotlib.figure import Figure
 

@@ -48,14 +48,7 @@ class PartCost(NamedTuple):
 
 
 def build_without_weights(model_cfg: ConfigDict) -> nn.Module:
-    """Build a model without weights.
-
-    Args:
-        model_cfg (ConfigDict): The model config; not changed.
-
-    Returns:
-        nn.Module: In evaluation mode, without gradients.
-    """
+    """Build a model without weights, to evaluate and without gradients."""
     try:
         model = MODELS.build(model_cfg)
     except OSError as error:

@@ -10,11 +10,7 @@ from torch import Tensor
 def relative_position_index(window: tuple[int, int, int]) -> Tensor:
     """Return the row of the bias table for each pair of tokens of a window.
 
-    Args:
-        window (tuple[int, int, int]): Window of P = t*h*w tokens.
-
-    Returns:
-        Tensor: int64, shape (P, P).
+    The window has P = t*h*w tokens; the index is int64 of shape (P, P).
     """
     coords = torch.tensor(list(product(*map(range, window))))
     offset = coords[:, None] - coords[None]  # [P, P, 3]

@@ -63,16 +63,10 @@ class SeededIndex(int):
 
 
 def derive_seed(*position: int) -> int:
-    """Mix non-negative integers into one well distributed seed.
+    """Mix non-negative integers into one well distributed seed below 2**32.
 
     Neighbouring positions give unrelated seeds, unlike ``seed + position``,
     where run 0 at step 1 would repeat run 1 at step 0.
-
-    Args:
-        *position (int): What the seed depends on.
-
-    Returns:
-        int: Seed in ``[0, 2**32)``.
     """
     return int(np.random.SeedSequence(position).generate_state(1)[0])
 
