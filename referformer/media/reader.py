@@ -264,8 +264,8 @@ class VideoReader:
     ) -> Iterator[Any]:
         """Return the packets from the key frame at position ``start`` on.
 
-        Where the container cannot seek to it, the file is gone through from
-        its beginning; ``stack`` closes what is opened for that.
+        Where the container cannot seek to it, the file is read from its
+        beginning; ``stack`` closes what is opened for that.
         """
         key = self._index.key_pts[start]
         for again in (False, True):

@@ -72,11 +72,11 @@ class VideoWriter:
 
         Args:
             frame (np.ndarray): RGB picture of shape (h, w, 3), uint8, all of
-                one shape. An odd width or height is padded by one repeated
-                row or column, as the codec needs even sizes.
+                one shape. An odd side is padded by a repeated row or column,
+                as the codec needs even sizes.
             time (float, optional): Seconds from the beginning at which it
-                is shown, more than that of the frame before. Defaults to
-                None: its number over ``fps``.
+                is shown, more than that of the frame before. None: its
+                number over ``fps``.
 
         Raises:
             MediaError: If the frame differs from those before.

@@ -124,9 +124,8 @@ class Predictor:
     def settled(self, model: ReferFormer) -> 'Predictor':
         """Replace what was left open by what the model says.
 
-        Returns:
-            Predictor: No value is None but ``batch_frames``; the window is
-            36 where neither says another.
+        No value is None then but ``batch_frames``; the window is 36 where
+        neither says another.
 
         Raises:
             ConfigError: If the overlap does not fit into the window.
@@ -335,7 +334,7 @@ class Predictor:
         img_shape: tuple[int, int],
         ori_shape: tuple[int, int],
     ) -> SoftMasks:
-        """Masks of a frame, made when they are looked at.
+        """Masks (k, ori_h, ori_w) of a frame, made when they are looked at.
 
         Args:
             model (ReferFormer): The model that the logits are of.

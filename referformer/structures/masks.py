@@ -103,11 +103,7 @@ class SoftMasks:
         return self.to_tensor().cpu().numpy()
 
     def probabilities(self) -> np.ndarray:
-        """Foreground probability in the original frame.
-
-        Returns:
-            np.ndarray: float32, shape (k, ori_h, ori_w).
-        """
+        """Foreground probability, float32, shape (k, ori_h, ori_w)."""
         logits = self._interpolate(self.geometry.ori_shape)
         return logits.sigmoid().cpu().numpy()
 

@@ -244,11 +244,7 @@ def read_clip(data_sample: Mapping[str, Any]) -> PredictedClip:
 def group_clips(
     data_samples: Iterable[Mapping[str, Any]],
 ) -> Iterator[list[PredictedClip]]:
-    """Read the clips of a batch, in which those of a video are neighbours.
-
-    Yields:
-        list[PredictedClip]: The clips of a video, of equal length.
-    """
+    """Read the clips of a batch; those of a video, neighbours, together."""
     clips = map(read_clip, data_samples)
     for _, group in groupby(clips, lambda c: (c.video_id, len(c.frames))):
         yield list(group)

@@ -53,7 +53,7 @@ def add_command(
 def add_choice(
     parser: argparse.ArgumentParser, name: str, choices: str, text: str
 ) -> None:
-    """Add a switch; of its choices, spaces between, the first is default."""
+    """Add a switch; the first of its choices is the default."""
     values = choices.split()
     parser.add_argument(
         name,
