@@ -78,7 +78,11 @@ setup(
     include_package_data=True,
     package_data={'referformer': ['py.typed']},
     python_requires='>=3.10',
-    install_requires=read_requirements('runtime') + openmmlab_requirements(),
+    install_requires=[
+        *read_requirements('scoring'),
+        *read_requirements('runtime'),
+        *openmmlab_requirements(),
+    ],
     extras_require=extras,
     zip_safe=False,
     classifiers=[

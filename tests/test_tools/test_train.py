@@ -135,6 +135,16 @@ def test_two_processes_train_and_resume(tmp_path):
     )
     assert max(RecordLossHook.read(losses)) == 8
 
+    # one process goes on with the next epoch, in its own order of samples
+    (tmp_path / 'work' / 'epoch_3.pth').unlink()
+    done = call(
+        *(sys.executable, 'tools/train.py', tmp_path / 'toy.py'),
+        *('--resume', tmp_path / 'work' / 'epoch_2.pth'),
+    )
+    assert done.returncode == 0, done.stderr
+    assert 'world_size was 2 and is 1' in done.stdout + done.stderr
+    assert (tmp_path / 'work' / 'epoch_3.pth').is_file()
+
 
 def test_resume_begins_from_the_configured_weights(trained, tmp_path):
     """``--resume`` with nothing to resume is the start of a fine-tuning."""
@@ -167,6 +177,24 @@ def test_auto_scale_lr(trained, tmp_path):
     saved = torch.load(tmp_path / 'new' / 'epoch_1.pth', weights_only=False)
     (group,) = saved['optimizer']['param_groups']
     assert group['initial_lr'] == pytest.approx(0.05 * 3 / 12)
+
+
+def test_a_resumed_run_keeps_its_learning_rate(trained, tmp_path):
+    """What --auto-scale-lr scales, the state in the checkpoint replaces."""
+    import torch
+
+    first = str(trained / 'work' / 'epoch_1.pth')
+    options = [
+        *('--work-dir', str(tmp_path / 'new'), '--auto-scale-lr'),
+        *('--resume', first, '--cfg-options', 'train_cfg.max_epochs=2'),
+        *('auto_scale_lr.base_batch_size=12', f'experiment_name={tmp_path}'),
+    ]
+    script('train').main([str(trained / 'toy.py'), *options])
+    before, after = (
+        torch.load(path, weights_only=False)['optimizer']['param_groups'][0]
+        for path in (first, tmp_path / 'new' / 'epoch_2.pth')
+    )
+    assert after['initial_lr'] == before['initial_lr'] == 0.05
 
 
 def test_a_config_without_training(trained):
