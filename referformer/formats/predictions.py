@@ -13,6 +13,9 @@ an object::
 
 ``segmentations`` has a mask for every frame of the video in the expressions
 file, in natural order of their names; ``null`` is an empty mask.
+
+Label maps, ``<video>/<frame>.png``, are stored in the same three forms; then
+``exp_id`` is the id of an object, and the frames are those of the truth.
 """
 
 import json
@@ -21,7 +24,7 @@ import os
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -32,7 +35,7 @@ from referformer.errors import DataError, MissingDataError
 from referformer.formats.coco import MAX_SIDE, encode_masks
 from referformer.formats.files import atomic_path
 from referformer.formats.frames import is_residue, list_frames
-from referformer.formats.label_maps import read_binary_mask
+from referformer.formats.label_maps import read_binary_mask, read_label_map
 from referformer.formats.records import SUFFIXES, index_records
 from referformer.formats.rle import decode_union, finite_number, to_rle
 from referformer.formats.text_files import show
@@ -106,19 +109,24 @@ class MaskZip(NamedTuple):
         self, name: str, shape: tuple[int, int] | None = None
     ) -> np.ndarray:
         """Read one mask, see :meth:`MaskFolder.read`."""
-        path = self.path / (self.prefix + name)
+        name = self.prefix + name
+        return read_binary_mask(self.path / name, shape, self.unpack(name))
+
+    def unpack(self, name: str) -> bytes:
+        """Return the content of a PNG, named from the top of the file."""
+        path = self.path / name
         try:
             archive, entries = _open_archive(
                 self.path, self.path.stat().st_mtime_ns, os.getpid()
             )
-            entry = entries[self.prefix + name]
+            entry = entries[name]
             if entry.file_size > _MAX_BYTES:
                 raise DataError(
                     f'{path} claims to unpack to {entry.file_size} bytes; no '
                     'mask is that large.',
                     file=path,
                 )
-            data = archive.read(entry)
+            return archive.read(entry)
         except KeyError:
             raise MissingDataError(
                 f'{path} does not exist.', file=path
@@ -135,7 +143,6 @@ class MaskZip(NamedTuple):
                 f'{path} cannot be unpacked ({error}); pack the masks again.',
                 file=path,
             ) from None
-        return read_binary_mask(path, shape, data)
 
     def list_names(self, folders: Iterable[str]) -> set[str]:
         """Names of all masks, ``<video>/<expression>/<frame>.png``.
@@ -359,9 +366,140 @@ def open_predictions(
     return MaskZip(path, _PREFIX if nested else '')
 
 
+# -- label maps ---------------------------------------------------------------
+
+
+class LabelFolder(NamedTuple):
+    """Label maps in a folder, ``<video>/<frame>.png``.
+
+    Attributes:
+        path: The folder.
+    """
+
+    path: Path
+
+    def list_frames(self, video: str) -> Container[str] | None:
+        """Names of the frames of a video, None if there is no such video."""
+        folder = self.path / video
+        return list_frames(folder, ('.png',)) if folder.is_dir() else None
+
+    def read(
+        self, video: str, frame: str, shape: tuple[int, int]
+    ) -> np.ndarray:
+        """Read object ids, uint8, of this height and width."""
+        return read_label_map(self.path / video / f'{frame}.png', shape)
+
+
+class LabelZip(NamedTuple):
+    """Label maps in a zip file, with the interface of :class:`LabelFolder`.
+
+    Attributes:
+        path: The zip file.
+        frames: Names of the frames of each video.
+    """
+
+    path: Path
+    frames: dict[str, set[str]]
+
+    def list_frames(self, video: str) -> Container[str] | None:
+        """Names of the frames of a video, None if there is no such video."""
+        return self.frames.get(video)
+
+    def read(
+        self, video: str, frame: str, shape: tuple[int, int]
+    ) -> np.ndarray:
+        """Read object ids, see :meth:`LabelFolder.read`."""
+        name = f'{video}/{frame}.png'
+        data = MaskZip(self.path, '').unpack(name)
+        return read_label_map(self.path / name, shape, data)
+
+
+class LabelTracks(NamedTuple):
+    """Label maps in one JSON file; ``exp_id`` is the id of an object.
+
+    It has the interface of :class:`LabelFolder`.
+
+    Attributes:
+        tracks: The masks of the objects.
+        objects: Ids of the objects of each video.
+    """
+
+    tracks: MaskTracks
+    objects: dict[str, list[int]]
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self.tracks.path
+
+    def list_frames(self, video: str) -> Container[str] | None:
+        """Names of the frames of a video, None if there is no such video."""
+        return self.tracks.frames[video] if video in self.objects else None
+
+    def read(
+        self, video: str, frame: str, shape: tuple[int, int]
+    ) -> np.ndarray:
+        """Draw object ids, see :meth:`LabelFolder.read`.
+
+        Raises:
+            DataError: If two objects claim a pixel.
+        """
+        labels = np.zeros(shape, np.uint8)
+        for index in self.objects[video]:
+            name = f'{video}/{index}/{frame}.png'
+            mask = self.tracks.read(name, shape)
+            if labels[mask].any():
+                raise DataError(
+                    f'{self.path}: object {index} of {video} overlaps '
+                    f'another one in frame {frame}; a pixel of a label map '
+                    'has one object.',
+                    file=self.path,
+                    value=video,
+                )
+            labels[mask] = index
+        return labels
+
+
+PredictedLabels = LabelFolder | LabelZip | LabelTracks
+"""Label maps that can be listed and read."""
+
+
+def open_label_maps(
+    path: str | Path, frames: Mapping[str, Sequence[str]]
+) -> PredictedLabels:
+    """Find out how label maps are stored, see :func:`open_predictions`."""
+    path = Path(path)
+    if path.is_dir():
+        return LabelFolder(path)
+    if not path.is_file():
+        raise MissingDataError(
+            f'{path} is not a folder, nor a zip, json or jsonl file.',
+            file=path,
+        )
+    if path.suffix.lower() not in SUFFIXES:
+        listed: dict[str, set[str]] = {}
+        for name in _archive_names(path):
+            video, _, file = name.rpartition('/')
+            listed.setdefault(video, set()).add(file.removesuffix('.png'))
+        return LabelZip(path, listed)
+    tracks = _open_tracks(path, frames)
+    objects: dict[str, list[int]] = {}
+    for track in tracks.spans:
+        video, _, name = track.rpartition('/')
+        if not name.isdecimal() or not 0 < int(name) < 255:
+            raise DataError(
+                f'{path}: {video} has the exp_id {show(name)}; of label maps '
+                'it is the id of an object, a number from 1 to 254.',
+                file=path,
+                value=name,
+            )
+        objects.setdefault(video, []).append(int(name))
+    return LabelTracks(tracks, objects)
+
+
 # The process is part of the key: one forked later shares the file position,
 # so it must open the file again. The time is, because files are rewritten.
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=4)
 def _open_archive(
     path: Path, mtime: int, pid: int
 ) -> tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]:

@@ -3,11 +3,15 @@ import json
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from referformer.formats.predictions import encode_track
+from referformer.formats.records import write_records
 
 ROOT = Path(__file__).parents[2]
 TOOL = ROOT / 'tools' / 'eval_masks.py'
@@ -302,6 +306,56 @@ def test_remarks(pair):
     shutil.rmtree(gt / 'b')
     out.unlink()
     assert 'holds no object' in error_of(gt, pred, out)
+
+
+def encode(folder, path, change=lambda track: track):
+    """Write label maps run-length encoded."""
+    entries = []
+    for video in sorted(folder.iterdir()):
+        files = sorted(video.iterdir())
+        maps = np.stack([np.array(Image.open(file)) for file in files])
+        for index in np.unique(maps[(maps > 0) & (maps < 255)]):
+            track = encode_track(video.name, str(index), maps == index)
+            entries.append(change(track))
+    write_records(path, entries)
+    return path
+
+
+@pytest.mark.parametrize('protocol', ['identity', 'unsupervised'])
+def test_every_form_of_label_maps_scores_the_same(pair, protocol, tmp_path):
+    gt, pred, out = pair
+    expected, _ = score(gt, pred, protocol, out)
+    path = tmp_path / 'labels.zip'
+    with zipfile.ZipFile(path, 'w') as archive:
+        for file in sorted(pred.rglob('*.png')):
+            name = file.relative_to(pred).as_posix()
+            archive.write(file, name.replace('.png', '.PNG'))
+            archive.writestr(f'__MACOSX/{name}', b'\0')
+    assert score(gt, path, protocol, out, jobs=2)[0] == expected
+    for suffix in ('json', 'jsonl'):
+        path = encode(pred, tmp_path / f'labels.{suffix}')
+        assert score(gt, path, protocol, out)[0] == expected
+
+
+def test_errors_in_files_of_label_maps(pair, tmp_path):
+    gt, pred, out = pair
+    path = tmp_path / 'labels.json'
+    encode(pred, path, lambda t: {**t, 'exp_id': f'dog{t["exp_id"]}'})
+    assert "has the exp_id 'dog1'; of label maps" in error_of(gt, path, out)
+    encode(pred, path, lambda track: {**track, 'video_id': 'a'})
+    assert 'is another one of a/1 with' in error_of(gt, path, out)
+    entries = []
+    encode(pred, path, lambda track: entries.append(track) or track)
+    for index in (1, 3):
+        entries[index]['segmentations'] = entries[index - 1]['segmentations']
+    write_records(path, entries)
+    text = error_of(gt, path, out)
+    assert 'object 2 of a overlaps another one in frame 00000' in text
+    write_records(path, entries[:2])
+    assert 'lacks 1 of 2 videos: b;' in error_of(gt, path, out)
+    entries[0]['segmentations'].pop()
+    write_records(path, entries)
+    assert '19 segmentations, but the video 20' in error_of(gt, path, out)
 
 
 def test_objects_that_come_late_are_reported(pair):

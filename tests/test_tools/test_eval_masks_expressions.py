@@ -383,6 +383,20 @@ def test_ref_davis_published(tmp_path, capsys):
     assert davis['per_object'] == per_annotator['anno_2']['per_object']
     assert davis['J-Mean'] == pytest.approx(values[2], abs=1e-12)
     assert score(*args, '--jobs', 2) == scores
+    # An annotator's label maps may be a zip or a JSON file.
+    folder = tmp_path / 'run/valid'
+    pack(folder / 'anno_1', folder / 'anno_1.zip')
+    (folder / 'anno_1').rename(tmp_path / 'gone')
+    tracks = []
+    for video in sorted((folder / 'anno_2').iterdir()):
+        maps = [np.array(Image.open(p)) for p in sorted(video.iterdir())]
+        tracks += [
+            encode_track(video.name, str(i), [m == i for m in maps])
+            for i in range(1, 21)
+        ]
+    write_records(folder / 'anno_2.jsonl', tracks)
+    (folder / 'anno_2').rename(tmp_path / 'gone too')
+    assert score(*args, '--jobs', 2) == scores
     printed = capsys.readouterr()
     assert 'published protocol, matching = unsupervised' in printed.out
     assert 'has 30, so the score is not comparable' in printed.err

@@ -2,7 +2,6 @@
 """Scores of folders of label maps, ``<root>/<video>/<frame>.png``."""
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 from referformer.errors import DataError, MissingDataError
@@ -17,23 +16,25 @@ from referformer.evaluation.functional.tracks import (
     VideoScores,
 )
 from referformer.formats.davis_text import NUM_ANNOTATORS
-from referformer.formats.frames import list_frames
 from referformer.formats.label_maps import (
     list_label_maps,
     list_videos,
     read_label_map,
 )
+from referformer.formats.predictions import PredictedLabels, open_label_maps
 from referformer.utils.console import shorten, warn
 from referformer.utils.parallel import map_tasks
 
 # Frames a process scores at a time.
 _CHUNK = 16
+# How the label maps of an annotator may be stored.
+_FORMS = ('', '.zip', '.json', '.jsonl')
 
 
 def match_frames(
     gt_root: str | Path, pred_root: str | Path
-) -> dict[str, list[str]]:
-    """Names of the frames to score, by the video's name.
+) -> tuple[dict[str, list[str]], PredictedLabels]:
+    """Names of the frames to score, by the video's name; and predictions.
 
     They are those of the ground truth, all of them predicted. Further videos
     and frames of the prediction are ignored.
@@ -47,9 +48,9 @@ def match_frames(
     frames = {
         name: list_label_maps(gt_root / name) for name in list_videos(gt_root)
     }
-    if not pred_root.is_dir():
-        raise MissingDataError(f'{pred_root} is not a folder.', file=pred_root)
-    lost = [name for name in frames if not (pred_root / name).is_dir()]
+    preds = open_label_maps(pred_root, frames)
+    present = {name: preds.list_frames(name) for name in frames}
+    lost = [name for name, listed in present.items() if listed is None]
     if lost:
         raise DataError(
             f'{pred_root} lacks {len(lost)} of {len(frames)} videos: '
@@ -58,8 +59,8 @@ def match_frames(
             file=pred_root,
         )
     for video, names in frames.items():
-        present = list_frames(pred_root / video, ('.png',))
-        lost += [f'{video}/{n}.png' for n in names if n not in present]
+        listed = present[video] or ()
+        lost += [f'{video}/{n}.png' for n in names if n not in listed]
     if lost:
         raise DataError(
             f'{pred_root} lacks {len(lost)} of '
@@ -67,7 +68,7 @@ def match_frames(
             'write an all-zero mask where nothing was found.',
             file=pred_root,
         )
-    return frames
+    return frames, preds
 
 
 def score_label_folders(
@@ -80,7 +81,8 @@ def score_label_folders(
 
     Args:
         gt (Path): Folder of the true label maps.
-        preds (Sequence[Path]): Folders of predicted label maps.
+        preds (Sequence[Path]): Folders of predicted label maps, or zip or
+            JSON files of them.
         protocol (str): A key of :data:`~.protocols.PROTOCOLS`.
         jobs (int): Processes to use.
 
@@ -92,26 +94,28 @@ def score_label_folders(
         DataError: If a folder lacks something, a file is unusable, or
             masks do not fit the protocol.
     """
+    opened = []
     for pred in preds:
-        plan = match_frames(gt, pred)
+        plan, labels = match_frames(gt, pred)
+        opened.append(labels)
     chunks = [
-        [f'{video}/{name}.png' for name in names[start : start + _CHUNK]]
+        [(video, name) for name in names[start : start + _CHUNK]]
         for video, names in plan.items()
         for start in range(0, len(names), _CHUNK)
     ]
-    score = partial(_score_chunk, gt, preds, PROTOCOLS[protocol].every_pair)
+    shared = (gt, opened, PROTOCOLS[protocol].every_pair)
     sizes = [len(chunk) * len(preds) for chunk in chunks]
-    results = map_tasks(score, chunks, jobs, sizes, 'frames')
+    results = map_tasks(_score_chunk, chunks, jobs, sizes, 'frames', shared)
     frames = iter(frame for chunk in results for frame in chunk)
     found: list[dict[str, VideoScores]] = [{} for _ in preds]
     for video, names in plan.items():
         by_pred = zip(*(next(frames) for _ in names), strict=True)
-        for videos, pred, scores in zip(found, preds, by_pred, strict=True):
+        for videos, pred, scores in zip(found, opened, by_pred, strict=True):
             _refuse_binary_masks(gt, pred, video, names, scores)
             try:
                 videos[video] = PROTOCOLS[protocol].combine(scores)
             except DataError as error:
-                place = pred / video
+                place = pred.path / video
                 raise DataError(f'{place}: {error}', file=place) from None
         # The ground truth is the same for all: one remark will do.
         _remark(gt / video, found[0][video])
@@ -119,20 +123,22 @@ def score_label_folders(
 
 
 def _score_chunk(
-    gt: Path, preds: Sequence[Path], every_pair: bool, files: list[str]
+    shared: tuple[Path, Sequence[PredictedLabels], bool],
+    names: list[tuple[str, str]],
 ) -> list[list[FrameScores]]:
     """Read and score some frames: for each, the scores of all predictions."""
+    gt, preds, every_pair = shared
     scores = []
-    for file in files:
-        truth = TrueLabels(read_label_map(gt / file))
-        labels = (read_label_map(pred / file, truth.shape) for pred in preds)
+    for video, name in names:
+        truth = TrueLabels(read_label_map(gt / video / f'{name}.png'))
+        labels = (pred.read(video, name, truth.shape) for pred in preds)
         scores.append([truth.compare(pred, every_pair) for pred in labels])
     return scores
 
 
 def _refuse_binary_masks(
     gt: Path,
-    pred: Path,
+    pred: PredictedLabels,
     video: str,
     names: list[str],
     scores: Sequence[FrameScores],
@@ -140,15 +146,16 @@ def _refuse_binary_masks(
     """Raise if either side has no object but void: 255 means void here."""
     suspects = []
     if not any(frame.gt_areas.size for frame in scores):
-        suspects.append((gt, False))
+        suspects.append(gt)
     if not any(frame.num_pred for frame in scores):
-        suspects.append((pred, True))
-    for root, may_copy in suspects:
+        suspects.append(pred.path)
+    for root in suspects:
         for name in names:
-            file = f'{video}/{name}.png'
-            void = read_label_map(root / file) == VOID_LABEL
-            if may_copy:
-                void &= read_label_map(gt / file) != VOID_LABEL
+            true = read_label_map(gt / video / f'{name}.png')
+            void = true == VOID_LABEL
+            if root != gt:  # where it may be copied
+                void = pred.read(video, name, true.shape) == VOID_LABEL
+                void &= true != VOID_LABEL
             if void.any():
                 raise DataError(
                     f'{root / video} has the values 0 and 255 only, and 255 '
@@ -178,13 +185,19 @@ def annotator_folders(root: str | Path) -> list[Path]:
     """Folders of the label maps of each annotator of Ref-DAVIS17.
 
     ``root`` holds ``anno_0`` to ``anno_3``, or ``valid`` with them in it, as
-    the published code writes it; else ``MissingDataError`` is raised.
+    the published code writes it; each may be a zip or JSON file as well. Else
+    ``MissingDataError`` is raised.
     """
     root = Path(root)
-    if (root / 'valid' / 'anno_0').is_dir():
+    if (root / 'valid').is_dir():
         root = root / 'valid'
-    folders = [root / f'anno_{index}' for index in range(NUM_ANNOTATORS)]
-    lost = [folder.name for folder in folders if not folder.is_dir()]
+    folders = []
+    lost = []
+    for index in range(NUM_ANNOTATORS):
+        forms = [root / f'anno_{index}{end}' for end in _FORMS]
+        found = [path for path in forms if path.exists()]
+        folders += found[:1]
+        lost += [] if found else [f'anno_{index}']
     if lost:
         raise MissingDataError(
             f'{root} lacks {", ".join(lost)}; the published protocol takes '
