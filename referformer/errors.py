@@ -79,25 +79,32 @@ class ReferError(Exception):
         self.remedy = remedy
         self.code = code
         self.worker_traceback: str | None = None
-        sent = _FIELDS.findall(message)
+        sent = _FIELDS.search(message)
         if sent and message.startswith('Caught '):
             # torch makes an error of the worker's type with the traceback as
-            # its argument; the last fields in it are those of this error.
-            self.__dict__.update(json.loads(sent[-1]))
+            # its argument
+            self.__dict__.update(json.loads(sent[1]))
             self.worker_traceback = _FIELDS.sub('', message)
-        elif sent:  # a worker's error that quotes another one
-            self.message = _FIELDS.sub('', message)
         self.args = (self.message,)
 
     def __str__(self) -> str:
         text = self.message
         if self.remedy:
             text = f'{text.rstrip(".;")}; {self.remedy}'
-        loader = sys.modules.get('torch.utils.data')
-        if loader is None or loader.get_worker_info() is None:
+        if not self._is_being_sent():
             return text
         sent = json.dumps(vars(self), default=repr, skipkeys=True)
         return f'{text}\x1e{sent}\x1e'
+
+    def _is_being_sent(self) -> bool:
+        """Whether torch formats what a worker sends about this error."""
+        frame = sys._getframe()
+        while frame.f_globals.get('__name__') != 'torch._utils':
+            frame = frame.f_back
+            if frame is None:
+                return False
+        sent = frame.f_locals.get('exc_info') or (None, None)
+        return sent[1] is self
 
     def __reduce__(self) -> tuple:
         # Exception pickles its positional arguments only.

@@ -96,6 +96,35 @@ def test_a_worker_that_quotes_an_error():
     assert 'MissingDataError' in error.worker_traceback
 
 
+class Noting(torch.utils.data.Dataset):
+    """Puts the text of an error into its item."""
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        return str(DataError('a', **FIELDS))
+
+
+class Failing(Noting):
+    """Fails while it handles an error of ours."""
+
+    def __getitem__(self, index):
+        try:
+            raise DataError('a', **FIELDS)
+        except DataError:
+            len(5)
+
+
+def test_only_what_is_sent_carries_the_fields():
+    assert next(iter(DataLoader(Noting(), num_workers=1))) == [
+        'a; draw it again'
+    ]
+    with pytest.raises(TypeError) as caught:
+        next(iter(DataLoader(Failing(), num_workers=1)))
+    assert 'DataError: a; draw it again\n' in str(caught.value)
+
+
 def test_reported_errors_are_raised_unless_collected():
     with pytest.raises(DataError, match='first'):
         report_error(DataError('first'))

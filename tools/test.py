@@ -10,7 +10,12 @@ import os
 
 # mmengine and torch are imported in main(), so that --help and a mistyped
 # option answer at once.
-from referformer.utils.cli import add_common_options, parse_overrides, run
+from referformer.utils.cli import (
+    add_common_options,
+    parse_overrides,
+    require_writable,
+    run,
+)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -67,11 +72,16 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         explain_config_errors,
         load_config,
         prepare_processes,
+        require_model,
     )
 
     cfg = load_config(
         args.config, args.cfg_options, args.work_dir, args.launcher
     )
+    require_model(args.config, cfg)
+    require_writable(Path(cfg.work_dir, 'log'), '--work-dir')
+    if args.out is not None:
+        require_writable(args.out, '--out')
     if cfg.get('test_dataloader') is None:
         raise ConfigError(
             f'{args.config} has no test data; score its model with the config '
@@ -89,7 +99,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     cfg.load_from = args.checkpoint
     cfg.resume = False
     if cfg.test_cfg.get('type') == 'TestLoop':
-        cfg.test_cfg.type = 'ResumableTestLoop'
+        cfg.test_cfg.type = 'referformer.ResumableTestLoop'
         cfg.test_cfg.update(fresh=args.fresh, amp=args.amp)
     elif args.amp:
         raise ConfigError(
@@ -97,12 +107,14 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
             'has another loop.'
         )
     hooks = cfg.setdefault('default_hooks', {})
-    # A model with weights of its own making would be scored without a word.
-    hooks['check_weights'] = dict(type='CheckWeightsHook', strict=True)
+    # A model with random weights would be scored without an error.
+    hooks['check_weights'] = dict(
+        type='referformer.CheckWeightsHook', strict=True
+    )
     if args.show_dir is not None:
         hooks['visualization'] = dict(
             hooks.get('visualization') or {},
-            type='ReferVisualizationHook',
+            type='referformer.ReferVisualizationHook',
             draw=True,
             show_dir=str(Path(args.show_dir).resolve()),
         )

@@ -12,7 +12,12 @@ import os
 
 # mmengine and torch are imported in main(), so that --help and a mistyped
 # option answer at once.
-from referformer.utils.cli import add_common_options, parse_overrides, run
+from referformer.utils.cli import (
+    add_common_options,
+    parse_overrides,
+    require_writable,
+    run,
+)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -66,18 +71,23 @@ def main(argv: list[str] | None = None) -> None:
         explain_config_errors,
         load_config,
         prepare_processes,
+        require_model,
     )
 
     cfg = load_config(
         args.config, args.cfg_options, args.work_dir, args.launcher
     )
+    require_model(args.config, cfg)
+    require_writable(Path(cfg.work_dir, 'log'), '--work-dir')
     if cfg.get('train_dataloader') is None or cfg.get('train_cfg') is None:
         raise ConfigError(
             f'{args.config} only scores a trained model: it has no training '
             'data or schedule; run tools/test.py CONFIG CHECKPOINT.'
         )
     if args.amp == 'bf16':
-        cfg.optim_wrapper.update(type='ReferOptimWrapper', precision='bf16')
+        cfg.optim_wrapper.update(
+            type='referformer.ReferOptimWrapper', precision='bf16'
+        )
     elif args.amp == 'fp16':
         if not torch.cuda.is_available():
             raise ConfigError(

@@ -3,7 +3,7 @@
 
 ``init_cfg=dict(type='Pretrained', checkpoint=...)`` loads whatever has the
 right name and shape; for the rest there is a line in the log. The file of
-another architecture then trains without a word, from noise.
+another architecture then trains without an error, from random weights.
 """
 
 import re

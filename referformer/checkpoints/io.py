@@ -111,7 +111,7 @@ def load_checkpoint_safely(
     other = _other_kind(path)
     if other is not None:
         raise CheckpointError(
-            f'{path} is not a readable checkpoint but {other}.', file=path
+            f'{path} is not a readable checkpoint: it {other}.', file=path
         )
     allowed = [(item, name) for name, item in safe_globals().items()]
     try:
@@ -191,22 +191,27 @@ def _other_kind(path: Path) -> str | None:
     with path.open('rb') as file:
         head = file.read(512)
     if not head:
-        return 'empty; copy or download it again'
+        return 'is empty; copy or download it again'
     text = head.lstrip().lower()
     if text.startswith((b'<!doctype', b'<html', b'<?xml')):
         return (
-            'a web page; the server answered with one instead of the file '
+            'is a web page; the server answered with one instead of the file '
             '(Google Drive does for large files): download it in a browser'
         )
     if text.startswith(b'version https://git-lfs'):
-        return 'a Git LFS pointer; fetch the file itself with git lfs pull'
+        return 'is a Git LFS pointer; fetch the file with git lfs pull'
     if head.startswith((b'\x1f\x8b', b'BZh', b'\xfd7zXZ', b'7z\xbc\xaf')):
-        return 'a compressed archive; unpack it first'
-    if head.startswith(b'PK') and zipfile.is_zipfile(path):
+        return 'is a compressed archive; unpack it first'
+    if head.startswith(b'PK'):
+        if not zipfile.is_zipfile(path):
+            return 'is truncated; copy or download it again'
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
         if not any(name.endswith('data.pkl') for name in names):
-            return f'a zip archive of {listed(names)}; unpack it first'
+            return f'is a zip archive of {listed(names)}; unpack it first'
+    elif not head.startswith(b'\x80'):  # as files of PyTorch before 1.6 do
+        begin = head[:20].decode(errors='replace')
+        return f'is not a file of torch.save (it begins with {begin!r})'
     return None
 
 

@@ -101,7 +101,7 @@ def require_matching_weights(
 ) -> None:
     """Refuse weights that were not made for this model.
 
-    mmengine only warns, and a model that stayed random scores anything.
+    mmengine only warns, and an uninitialised model gives meaningless scores.
 
     Args:
         model (nn.Module): The model about to receive the weights.

@@ -1,5 +1,5 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
-"""mmengine's way to checkpoints, led through our safe reading.
+"""mmengine's loading of checkpoints, replaced by safe loading.
 
 mmengine 0.10.7 cannot read its own checkpoints from torch 2.6 on, and the
 fork falls back to unpickling whatever a file names.

@@ -12,7 +12,7 @@ from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
 from mmengine.registry import DefaultScope
 from torch import Tensor
 
-from referformer.errors import ConfigError, check_choice
+from referformer.errors import ConfigError, DataError, check_choice
 from referformer.models.layers.memory_format import suit_convolutions
 from referformer.registry import MODELS, TASK_UTILS
 from referformer.structures import (
@@ -117,6 +117,9 @@ class ReferFormer(BaseDetector):
             self.predictor = TASK_UTILS.build(
                 {'type': 'Predictor', **(predictor or {})}
             )
+        self._in_channels = [
+            part.get('in_channels') for part in (pixel_decoder, neck)
+        ]
         self.mask_thr = mask_thr
         self.mask_resize = mask_resize
         self.window = window
@@ -162,6 +165,7 @@ class ReferFormer(BaseDetector):
             if wanted is not None:
                 images = images.index_select(0, wanted)
             maps = self.backbone(suit_convolutions(images))
+        self._check_channels(tuple(level.shape[1] for level in maps))
 
         def of_all_frames(tensor: Tensor) -> Tensor:
             # [N, ...] -> [B, ...]; of a single clip no copy is made
@@ -181,6 +185,19 @@ class ReferFormer(BaseDetector):
             sizes=size_tensor,
             padded=any(size != tuple(whole) for size in sizes),
         )
+
+    def _check_channels(self, given: tuple[int, ...]) -> None:
+        """Compare the backbone's maps with what the next parts expect."""
+        pixel_decoder, neck = self._in_channels
+        if not pixel_decoder or not neck:  # parts of other interfaces
+            return
+        if given != (pixel_decoder[0], *neck):
+            inputs = given[0], *pixel_decoder[1:]
+            raise ConfigError(
+                f'the backbone gives {given} channels; set '
+                f'model.neck.in_channels={given[1:]} and '
+                f'model.pixel_decoder.in_channels={inputs}.'
+            )
 
     def extract_text(self, texts: Sequence[str]) -> TextFeatures:
         """Read the words of N expressions."""
@@ -270,6 +287,26 @@ class ReferFormer(BaseDetector):
         )
 
     # -- the three modes of an mmdet detector ---------------------------------
+
+    def forward(
+        self,
+        inputs: Tensor,
+        data_samples: list[TrackDataSample] | None = None,
+        mode: str = 'tensor',
+    ) -> dict | list | ClipPredictions:
+        """Do what ``mode`` says; errors in an expression name its video."""
+        try:
+            return super().forward(inputs, data_samples, mode)
+        except DataError as error:
+            names = (
+                f'video {sample.get("video_id")}, expression '
+                f'{item.get("exp_id")}: '
+                for sample in data_samples or ()
+                for item in sample.get('expressions', [sample])
+                if item.get('text') == error.value
+            )
+            error.message = next(names, '') + error.message
+            raise
 
     def loss(
         self, batch_inputs: Tensor, batch_data_samples: list[TrackDataSample]

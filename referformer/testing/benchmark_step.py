@@ -79,7 +79,7 @@ class StepMeter:
         self._since = 0.0
 
     def _switch(self) -> None:
-        """Book the time since the last switch on the running stage."""
+        """Add the elapsed time to the running stage."""
         if self.device.type == 'cuda':
             torch.cuda.synchronize(self.device)
         now = time.perf_counter()

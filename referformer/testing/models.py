@@ -186,7 +186,7 @@ def tiny_model_cfg(
                 matcher=dict(type='InstanceSequenceMatcher'),
                 loss_cls=focal,
                 loss_bbox=dict(type='mmdet.L1Loss', loss_weight=5.0),
-                loss_iou=dict(type='GIoULoss', loss_weight=2.0),
+                loss_giou=dict(type='GIoULoss', loss_weight=2.0),
                 loss_mask=focal,
                 loss_dice=dict(
                     type='mmdet.DiceLoss',

@@ -10,13 +10,15 @@ import argparse
 import errno
 import os
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from referformer.errors import ReferError
+from referformer.errors import ConfigError, ReferError
 
 __all__ = [
     'add_cfg_options',
@@ -24,6 +26,7 @@ __all__ = [
     'keep_errors_in',
     'parse_overrides',
     'positive',
+    'require_writable',
     'run',
     'sentence_of',
 ]
@@ -36,6 +39,31 @@ def keep_errors_in(folder: str | os.PathLike[str]) -> None:
     """Tell where the results of this process are, hence the log of errors."""
     global _log_folder
     _log_folder = Path(folder)
+
+
+def require_writable(file: str | os.PathLike[str], option: str) -> None:
+    """Make the folder of a result, and refuse it before the work begins.
+
+    Args:
+        file (str | PathLike): What will be written.
+        option (str): The option that chose it.
+
+    Raises:
+        ConfigError: If it cannot be written.
+    """
+    file = Path(file)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=file.parent):
+            pass
+        if file.is_dir():
+            raise IsADirectoryError(errno.EISDIR, 'it is a folder')
+    except OSError as error:
+        raise ConfigError(
+            f'cannot write to {file} ({error.strerror})',
+            file=file,
+            remedy=f'choose another {option}.',
+        ) from error
 
 
 def run(main: Callable[[], Any]) -> None:
@@ -67,15 +95,23 @@ def run(main: Callable[[], Any]) -> None:
     except Exception as error:
         log = _write_log(error)
         sentence = sentence_of(error)
+        where = f'traceback: {log}' if log else 'its log cannot be written'
         if sentence is None:
+            note = f'{name}: this looks like a bug ({where})'
+            sys.excepthook = partial(_report_bug, note)
             raise
         if not log_only:
             print(_traceback_of(error), file=sys.stderr)
-        where = f' (traceback: {log})' if log else ''
-        raise SystemExit(f'{name}: {sentence}{where}') from None
+        raise SystemExit(f'{name}: {sentence} ({where})') from None
     _leave_process_group()
     if isinstance(status, int) and status:
         raise SystemExit(status)
+
+
+def _report_bug(note: str, *raised: Any) -> None:
+    """Print a traceback as Python does, and the note below it."""
+    sys.__excepthook__(*raised)
+    print(note, file=sys.stderr)
 
 
 def sentence_of(error: BaseException) -> str | None:

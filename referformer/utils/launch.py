@@ -3,15 +3,19 @@
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import traceback
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from operator import itemgetter
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
 import torch.distributed
 from mmengine import registry as mmengine_registry
 from mmengine.config import Config
+from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.registry import Registry
 
 from referformer.errors import ConfigError, MissingConfigError, ReferError
@@ -22,6 +26,7 @@ __all__ = [
     'explain_config_errors',
     'load_config',
     'prepare_processes',
+    'require_model',
 ]
 
 
@@ -84,94 +89,135 @@ def load_config(
 def explain_config_errors(path: str, cfg: Config) -> Iterator[None]:
     """Say what is wrong with a config from which something cannot be built.
 
-    Registries and mmengine's ``Runner`` raise built-in errors for a wrong
-    ``type``, an argument that a component lacks, or settings that do not go
-    together. Only those become a :class:`ConfigError`; an error inside of a
-    component stays what it is.
+    Whatever mmengine's ``Runner`` and its registries raise, and whatever a
+    component raises while it is built from its settings, becomes a
+    :class:`ConfigError` that names the part; an error of later stays what
+    it is.
 
     Args:
         path (str): The config file, for the message.
         cfg (Config): Its content, where the faulty part is looked for.
 
     Raises:
-        ConfigError: In the place of mmengine's error.
+        ConfigError: In the place of the built-in error.
     """
     try:
         yield
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        if isinstance(error, ReferError) or not _is_refused_config(error):
+    except (ReferError, OSError):
+        raise
+    except Exception as error:
+        frames = [f for f, _ in traceback.walk_tb(error.__traceback__)]
+        parts = [part for f in frames if (part := _part_built_in(f))]
+        last = frames[-1].f_globals.get('__name__', '')
+        refused = last.startswith('mmengine.registry.')
+        if not (parts or refused or last == 'mmengine.runner.runner'):
             raise
-        text = _one_line(error)
-        unknown = re.match(
-            r'(\S+) is not in the (?:\S+::)?(.+?) registry', text
-        )
+        text, remedy = _one_line(error), None
+        unknown = re.match(r'(\S+) is not in the (\S+)::(.+?) registry', text)
         if unknown:
-            name, kind = unknown.groups()
-            near = _nearest_names(name, kind)
-            remedy = (
-                f'the nearest names are {", ".join(near)}'
-                if near
-                else 'name the module that registers it in custom_imports'
-            )
+            name, scope, kind = unknown.groups()
             text = f'there is no {kind} of type "{name}"'
-        else:
-            called = re.match(r'(\w+)\.__init__\(\)', text)
-            name = called and called[1]
-            remedy = None
-        key = _key_of_type(cfg, name) if name else None
+            remedy = _suggest_name(name, scope, kind)
+        elif not refused and parts:
+            text = f'{type(error).__name__}: {text}'
+        key = _key_of(cfg, parts[-1]) if parts else None
         raise ConfigError(
             f'{path}{f" ({key})" if key else ""}: {text}',
             file=path,
-            value=name,
             remedy=remedy,
         ) from error
 
 
-def _is_refused_config(error: BaseException) -> bool:
-    """Whether mmengine itself raised this about what a config holds."""
-    trace = error.__traceback__
-    while trace.tb_next is not None:
-        trace = trace.tb_next
-    module = trace.tb_frame.f_globals.get('__name__', '')
-    return module.startswith('mmengine.registry.') or module in (
-        'mmengine.runner.runner',
-        'mmengine.utils.manager',  # makes what exists once, by its arguments
-    )
+def _part_built_in(frame: FrameType) -> Mapping[str, Any] | None:
+    """The part of the config that a function of mmengine is building."""
+    name = {
+        'build_from_cfg': 'cfg',
+        'build_dataloader': 'dataloader',
+    }.get(frame.f_code.co_name)
+    part = frame.f_locals.get(name)
+    return part if isinstance(part, Mapping) else None
 
 
-def _nearest_names(name: str, kind: str) -> list[str]:
-    """Registered names like ``name``, as a config would write them."""
-    full_names = {}
-    roots = [
-        registry
-        for registry in vars(mmengine_registry).values()
-        if isinstance(registry, Registry) and registry.name == kind
-    ]
-    for root in roots:
-        for registry in (root, *root.children.values()):
-            foreign = registry.scope not in ('mmengine', 'referformer')
-            prefix = f'{registry.scope}.' if foreign else ''
+def _suggest_name(name: str, scope: str, kind: str) -> str:
+    """What to write in the place of an unknown name.
+
+    Args:
+        name (str): The name, perhaps with a scope.
+        scope (str): Where bare names were looked for.
+        kind (str): Name of the registry.
+    """
+    full_names: dict[str, str] = {}
+    for root in vars(mmengine_registry).values():
+        if not isinstance(root, Registry) or root.name != kind:
+            continue
+        children = root.children.values()
+        for registry in (root, *sorted(children, key=lambda r: r.scope)):
+            with suppress(ImportError):
+                registry.import_from_location()
+            bare = registry.scope in ('mmengine', scope)
+            prefix = '' if bare else f'{registry.scope}.'
             for key in registry.module_dict:
-                full_names.setdefault(key, prefix + key)
-    near = difflib.get_close_matches(name.split('.')[-1], full_names, n=3)
-    return [full_names[key] for key in near]
+                if bare or key not in full_names:
+                    full_names[key] = prefix + key
+    short = name.rsplit('.', 1)[-1]
+    if short in full_names:
+        return f'write {full_names[short]}.'
+    near = difflib.get_close_matches(short, full_names, n=3)
+    names = ', '.join(full_names[key] for key in near)
+    if not near:
+        return 'name the module that registers it in custom_imports.'
+    return f'the nearest name{"s are" if near[1:] else " is"} {names}.'
 
 
-def _key_of_type(node: Any, name: str, key: str = '') -> str | None:
-    """Dotted key of the first part of a config with this ``type``."""
+def _key_of(cfg: Config, part: Mapping[str, Any]) -> str | None:
+    """Dotted key of the part, or of that of its type with most in common."""
+    found = [
+        (sum(part.get(k) == v for k, v in node.items()), key)
+        for key, node in _nodes(cfg, '')
+        if node.get('type') == part.get('type')
+    ]
+    return max(found, key=itemgetter(0), default=(0, None))[1]
+
+
+def _nodes(node: Any, key: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield the dotted key of every dict within a config, and the dict."""
+    items: Iterable[tuple[Any, Any]] = ()
     if isinstance(node, Mapping | Config):
-        if node.get('type') == name:
-            return key
-        parts = node.items()
+        if key:
+            yield key, node
+        items = node.items()
     elif isinstance(node, list | tuple):
-        parts = enumerate(node)
-    else:
-        return None
-    found = (
-        _key_of_type(value, name, f'{key}.{part}' if key else str(part))
-        for part, value in parts
-    )
-    return next(filter(None, found), None)
+        items = enumerate(node)
+    for name, value in items:
+        yield from _nodes(value, f'{key}.{name}' if key else str(name))
+
+
+def require_model(path: str, cfg: Config) -> None:
+    """Refuse a config of another framework.
+
+    Args:
+        path (str): The config file, for the message.
+        cfg (Config): Its content.
+
+    Raises:
+        ConfigError: If it has no model, or one of another package.
+    """
+    kind = (cfg.get('model') or {}).get('type')
+    if kind is None:
+        raise ConfigError(
+            f'{path} has no model; give a config such as those in configs/.',
+            file=path,
+        )
+    scope, _, name = str(kind).rpartition('.')
+    framework = scope or cfg.get('default_scope')
+    ours = mmengine_registry.MODELS.get(f'referformer.{name}')
+    if framework in MODULE2PACKAGE and ours is None:
+        raise ConfigError(
+            f'{path} is a config of {framework}: its model is a {name}; give '
+            'a config whose model is of this package.',
+            file=path,
+            value=kind,
+        )
 
 
 def _one_line(error: BaseException) -> str:

@@ -4,7 +4,7 @@
 A resumed run repeats an uninterrupted one exactly when every random number
 depends on *where* it is drawn (seed, rank, iteration, number of the sample)
 and not on *what was drawn before*. Then no state needs to be stored, the
-number of workers does not matter, and every rank is served, although only
+number of workers does not matter, and all ranks can resume, although only
 rank 0 writes checkpoints.
 
 * The model's draws (dropout ...): ``ReproducibleResumeHook`` seeds each
@@ -35,9 +35,9 @@ MODEL_STREAM = 2
 class SeededIndex(int):
     """A dataset index that carries the seed of its sample.
 
-    It is an ``int`` for everybody who does not know it. The seed survives
-    the arithmetic by which dataset wrappers (``ConcatDataset``,
-    ``RepeatDataset``) find the sample, and the way to a worker process.
+    Other code can use it as an ``int``. The seed survives the arithmetic by
+    which dataset wrappers (``ConcatDataset``, ``RepeatDataset``) find the
+    sample, and the way to a worker process.
 
     Args:
         index (int): Index of the sample.

@@ -150,8 +150,8 @@ def test_a_file_of_another_architecture_is_refused(kind, other, tmp_path):
 @pytest.mark.parametrize(
     ('content', 'reason'),
     [
-        (b'<!DOCTYPE html><title>Quota exceeded', 'but a web page'),
-        (b'', 'but empty'),
+        (b'<!DOCTYPE html><title>Quota exceeded', 'is a web page'),
+        (b'', 'it is empty'),
         (b'\x1f\x8b\x08rest', 'a compressed archive'),
         (b'version https://git-lfs.github.com/spec/v1', 'Git LFS pointer'),
         ('cut', 'not a readable checkpoint'),

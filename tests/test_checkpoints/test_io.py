@@ -148,14 +148,24 @@ def test_a_foreign_class_is_named_and_can_be_allowed(tmp_path):
 
 
 @pytest.mark.parametrize(
-    'content',
-    [b'', b'<html>404</html>', b'\x80\x02.', b'PK\x03\x04' + b'0' * 99],
+    ('content', 'reason'),
+    [
+        (b'', 'it is empty'),
+        (b'<html>404</html>', 'it is a web page'),
+        (b'\x80\x02.', r'\('),
+        (b'PK\x03\x04' + b'0' * 99, 'it is truncated'),
+        (
+            b'lr = 0.1\n' * 9,
+            r"it is not a file of torch\.save \(it begins with 'lr = 0\.1",
+        ),
+    ],
 )
-def test_something_else_is_no_checkpoint(tmp_path, content):
+def test_something_else_is_no_checkpoint(tmp_path, content, reason):
     path = tmp_path / 'broken.pth'
     path.write_bytes(content)
     with pytest.raises(
-        CheckpointError, match=r'broken\.pth is not a readable'
+        CheckpointError,
+        match=rf'broken\.pth is not a readable checkpoint:? {reason}',
     ):
         load_checkpoint_safely(path)
 
@@ -164,7 +174,7 @@ def test_a_truncated_file(tmp_path):
     path = tmp_path / 'cut.pth'
     torch.save(mmengine_checkpoint(), path)
     path.write_bytes(path.read_bytes()[:-400])
-    with pytest.raises(CheckpointError, match=r'cut\.pth is not a readable'):
+    with pytest.raises(CheckpointError, match=r'cut\.pth .*: it is truncated'):
         load_checkpoint_safely(path)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from referformer.checkpoints.io import load_checkpoint_safely
-from referformer.errors import DataError
+from referformer.errors import ConfigError, DataError
 from referformer.utils import cli
 
 ROOT = Path(__file__).parents[2]
@@ -21,6 +21,7 @@ def tool(monkeypatch, tmp_path):
     """A tool called ``train.py``, whose results lie in ``work``."""
     monkeypatch.setattr(sys, 'argv', ['tools/train.py', 'x y.py'])
     monkeypatch.setattr(cli, '_log_folder', None)
+    monkeypatch.setattr(sys, 'excepthook', sys.excepthook)
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
     monkeypatch.delenv('RANK', raising=False)
     return tmp_path / 'work'
@@ -98,7 +99,7 @@ def test_without_results_the_log_is_in_the_cache(tmp_path):
 def test_a_log_that_cannot_be_written(tmp_path):
     (tmp_path / 'file').touch()
     cli.keep_errors_in(tmp_path / 'file')
-    with pytest.raises(SystemExit, match=r'where weights are\.$'):
+    with pytest.raises(SystemExit, match=r'log cannot be written\)$'):
         cli.run(missing_checkpoint)
 
 
@@ -123,11 +124,31 @@ def test_traceback(monkeypatch, capsys):
         lambda: (_ for _ in ()).throw(ValueError('no type of ours')),
     ],
 )
-def test_a_bug_keeps_its_traceback(main, tool):
+def test_a_bug_keeps_its_traceback(main, tool, capsys):
     cli.keep_errors_in(tool)
-    with pytest.raises((LookupError, ValueError)):
+    with pytest.raises((LookupError, ValueError)) as caught:
         cli.run(main)
-    assert 'Traceback' in (tool / 'errors.log').read_text()
+    log = tool / 'errors.log'
+    assert 'Traceback' in log.read_text()
+    sys.excepthook(caught.type, caught.value, caught.tb)
+    printed = capsys.readouterr().err
+    assert printed.startswith('Traceback')
+    assert printed.endswith(
+        f'train.py: this looks like a bug (traceback: {log})\n'
+    )
+
+
+def test_places_that_cannot_be_written(tmp_path):
+    cli.require_writable(tmp_path / 'new/scores.json', '--out')
+    assert list((tmp_path / 'new').iterdir()) == []
+    (tmp_path / 'file').touch()
+    for place in (tmp_path / 'file/x.json', tmp_path / 'new'):
+        with pytest.raises(
+            ConfigError,
+            match=rf'^cannot write to {place} \(.+\); choose '
+            r'another --out\.$',
+        ):
+            cli.require_writable(place, '--out')
 
 
 def test_a_bug_while_an_error_is_handled():

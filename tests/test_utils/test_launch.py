@@ -4,13 +4,15 @@
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.registry import DefaultScope
 
 from referformer.errors import ConfigError, MissingConfigError
-from referformer.registry import DATASETS, HOOKS, MODELS
+from referformer.registry import DATASETS, HOOKS, MODELS, VISUALIZERS
 from referformer.utils.launch import (
     explain_config_errors,
     load_config,
     prepare_processes,
+    require_model,
 )
 
 
@@ -63,13 +65,6 @@ def test_a_wrong_config_is_one_sentence(tmp_path, content, options, reason):
     assert caught.value.file == str(path)
 
 
-class Buggy:
-    """Looks like a wrong config from outside."""
-
-    def __init__(self):
-        len(5)
-
-
 class Refusing:
     def __init__(self):
         raise ConfigError('no such thing')
@@ -82,8 +77,8 @@ class Refusing:
             MODELS,
             dict(type='VisionLanguageFusoin'),
             'x.py (model.fusion): there is no model of type '
-            '"VisionLanguageFusoin"; the nearest names are '
-            'VisionLanguageFusion',
+            '"VisionLanguageFusoin"; the nearest name is '
+            'VisionLanguageFusion.',
         ),
         (
             MODELS,
@@ -103,7 +98,16 @@ class Refusing:
             'x.py (model.fusion): ConditionalQueries.__init__() got an '
             "unexpected keyword argument 'queries'",
         ),
-        (HOOKS, dict(a=1), 'x.py: `cfg` or `default_args` must contain'),
+        (
+            MODELS,
+            dict(type='ConditionalQueries', num_queries='five'),
+            'x.py (model.fusion): TypeError: ',
+        ),
+        (
+            HOOKS,
+            dict(a=1),
+            'x.py (model.fusion): `cfg` or `default_args` must contain',
+        ),
     ],
 )
 def test_what_cannot_be_built_is_one_sentence(registry, part, message):
@@ -120,9 +124,66 @@ def test_what_cannot_be_built_is_one_sentence(registry, part, message):
 
 
 @pytest.mark.parametrize(
+    ('registry', 'name', 'remedy'),
+    [
+        (VISUALIZERS, 'ReferLocalVisualizer', 'write referformer.ReferLocal'),
+        (
+            VISUALIZERS,
+            'ReferLocalVisualiser',
+            'names are referformer.ReferLoc',
+        ),
+        (MODELS, 'ResNeet', 'names are ResNe'),
+        (MODELS, 'mmdet.VideoSwinTransformer', 'write referformer.Video'),
+    ],
+)
+def test_names_in_the_scope_of_another_package(registry, name, remedy):
+    with (
+        DefaultScope.overwrite_default_scope('mmdet'),
+        pytest.raises(ConfigError, match=remedy),
+        explain_config_errors('x.py', Config({})),
+    ):
+        registry.parent.build(dict(type=name))
+
+
+def test_the_key_of_one_of_several_parts():
+    cfg = Config(
+        dict(
+            a=dict(type='ConditionalQueries'),
+            b=[dict(type='ConditionalQueries', embed_dims='x')],
+        )
+    )
+    with (
+        pytest.raises(ConfigError, match=r'^x\.py \(b\.0\): TypeError: '),
+        explain_config_errors('x.py', cfg),
+    ):
+        MODELS.build(cfg.b[0])
+
+
+@pytest.mark.parametrize(
+    ('cfg', 'reason'),
+    [
+        (dict(default_scope='mmdet'), 'has no model; give'),
+        (
+            dict(default_scope='mmdet', model=dict(type='FasterRCNN')),
+            'is a config of mmdet: its model is a FasterRCNN',
+        ),
+        (dict(model=dict(type='mmdet.FasterRCNN')), 'is a config of mmdet'),
+        (dict(model=dict(type='ReferFromer')), None),
+        (dict(default_scope='mmdet', model=dict(type='ReferFormer')), None),
+        (dict(model=dict(type='my_package.models.Net')), None),
+    ],
+)
+def test_the_framework_of_a_config(cfg, reason):
+    if reason is None:
+        require_model('x.py', Config(cfg))
+        return
+    with pytest.raises(ConfigError, match=rf'^x\.py {reason}'):
+        require_model('x.py', Config(cfg))
+
+
+@pytest.mark.parametrize(
     ('action', 'kind'),
     [
-        (lambda: MODELS.build(dict(type=Buggy)), TypeError),
         (lambda: MODELS.build(dict(type=Refusing)), ConfigError),
         (lambda: Config(dict(a=1))['b'], KeyError),
         (lambda: torch.ones(2) @ torch.ones(3), RuntimeError),

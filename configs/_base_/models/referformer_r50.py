@@ -102,7 +102,7 @@ model = dict(
                 loss_weight=2.0,
             ),
             loss_bbox=dict(type='mmdet.L1Loss', loss_weight=5.0),
-            loss_iou=dict(type='GIoULoss', loss_weight=2.0),
+            loss_giou=dict(type='GIoULoss', loss_weight=2.0),
             loss_mask=dict(
                 type='mmdet.FocalLoss',
                 use_sigmoid=True,

@@ -1,5 +1,5 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
-"""Losses read from the device when they are logged, not when they arise."""
+"""Losses read from the device when they are logged."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ class DeferredRuntimeInfoHook(RuntimeInfoHook):
     mmengine reads every loss with ``item()`` as soon as it is computed, some
     twenty times an iteration, and each time the host waits until the device
     has caught up. Here the losses stay on the device until the iteration in
-    which :class:`mmengine.hooks.LoggerHook` prints, and then come over in one
+    which :class:`mmengine.hooks.LoggerHook` prints, and are then read in one
     copy. What is logged is the same.
 
     The history that mmengine keeps of every value is bounded to what the log
@@ -37,7 +37,7 @@ class DeferredRuntimeInfoHook(RuntimeInfoHook):
         self._values: list[Tensor] = []
 
     def before_train(self, runner: Runner) -> None:
-        """Look up when values are read."""
+        """Take the interval of the log."""
         super().before_train(runner)
         loggers = [h for h in runner.hooks if isinstance(h, LoggerHook)]
         self._interval = min((h.interval for h in loggers), default=1)
@@ -49,7 +49,7 @@ class DeferredRuntimeInfoHook(RuntimeInfoHook):
         data_batch: Any = None,
         outputs: dict[str, Tensor] | None = None,
     ) -> None:
-        """Keep the losses, and hand them over when it is time."""
+        """Store the losses; record them when they are logged."""
         outputs = dict(outputs or {})
         norm = getattr(runner.optim_wrapper, 'last_grad_norm', None)
         if norm is not None:
@@ -73,7 +73,7 @@ class DeferredRuntimeInfoHook(RuntimeInfoHook):
             self.flush(runner)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Hand over what is pending before the history is saved."""
+        """Record pending values before the history is saved."""
         self.flush(runner)
         checkpoint['message_hub'] = runner.message_hub.state_dict()
 
@@ -93,7 +93,7 @@ class DeferredRuntimeInfoHook(RuntimeInfoHook):
 
     @staticmethod
     def _bound_history(runner: Runner) -> None:
-        """Keep no more of the history than somebody averages over."""
+        """Keep only as much history as the log averages over."""
         processor = runner.log_processor
         windows = {
             entry['data_src']: entry.get('window_size')

@@ -185,7 +185,9 @@ class ResumableTestLoop(TestLoop):
         broadcast_object_list(done)
         left = [i for i, name in enumerate(names) if name not in done[0]]
         if len(left) < len(names):
-            dataloader['sampler'] = dict(type='RemainingSampler', indices=left)
+            dataloader['sampler'] = dict(
+                type='referformer.RemainingSampler', indices=left
+            )
             runner.logger.info(
                 f'{len(names) - len(left)} of {len(names)} items were '
                 f'finished before (noted in {self.journal.folder}); '

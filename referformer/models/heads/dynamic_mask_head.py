@@ -1,5 +1,5 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
-"""Dynamic convolutions: each query writes the filters that cut its mask."""
+"""Dynamic convolutions: each query predicts the filters of its mask."""
 
 from typing import NamedTuple
 

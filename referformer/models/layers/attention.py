@@ -94,8 +94,8 @@ class MultiheadAttention(nn.Module):
         if key_padding_mask is not None:
             mask = ~key_padding_mask[:, None, None, :]
         dropout = self.dropout if self.training else 0.0
-        # Kernels that never hold the weights know no dropout on CPU; there
-        # the weights are computed twice rather than kept.
+        # Kernels that never hold the weights do not support dropout on CPU;
+        # there the weights are computed twice rather than kept.
         out = call_checkpointed(
             F.scaled_dot_product_attention,
             dropout > 0 and query.device.type == 'cpu',

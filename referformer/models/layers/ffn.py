@@ -11,7 +11,7 @@ from referformer.models.layers.memory import call_in_parts
 
 
 class _ReLUDropoutFunction(torch.autograd.Function):
-    """Dropout of rectified values that keeps its result and nothing else."""
+    """ReLU and dropout that store only their result for the backward pass."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, x: Tensor, rate: float) -> Tensor:

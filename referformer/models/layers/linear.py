@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-#: Numbers in the input from which the detour below pays off.
+#: Numbers in the input from which the convolution is faster.
 _MIN_SIZE = 2**16
 
 

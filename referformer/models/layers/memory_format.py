@@ -1,5 +1,5 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
-"""The order in memory that convolutions like best."""
+"""The memory layout that is fastest for convolutions."""
 
 import torch
 from torch import Tensor

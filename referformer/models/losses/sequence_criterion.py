@@ -7,6 +7,7 @@ from mmdet.utils import reduce_mean
 from mmengine.model import BaseModule
 from torch import Tensor
 
+from referformer.errors import ConfigError
 from referformer.registry import MODELS, TASK_UTILS
 from referformer.structures import ClipPredictions, ClipTargets
 from referformer.utils.precision import without_autocast
@@ -25,7 +26,7 @@ class InstanceSequenceCriterion(BaseModule):
         matcher (dict): Config of the matcher.
         loss_cls (dict): Config of the class loss (sigmoid focal).
         loss_bbox (dict): Config of the box L1 loss.
-        loss_iou (dict): Config of the box GIoU loss.
+        loss_giou (dict): Config of the box GIoU loss.
         loss_mask (dict): Config of the mask loss (sigmoid focal).
         loss_dice (dict): Config of the Dice loss.
         mask_stride (int): Stride of the predicted masks in pixels; targets
@@ -38,7 +39,7 @@ class InstanceSequenceCriterion(BaseModule):
         matcher: dict,
         loss_cls: dict,
         loss_bbox: dict,
-        loss_iou: dict,
+        loss_giou: dict,
         loss_mask: dict,
         loss_dice: dict,
         mask_stride: int = 4,
@@ -48,7 +49,7 @@ class InstanceSequenceCriterion(BaseModule):
         self.matcher = TASK_UTILS.build(matcher)
         self.loss_cls = MODELS.build(loss_cls)
         self.loss_bbox = MODELS.build(loss_bbox)
-        self.loss_iou = MODELS.build(loss_iou)
+        self.loss_giou = MODELS.build(loss_giou)
         self.loss_mask = MODELS.build(loss_mask)
         self.loss_dice = MODELS.build(loss_dice)
         self.mask_stride = mask_stride
@@ -63,14 +64,15 @@ class InstanceSequenceCriterion(BaseModule):
             Tensor: Float32, shape (N, T, h, w).
 
         Raises:
-            ValueError: If a side is not divisible by the stride.
+            ConfigError: If a side is not divisible by the stride.
         """
         stride = self.mask_stride
         if masks.shape[-1] % stride or masks.shape[-2] % stride:
-            raise ValueError(
+            raise ConfigError(
                 f'target masks of {tuple(masks.shape[-2:])} pixels are not '
-                f'divisible by {stride}: set pad_size_divisor=32 in the data '
-                'preprocessor'
+                f'divisible by {stride}; set '
+                'model.data_preprocessor.pad_size_divisor to a multiple of '
+                f'{stride}.'
             )
         sampled = masks[..., stride // 2 :: stride, stride // 2 :: stride]
         return sampled.float()
@@ -145,7 +147,7 @@ class InstanceSequenceCriterion(BaseModule):
             'loss_bbox': self.loss_bbox(
                 boxes, target_boxes, avg_factor=num_visible
             ),
-            'loss_giou': self.loss_iou(
+            'loss_giou': self.loss_giou(
                 bbox_cxcywh_to_xyxy(boxes),
                 bbox_cxcywh_to_xyxy(target_boxes),
                 avg_factor=num_visible,

@@ -1,5 +1,5 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
-"""Cross-modal feature pyramid: mask features that know frames and words."""
+"""Cross-modal feature pyramid: features fused over frames and words."""
 
 from collections.abc import Sequence
 from functools import partial

@@ -7,10 +7,21 @@ from collections.abc import Sequence
 
 import torch
 
+from referformer.errors import ConfigError, DataError
 from referformer.registry import TASK_UTILS
 from referformer.structures import TextTokens
 
 _WORD = re.compile(r'\w+|[^\w\s]', re.UNICODE)
+
+
+def too_long(text: str, length: int, limit: int) -> DataError:
+    """Make the error about an expression with too many tokens."""
+    return DataError(
+        f'the expression {text[:40]!r}... has {length} tokens, the text '
+        f'encoder reads at most {limit}',
+        value=text,
+        remedy='shorten it.',
+    )
 
 
 @TASK_UTILS.register_module()
@@ -28,14 +39,14 @@ class HashTokenizer:
         max_length (int): Longest sequence, special tokens included.
 
     Raises:
-        ValueError: If ``vocab_size`` or ``max_length`` is too small.
+        ConfigError: If ``vocab_size`` or ``max_length`` is too small.
     """
 
     bos_id, pad_id, eos_id, num_special = 0, 1, 2, 4
 
     def __init__(self, vocab_size: int = 4096, max_length: int = 64) -> None:
         if vocab_size <= self.num_special or max_length < 3:
-            raise ValueError(
+            raise ConfigError(
                 f'vocab_size={vocab_size} must exceed {self.num_special} and '
                 f'max_length={max_length} must be at least 3'
             )
@@ -46,15 +57,11 @@ class HashTokenizer:
         """Start id, word ids and end id of one text.
 
         Raises:
-            ValueError: If the text is longer than ``max_length``.
+            DataError: If the text is longer than ``max_length``.
         """
         words = _WORD.findall(text.lower())
         if len(words) + 2 > self.max_length:
-            raise ValueError(
-                f'the expression {text[:40]!r}... has {len(words) + 2} '
-                f'tokens, the text encoder reads at most {self.max_length}: '
-                'shorten it'
-            )
+            raise too_long(text, len(words) + 2, self.max_length)
         free = self.vocab_size - self.num_special
         ids = [
             self.num_special + zlib.crc32(word.encode('utf-8')) % free

@@ -8,7 +8,13 @@ from typing import Any
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from referformer.errors import (
+    ConfigError,
+    DataError,
+    MissingCheckpointError,
+)
 from referformer.models.layers import SinePositionalEncoding1D
+from referformer.models.text_encoders.hash_tokenizer import too_long
 from referformer.registry import MODELS, TASK_UTILS
 from referformer.structures import TextFeatures, TextTokens
 from referformer.utils.transfer import send
@@ -65,10 +71,10 @@ class HFTextEncoder(BaseModule):
         init_cfg (dict, optional): Initialisation config of mmengine.
 
     Raises:
-        ValueError: If neither or both of ``pretrained`` and ``hf_config``
+        ConfigError: If neither or both of ``pretrained`` and ``hf_config``
             are given, or ``pooling`` is unknown.
-        OSError: If the pretrained files can be had neither locally nor from
-            the hub.
+        MissingCheckpointError: If the pretrained files can be had neither
+            locally nor from the hub.
     """
 
     def __init__(
@@ -85,13 +91,13 @@ class HFTextEncoder(BaseModule):
     ) -> None:
         super().__init__(init_cfg)
         if (pretrained is None) == (hf_config is None):
-            raise ValueError(
+            raise ConfigError(
                 'text_encoder takes either pretrained (a name or folder) or '
                 'hf_config (random weights), got '
                 f'pretrained={pretrained!r} and hf_config={hf_config!r}'
             )
         if pooling not in ('pooler', 'first', 'mean'):
-            raise ValueError(
+            raise ConfigError(
                 f"pooling={pooling!r} is not 'pooler', 'first' or 'mean'"
             )
         self.local_root = Path(local_root)
@@ -119,11 +125,12 @@ class HFTextEncoder(BaseModule):
         # transformers wraps network failures differently in each version;
         # ValueError is what a folder without a usable config raises
         except (OSError, ValueError, ConnectionError) as error:
-            raise OSError(
+            raise MissingCheckpointError(
                 f'cannot load {name!r} with {loader.__name__}: it is neither '
-                'a complete folder nor reachable on the hub. Download its '
-                'config, weights and tokenizer files on a machine with '
-                f'network access and put them into {local}/'
+                'a complete folder nor reachable on the hub',
+                file=local,
+                remedy='download its config, weights and tokenizer files on '
+                f'a machine with network access and put them into {local}/',
             ) from error
 
     def _build_model(
@@ -171,18 +178,19 @@ class HFTextEncoder(BaseModule):
             TextTokens: On the encoder's device, padded to the longest.
 
         Raises:
-            ValueError: If no tokenizer was configured, or a text is empty or
-                longer than the encoder reads.
+            ConfigError: If no tokenizer was configured.
+            DataError: If a text is empty, or longer than the encoder reads.
         """
         if self.tokenizer is None:
-            raise ValueError(
+            raise ConfigError(
                 'text_encoder has no tokenizer: set text_encoder.tokenizer '
                 "to a folder, a hub name or dict(type='HashTokenizer')"
             )
         for text in texts:
             if not isinstance(text, str) or not text.strip():
-                raise ValueError(
-                    f'an expression must be a non-empty string, got {text!r}'
+                raise DataError(
+                    f'an expression must be a non-empty string, got {text!r}',
+                    value=text,
                 )
         device = next(self.projection.parameters()).device
         if hasattr(self.tokenizer, 'model_max_length'):
@@ -193,11 +201,7 @@ class HFTextEncoder(BaseModule):
             tokens = TextTokens(batch['input_ids'], batch['attention_mask'])
             for text, mask in zip(texts, tokens.attention_mask, strict=True):
                 if mask.sum() > limit:
-                    raise ValueError(
-                        f'the expression {text[:40]!r}... has '
-                        f'{int(mask.sum())} tokens, the text encoder reads at '
-                        f'most {limit}: shorten it'
-                    )
+                    raise too_long(text, int(mask.sum()), limit)
         else:
             tokens = self.tokenizer(texts)
         return TextTokens(
@@ -233,7 +237,7 @@ class HFTextEncoder(BaseModule):
         if self.pooling == 'pooler':
             pooled = getattr(output, 'pooler_output', None)
             if pooled is None:
-                raise ValueError(
+                raise ConfigError(
                     f'{self.language_model.config.model_type} has no pooled '
                     "output: set text_encoder.pooling to 'mean' or 'first'"
                 )
@@ -254,7 +258,7 @@ class HFTextEncoder(BaseModule):
             sentence (N, C).
 
         Raises:
-            ValueError: If the encoder has no pooled output but ``pooling``
+            ConfigError: If the encoder has no pooled output but ``pooling``
                 asks for it.
         """
         output = self.language_model(

@@ -1,5 +1,5 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
-"""Language as queries: what the decoder is asked."""
+"""Language as queries: decoder queries from the sentence."""
 
 from mmengine.model import BaseModule
 from torch import Tensor, nn

@@ -1,5 +1,5 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
-"""Deformable decoder: queries look at the frame and move their boxes."""
+"""Deformable decoder: queries attend to the frame and refine boxes."""
 
 from typing import NamedTuple
 

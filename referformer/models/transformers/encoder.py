@@ -1,5 +1,5 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
-"""Deformable encoder: pixels of a frame look at pixels of all its levels."""
+"""Deformable encoder: pixels of a frame attend to all its levels."""
 
 import torch
 from mmengine.model import BaseModule, ModuleList

@@ -134,11 +134,11 @@ def _draw_path(
     time = np.linspace(0, 1, frames) if frames > 1 else np.zeros(1)
     inset = np.minimum(0.75 * radius, 0.45 * extent)
     start = rng.uniform(inset, extent - inset)
-    # Objects tremble a little, far less than they move.
+    # Objects jitter, far less than they move.
     phase = rng.uniform(0, 2 * np.pi, 2)
-    wobble = 0.008 * np.sin(2 * np.pi * time[:, None] + phase)
+    jitter = 0.008 * np.sin(2 * np.pi * time[:, None] + phase)
     if motion == 'still':
-        return start + wobble
+        return start + jitter
     direction = np.asarray(MOTIONS[motion])
     axis = 0 if direction[0] else 1
     length = extent[axis]
@@ -160,7 +160,7 @@ def _draw_path(
         along = length - along
     centres = np.repeat(start[None], frames, axis=0)
     centres[:, axis] = along
-    return centres + wobble
+    return centres + jitter
 
 
 def draw_object(

@@ -95,7 +95,7 @@ def _shortest_descriptions(
         if denoted_objects(cast, {n: own[n] for n in names}) == [number]
     ]
     if not unique:
-        raise RuntimeError(f'Object {number} has a double: {own}.')
+        raise RuntimeError(f'Object {number} is not unique: {own}.')
     pool = [names for names in unique if 'motion' not in names] or unique
     return [names for names in pool if len(names) == len(pool[0])]
 

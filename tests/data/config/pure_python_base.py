@@ -81,7 +81,7 @@ model = dict(
             matcher=dict(type=InstanceSequenceMatcher),
             loss_cls=focal,
             loss_bbox=dict(type=L1Loss, loss_weight=5.0),
-            loss_iou=dict(type=GIoULoss, loss_weight=2.0),
+            loss_giou=dict(type=GIoULoss, loss_weight=2.0),
             loss_mask=focal,
             loss_dice=dict(
                 type=DiceLoss, naive_dice=True, eps=1.0, loss_weight=5.0)),

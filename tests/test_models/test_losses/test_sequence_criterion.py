@@ -2,6 +2,7 @@
 import pytest
 import torch
 
+from referformer.errors import ConfigError
 from referformer.registry import MODELS
 from referformer.structures import ClipPredictions
 from referformer.testing import tiny_model_cfg
@@ -134,7 +135,7 @@ def test_targets_are_sampled_at_cell_centres(criterion):
 
 
 def test_sides_must_be_divisible(criterion):
-    with pytest.raises(ValueError, match=r'\(30, 32\) pixels .*divisible'):
+    with pytest.raises(ConfigError, match=r'\(30, 32\) .* multiple of 4\.'):
         criterion.sample_masks(torch.zeros(1, 1, 30, 32))
 
 
