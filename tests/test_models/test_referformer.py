@@ -10,7 +10,7 @@ from pycocotools import mask as mask_utils
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from referformer.errors import ConfigError
+from referformer.errors import ConfigError, DataError
 from referformer.registry import MODELS
 from referformer.structures import split_expressions
 from referformer.testing import DEMO_TEXTS, demo_refer_inputs, tiny_model_cfg
@@ -534,3 +534,24 @@ def test_impossible_settings(key, value):
     cfg[key] = value
     with pytest.raises(ConfigError, match=f'{key} must be'):
         MODELS.build(cfg)
+
+
+def test_the_channels_of_another_backbone():
+    cfg = tiny_model_cfg()
+    cfg['backbone']['base_channels'] = 16
+    with pytest.raises(
+        ConfigError,
+        match=r'gives \(16, 32, 64, 128\) channels; set '
+        r'model\.neck\.in_channels=\(32, 64, 128\) and '
+        r'model\.pixel_decoder\.in_channels=\(16, 32, 32, 32\)\.',
+    ):
+        MODELS.build(cfg).extract_feat(torch.zeros(1, 1, 3, 32, 32))
+
+
+def test_an_expression_that_is_too_long_is_named():
+    model = build_model()
+    data = demo_refer_inputs(texts=['the dog', 'dog ' * 99])
+    with pytest.raises(
+        DataError, match=r"^video demo_1, expression 0: .*'dog dog"
+    ):
+        model(**model.data_preprocessor(data, True), mode='loss')

@@ -448,6 +448,17 @@ def test_frames_left_out_keep_the_places_of_others(ytvos, tmp_path):
     assert ytvos.score(*args, pred=path) == ytvos.score(*args)
 
 
+def test_places_are_checked_before_scores_are_computed(ytvos, capsys):
+    (ytvos.gt / 'file').touch()
+    out = ytvos.gt / 'file/scores.json'
+    assert run('ref-ytvos', ytvos.gt, 'gone', out) == 1
+    assert 'choose another --out.' in capsys.readouterr().err
+    assert run('ref-ytvos', ytvos.gt, 'gone', ytvos.gt / 'x.json') == 1
+    printed = capsys.readouterr().err
+    assert 'gone' in printed
+    assert 'the score covers' not in printed
+
+
 def test_missing_masks(case, capsys):
     full = case.score()
     (video, name), masks = next(iter(case.truths.items()))

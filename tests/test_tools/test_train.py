@@ -229,7 +229,23 @@ def test_a_config_without_test(trained):
             ['--cfg-options', 'optim_wrapper.optimizer.lrr=4'],
             r"toy\.py \(optim_wrapper\.optimizer\): AdamW.* 'lrr'",
         ),
+        (
+            ['--cfg-options', 'optim_wrapper.optimizer.lr=fast'],
+            r"toy\.py \(optim_wrapper\.optimizer\): TypeError: .*'str'",
+        ),
+        (
+            ['--cfg-options', 'train_dataloader.batch_size=two'],
+            r"toy\.py \(train_dataloader\): .*batch_size='two'",
+        ),
+        (
+            ['--cfg-options', 'model.type=mmdet.FasterRCNN'],
+            r'toy\.py is a config of mmdet: its model is a FasterRCNN',
+        ),
         (['--resume', 'gone.pth'], r'gone\.pth is not a file'),
+        (
+            ['--work-dir', '/proc/gone'],
+            r'cannot write to /proc/gone.* choose another --work-dir\.',
+        ),
     ],
 )
 def test_train_refuses(trained, options, reason, monkeypatch):
@@ -284,6 +300,10 @@ def test_overrides_are_typed():
     ('arguments', 'reason'),
     [
         (['gone.py', 'x.pth'], r'gone\.py is not a file; give a config'),
+        (
+            ['toy.py', 'work/epoch_3.pth', '--out=/proc/gone/scores.json'],
+            r'cannot write to /proc/gone.* choose another --out\.',
+        ),
         (['toy.py', 'gone.pth'], r'gone\.pth is not a file; give a check'),
         (['toy.py', 'other.pth'], r'other\.pth does not fit the model'),
         (['toy.py', 'broken.pth'], r'broken\.pth is not a readable'),
@@ -294,9 +314,12 @@ def test_test_refuses(trained, arguments, reason):
 
     torch.save({'state_dict': {'a': torch.ones(1)}}, trained / 'other.pth')
     (trained / 'broken.pth').write_bytes(b'oops')
-    paths = [str(trained / name) for name in arguments]
+    config, checkpoint, *options = arguments
+    paths = str(trained / config), str(trained / checkpoint)
     with pytest.raises(ReferError, match=reason):
-        script('test').main([*paths, '--work-dir', str(trained / 'refused')])
+        script('test').main(
+            [*paths, *options, '--work-dir', str(trained / 'refused')]
+        )
 
 
 @pytest.mark.parametrize(

@@ -288,9 +288,10 @@ def _run_ref_ytvos(args: argparse.Namespace) -> Scores:
     if args.exclude is not None or exclude.is_file():
         excluded = read_video_table(exclude, 'videos to leave out')
     clips = _label_targets(args, excluded)
-    _check_videos('Ref-YouTube-VOS', len(clips), 202)
     title = 'Ref-YouTube-VOS, per expression'
-    return _score(args, title, clips, _label_truth(args))
+    scores = _score(args, title, clips, _label_truth(args))
+    _check_videos('Ref-YouTube-VOS', len(clips), 202)
+    return scores
 
 
 def _run_ref_davis(args: argparse.Namespace) -> Scores:
