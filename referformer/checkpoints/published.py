@@ -275,7 +275,7 @@ def to_published(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
         state_dict (Mapping[str, Tensor]): ``checkpoint['state_dict']``.
 
     Returns:
-        dict[str, Tensor]: Loads into the published code, which wants the box
+        dict[str, Tensor]: Loads into the published code, which expects the box
         heads twice and the window index buffers.
 
     Raises:

@@ -1,5 +1,5 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
-"""What hooks ask of mmengine's ``Runner`` that it does not tell in public."""
+"""State of mmengine's ``Runner`` that has no public interface."""
 
 from mmengine.runner import Runner, find_latest_checkpoint
 

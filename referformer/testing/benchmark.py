@@ -66,7 +66,7 @@ def interleave(
     """Run several steps in turn, so that all meet the same disturbances.
 
     Args:
-        steps (Sequence[Callable]): Each runs once and tells what it took.
+        steps (Sequence[Callable]): Each runs once and returns what it took.
         warmup (int): Rounds that do not count.
         repeats (int): Rounds that do. Every other one goes backwards.
 
@@ -87,7 +87,7 @@ class OtherCheckout:
     """A step of another checkout, measured in a process of its own.
 
     The two processes take turns, so that both meet the same disturbances of
-    the machine. They speak by lines of JSON.
+    the machine. They exchange lines of JSON.
 
     Args:
         root (Path): Top of the checkout.

@@ -50,7 +50,7 @@ class StepCost(NamedTuple):
             stages inside it; ``other`` is what belongs to none.
         peak_mib (float): Most memory in use during the step: the
             allocator's on CUDA, the process's resident set elsewhere (NaN
-            where the system does not tell).
+            where the system does not report it).
         extra_mib (float): How much of it was not in use before.
     """
 

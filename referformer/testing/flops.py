@@ -57,7 +57,7 @@ def build_without_weights(model_cfg: ConfigDict) -> nn.Module:
         reason = str(error).split(':', 1)[0]
         print(f'{reason}; RoBERTa-base takes its place.', file=sys.stderr)
         model = MODELS.build(offline_model_cfg(model_cfg))
-    # the counter follows modules by their gradients, which nobody needs here
+    # the counter follows modules by their gradients, which are not needed
     return model.eval().requires_grad_(False)
 
 

@@ -208,7 +208,7 @@ def last_checkpoint(folder: Path) -> Path:
 
 
 def forget(work_dir: Path, data_root: Path) -> None:
-    """Delete an earlier run, and nothing else that lies there.
+    """Delete an earlier run, and nothing else in its folders.
 
     Args:
         work_dir: Where it wrote.

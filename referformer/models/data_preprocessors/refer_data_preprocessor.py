@@ -71,7 +71,7 @@ class ReferDataPreprocessor(TrackDataPreprocessor):
 
         Returns:
             ``inputs``, float, shape (N, T, 3, H', W'), and
-            ``data_samples``, whose frames know ``batch_input_shape``.
+            ``data_samples``, whose frames have ``batch_input_shape``.
         """
         # The base class reads the attribute at several places.
         self.pad_size_divisor = self.train_pad_size_divisor if training else 1

@@ -55,7 +55,7 @@ class InstanceSequenceCriterion(BaseModule):
         self.mask_stride = mask_stride
 
     def sample_masks(self, masks: Tensor) -> Tensor:
-        """Sample target masks where predictions live.
+        """Sample target masks at the positions of the predictions.
 
         Args:
             masks (Tensor): Shape (N, T, H, W), sides divisible by the stride.
@@ -91,7 +91,7 @@ class InstanceSequenceCriterion(BaseModule):
             loss_dice`` of the last layer, and ``d{i}.loss_*`` of layer ``i``.
         """
         # sums over the pixels of a clip overflow in half precision, and two
-        # queries often differ by less than it tells apart
+        # queries often differ by less than its resolution
         with without_autocast(preds.logits):
             return self._forward(
                 ClipPredictions(*(part.float() for part in preds)), targets

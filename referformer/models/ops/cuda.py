@@ -2,7 +2,7 @@
 """Multi-scale deformable attention by mmcv's compiled CUDA operator.
 
 The operator is registered with PyTorch, shapes of its results included, so
-that fake tensors and ``torch.compile`` know it.
+that fake tensors and ``torch.compile`` work.
 """
 
 from functools import cache

@@ -1,5 +1,5 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
-"""What objects look like, what they do, and the words for it."""
+"""Appearance and motion of objects, and the words for them."""
 
 from collections.abc import Collection
 
