@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from referformer.errors import ConfigError, ReferError
+from referformer.errors import ConfigError, DataError, ReferError
 
 __all__ = [
     'add_cfg_options',
@@ -66,7 +66,7 @@ def require_writable(file: str | os.PathLike[str], option: str) -> None:
         ) from error
 
 
-def run(main: Callable[[], Any]) -> None:
+def run(main: Callable[[], Any], setting_status: int = 1) -> None:
     """Run a tool; an error of the user's becomes one sentence.
 
     The traceback of every error goes to ``errors.log`` in the folder that
@@ -76,6 +76,8 @@ def run(main: Callable[[], Any]) -> None:
     Args:
         main (Callable): Takes no argument. If it returns a whole number,
             that is the exit status.
+        setting_status (int): Exit status after an error that is not in the
+            data.
 
     Raises:
         SystemExit: With the status of ``main`` unless it is 0, with 130
@@ -102,7 +104,11 @@ def run(main: Callable[[], Any]) -> None:
             raise
         if not log_only:
             print(_traceback_of(error), file=sys.stderr)
-        raise SystemExit(f'{name}: {sentence} ({where})') from None
+        message = f'{name}: {sentence} ({where})'
+        if setting_status == 1 or isinstance(error, DataError):
+            raise SystemExit(message) from None
+        print(message, file=sys.stderr)
+        raise SystemExit(setting_status) from None
     _leave_process_group()
     if isinstance(status, int) and status:
         raise SystemExit(status)

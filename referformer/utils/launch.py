@@ -26,6 +26,7 @@ __all__ = [
     'explain_config_errors',
     'load_config',
     'prepare_processes',
+    'read_config',
     'require_model',
 ]
 
@@ -55,18 +56,7 @@ def load_config(
         ConfigError: If the config cannot be read, or a setting cannot be
             overridden.
     """
-    if not Path(path).is_file():
-        raise MissingConfigError(
-            f'{path} is not a file; give a config.', file=path
-        )
-    try:
-        cfg = Config.fromfile(path)
-    except Exception as error:  # a config is code and may raise anything
-        raise ConfigError(
-            f'{path} cannot be read as a config '
-            f'({type(error).__name__}: {_one_line(error)}).',
-            file=path,
-        ) from error
+    cfg = read_config(path)
     cfg.launcher = launcher
     try:
         cfg.merge_from_dict(dict(cfg_options or {}))
@@ -83,6 +73,22 @@ def load_config(
         cfg.work_dir = str(Path('work_dirs', Path(path).stem))
     keep_errors_in(cfg.work_dir)
     return cfg
+
+
+def read_config(path: str) -> Config:
+    """Read a config as it stands; errors as of :func:`load_config`."""
+    if not Path(path).is_file():
+        raise MissingConfigError(
+            f'{path} is not a file; give a config.', file=path
+        )
+    try:
+        return Config.fromfile(path)
+    except Exception as error:  # a config is code and may raise anything
+        raise ConfigError(
+            f'{path} cannot be read as a config '
+            f'({type(error).__name__}: {_one_line(error)}).',
+            file=path,
+        ) from error
 
 
 @contextmanager

@@ -17,6 +17,7 @@ import scipy.io
 from PIL import Image
 
 from referformer.datasets.doctor import KINDS, PROBLEMS
+from referformer.errors import ConfigError, MissingPackageError
 from tests.fixtures.a2d import make_a2d, prepare_a2d
 from tests.fixtures.jhmdb import make_jhmdb, prepare_jhmdb
 from tests.fixtures.mevis import prepare_mevis
@@ -1061,8 +1062,8 @@ def test_a_config_with_two_roots(tmp_path, capsys):
         "        dict(type='RepeatDataset', dataset=dict(ann_file='b.json',"
         f"        type='referformer.MeViSDataset', data_root='{two}'))]))"
     )
-    assert MAIN([str(path), str(one)]) == 2
-    assert 'several folders' in capsys.readouterr().err
+    with pytest.raises(ConfigError, match='several folders'):
+        MAIN([str(path), str(one)])
     assert MAIN([str(path), '--jobs=1']) == 1
     out = capsys.readouterr().out
     assert f'RefCOCO+ and RefCOCOg in {one}\n' in out
@@ -1090,27 +1091,43 @@ def test_usage_errors(argv, capsys):
     assert 'error: ' in capsys.readouterr().err
 
 
-def test_a_package_that_is_not_installed(prepared, monkeypatch, capsys):
+def test_a_package_that_is_not_installed(prepared, monkeypatch):
     _, root = prepared(A2D)
     monkeypatch.setitem(sys.modules, 'h5py', None)
-    assert MAIN([A2D, str(root), '--jobs=1']) == 2
-    assert 'pip install h5py' in capsys.readouterr().err
+    with pytest.raises(MissingPackageError, match='pip install h5py'):
+        MAIN([A2D, str(root), '--jobs=1'])
 
 
-def test_a_config_of_something_else(tmp_path, capsys):
+FOREIGN = "train_dataloader = dict(dataset=dict(type='MyDataset', a='a.json'))"
+
+
+@pytest.mark.parametrize(
+    ('content', 'reason'),
+    [
+        ('model = dict(type="ReferFormer")', 'configures no data set'),
+        ('model = dict(', 'cannot be read as a config'),
+        (FOREIGN, 'MyDataset'),
+        (
+            f'{FOREIGN}\nmodel = dict(type="mmdet.FasterRCNN")',
+            r'config\.py is a config of mmdet: its model is a FasterRCNN',
+        ),
+    ],
+)
+def test_a_config_of_something_else(tmp_path, content, reason):
     path = tmp_path / 'config.py'
-    path.write_text('model = dict(type="ReferFormer")\n')
-    assert MAIN([str(path)]) == 2
-    assert 'configures no data set' in capsys.readouterr().err
-    path.write_text('model = dict(\n')
-    assert MAIN([str(path)]) == 2
-    assert 'is no config' in capsys.readouterr().err
-    path.write_text(
-        "train_dataloader = dict(dataset=dict(type='MyDataset',"
-        " ann_file='a.json'))"
-    )
-    assert MAIN([str(path)]) == 2
-    assert 'MyDataset' in capsys.readouterr().err
+    path.write_text(content)
+    with pytest.raises(ConfigError, match=reason):
+        MAIN([str(path)])
+
+
+def test_the_status_after_a_wrong_config(tmp_path, monkeypatch, capsys):
+    path = tmp_path / 'config.py'
+    path.write_text('a = (')
+    monkeypatch.setattr(sys, 'argv', ['check_dataset.py', str(path)])
+    with pytest.raises(SystemExit) as stopped:
+        runpy.run_path(str(TOOL), run_name='__main__')
+    assert stopped.value.code == 2
+    assert 'config.py cannot be read' in capsys.readouterr().err
 
 
 def test_as_a_command_with_several_processes(copy):

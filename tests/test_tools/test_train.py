@@ -235,7 +235,7 @@ def test_a_config_without_test(trained):
         ),
         (
             ['--cfg-options', 'train_dataloader.batch_size=two'],
-            r"toy\.py \(train_dataloader\): .*batch_size='two'",
+            r'toy\.py \(train_dataloader\): .*batch_size=two',
         ),
         (
             ['--cfg-options', 'model.type=mmdet.FasterRCNN'],

@@ -6,7 +6,6 @@ python tools/misc/check_dataset.py ref-youtube-vos data/ref-youtube-vos
 """
 
 import argparse
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,8 +20,10 @@ from referformer.datasets.doctor import (
     check_datasets,
     list_sources,
 )
-from referformer.errors import ConfigError, DataError, ReferError
+from referformer.errors import ConfigError
 from referformer.formats.files import write_atomic
+from referformer.utils.cli import keep_errors_in, require_writable, run
+from referformer.utils.launch import read_config, require_model
 from referformer.utils.parallel import count_cores
 
 CONFIGS = Path(__file__).parents[2] / 'configs/_base_/datasets'
@@ -115,12 +116,9 @@ def plan_config(
     Raises:
         ConfigError: If there is none.
     """
-    try:
-        config = Config.fromfile(path)
-    except (OSError, SyntaxError, ImportError) as error:
-        raise ConfigError(
-            f'{path} is no config: {error}', file=path
-        ) from error
+    config = read_config(path)
+    if 'model' in config:
+        require_model(path, config)
     titles = {kind.dataset: kind.title for kind in KINDS.values()}
     plan: dict[tuple[str, Path], list[Source]] = {}
     for name in names or LOADERS:
@@ -162,22 +160,21 @@ def main(argv: list[str] | None = None) -> int:
 
     Returns:
         Exit status, see the help.
+
+    Raises:
+        ReferError: Of the command line, the config or a package.
     """
     args = parse_args(argv)
+    if args.out is not None:
+        require_writable(args.out, '--out')
+        keep_errors_in(args.out.parent)
     plan_it = plan_kind if args.what in KINDS else plan_config
     reports = []
-    try:
-        for report, sources in plan_it(args.what, args.root, args.splits):
-            with DefaultScope.overwrite_default_scope('referformer'):
-                check_datasets(sources, report, args.jobs, args.quick)
-            reports.append(report)
-            print(f'{report.text()}\n')
-    except KeyboardInterrupt:
-        print('\ncheck_dataset.py: interrupted', file=sys.stderr)
-        return 130
-    except ReferError as error:
-        print(f'check_dataset.py: error: {error}', file=sys.stderr)
-        return 1 if isinstance(error, DataError) else 2
+    for report, sources in plan_it(args.what, args.root, args.splits):
+        with DefaultScope.overwrite_default_scope('referformer'):
+            check_datasets(sources, report, args.jobs, args.quick)
+        reports.append(report)
+        print(f'{report.text()}\n')
     if args.out is not None:
         text = ',\n'.join(report.json() for report in reports)
         write_atomic(args.out, f'[\n{text}\n]\n')
@@ -186,4 +183,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    run(main, setting_status=2)

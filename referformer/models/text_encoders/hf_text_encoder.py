@@ -12,6 +12,7 @@ from referformer.errors import (
     ConfigError,
     DataError,
     MissingCheckpointError,
+    check_choice,
 )
 from referformer.models.layers import SinePositionalEncoding1D
 from referformer.models.text_encoders.hash_tokenizer import too_long
@@ -96,10 +97,7 @@ class HFTextEncoder(BaseModule):
                 'hf_config (random weights), got '
                 f'pretrained={pretrained!r} and hf_config={hf_config!r}'
             )
-        if pooling not in ('pooler', 'first', 'mean'):
-            raise ConfigError(
-                f"pooling={pooling!r} is not 'pooler', 'first' or 'mean'"
-            )
+        check_choice('pooling', pooling, ('pooler', 'first', 'mean'))
         self.local_root = Path(local_root)
         self.pooling = pooling
         self.language_model = self._build_model(pretrained, hf_config)
