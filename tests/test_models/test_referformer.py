@@ -545,7 +545,7 @@ def test_the_channels_of_another_backbone():
         r'model\.neck\.in_channels=\(32, 64, 128\) and '
         r'model\.pixel_decoder\.in_channels=\(16, 32, 32, 32\)\.',
     ):
-        MODELS.build(cfg).extract_feat(torch.zeros(1, 1, 3, 32, 32))
+        MODELS.build(cfg).eval().extract_feat(torch.zeros(1, 1, 3, 32, 32))
 
 
 def test_an_expression_that_is_too_long_is_named():
