@@ -424,6 +424,23 @@ def test_the_file_of_objects_under_the_name_of_the_docs(tmp_path):
     assert lacking == ['test/Annotations: split test']
 
 
+def test_advice_fits_the_file(copy, capsys):
+    root = copy(YTVOS)
+    path = root / TRAIN_JSON
+    text = path.read_text()
+    # Whole, but edited wrongly: to get it again would not help.
+    path.write_text(text.replace('"frames":', '"frames"', 1))
+    _, found = doctor(YTVOS, root)
+    (example,) = found['json-broken']['examples']
+    assert example.endswith('correct this place')
+    assert '003234408d' not in example
+    assert 'again' not in capsys.readouterr().out.split('json-broken')[1]
+    cut(path)
+    _, found = doctor(YTVOS, root)
+    (example,) = found['json-broken']['examples']
+    assert 'ends in the middle, download or extract it again' in example
+
+
 def test_notes_name_what_is_missing(copy):
     root = copy(YTVOS)
     shutil.rmtree(root / 'train')

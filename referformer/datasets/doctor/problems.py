@@ -14,11 +14,9 @@ ERRORS = {
     'folder-misplaced': 'a folder is not where the loader expects it; move it',
     'file-missing': 'a file does not exist',
     'not-converted': 'this is the download; run the converter on it',
-    'json-broken': 'a file is not valid JSON; download or convert it again',
-    'table-wrong': (
-        'a file does not hold what it should; download or convert it again'
-    ),
-    'row-wrong': 'a row of a table is malformed; convert the set again',
+    'json-broken': 'a file is not valid JSON',
+    'table-wrong': 'a file does not hold what it should',
+    'row-wrong': 'a row of a table is malformed',
     'row-repeated': (
         'two rows have the same name, so their predictions would be mixed '
         'up; convert the set again'

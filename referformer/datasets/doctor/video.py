@@ -100,6 +100,10 @@ class Shown:
             self.found.append(observation)
 
 
+#: Faults of which only the reader knows what helps.
+_ADVICE_DIFFERS = {'json-broken', 'table-wrong', 'row-wrong'}
+
+
 def observe(error: Exception, item: dict | None = None) -> Observation:
     """Tell an error as the report does.
 
@@ -138,6 +142,9 @@ def observe(error: Exception, item: dict | None = None) -> Observation:
     elif code.endswith('-missing'):
         message = ''  # the path says it
     message = message.replace(f' {path}', '')
+    remedy = getattr(error, 'remedy', None)
+    if code in _ADVICE_DIFFERS and remedy:
+        message = f'{message.rstrip(".;")}; {remedy.rstrip(".")}'
     return Observation(code, path, message)
 
 
