@@ -12,8 +12,8 @@ from mmengine.logging import MMLogger
 
 from referformer.datasets import JHMDBSentencesDataset
 from referformer.datasets.doctor.problems import PROBLEMS
-from referformer.datasets.doctor.public_sets import frames_of_jhmdb
 from referformer.datasets.doctor.split import Split
+from referformer.datasets.doctor.split_rules import frames_of_jhmdb
 from referformer.formats.jhmdb import FrameChoice
 from tests.fixtures import jhmdb
 

@@ -1,27 +1,31 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
 """Building the datasets of a config and reading all they hold."""
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from referformer.datasets.doctor import public_sets, rules
 from referformer.datasets.doctor.kinds import Source
 from referformer.datasets.doctor.problems import ENTAILED
 from referformer.datasets.doctor.report import Observation, Report
 from referformer.datasets.doctor.split import (
     Split,
-    forget_files,
     meta_objects,
+    read_content,
+)
+from referformer.datasets.doctor.split_rules import (
+    SPLIT_RULES,
+    splits_overlap,
 )
 from referformer.datasets.doctor.video import (
+    Shown,
     Video,
     find_clips,
     observe,
     raw_item,
     show_video,
 )
+from referformer.datasets.doctor.video_rules import VIDEO_RULES
 from referformer.datasets.refcoco import RefCOCODataset
 from referformer.errors import ConfigError, collect_errors
 from referformer.registry import DATASETS
@@ -52,28 +56,36 @@ def check_datasets(
     if not report.root.is_dir():
         report.add('folder-missing', report.root)
         return
-    forget_files()
-    splits = []
-    for source in sources:
-        split = build_split(source, report)
-        if split is not None:
-            splits.append(split)
-    for rule in (*rules.SET_RULES, *public_sets.SET_RULES):
-        report.extend(rule(splits))
+    read_content.cache_clear()
+    built = (build_split(source, report) for source in sources)
+    splits = [split for split in built if split is not None]
+    report.extend(splits_overlap(splits))
     for split in splits:
-        for rule in (*rules.SPLIT_RULES, *public_sets.SPLIT_RULES):
-            report.extend(rule(split))
+        report.extend(apply_rules(SPLIT_RULES, split))
     videos = find_videos(splits)
-    report.count('videos', len(videos))
-    report.count('expressions', sum(len(split.clips) for split in splits))
-    report.count('frames', sum(video.weight for video in videos))
+    frames = sum(video.weight for video in videos)
+    report.counts = {
+        'videos': len(videos),
+        'expressions': sum(len(split.clips) for split in splits),
+        'frames': frames,
+    }
     if not videos:
         return
-    progress = ProgressBar(sum(video.weight for video in videos), 'files')
+    progress = ProgressBar(frames, 'files')
     shared = ([split.dataset for split in splits], quick)
     for index, found in run_tasks(check_video, videos, jobs, shared):
         report.extend(found)
         progress.update(videos[index].weight)
+
+
+def apply_rules(
+    rules: Mapping[type, Sequence[Callable]], looked_at: Split | Shown
+) -> Iterator[Observation]:
+    """Yield what the rules for the class of a dataset find."""
+    for kind, its_rules in rules.items():
+        if isinstance(looked_at.dataset, kind):
+            for rule in its_rules:
+                yield from rule(looked_at)
 
 
 def build_split(source: Source, report: Report) -> Split | None:
@@ -136,24 +148,23 @@ def _shorten(clip: dict, index: int) -> dict:
 
 def find_videos(splits: Sequence[Split]) -> list[Video]:
     """Put together what several items and datasets tell of a video."""
-    items: dict[tuple, dict[tuple[int, int], None]] = defaultdict(dict)
-    weights: dict[tuple, int] = {}
-    known: dict[tuple, frozenset[str] | None] = {}
+    videos: dict[tuple, Video] = {}
     for number, split in enumerate(splits):
-        objects = {k: frozenset(v) for k, v in meta_objects(split).items()}
         if 'folder-misplaced' in split.codes:
             continue
+        objects = meta_objects(split)
         for clip in split.clips:
-            place = tuple(
-                str(clip.get(key)) for key in ('img_dir', 'video_path')
+            name = clip['video_id']
+            key = (*map(str, map(clip.get, ('img_dir', 'video_path'))), name)
+            items = videos[key].items if key in videos else {}
+            items[number, clip['index']] = None
+            known = objects.get(name)
+            videos[key] = Video(
+                items,
+                clip.get('num_frames', 1),
+                None if known is None else frozenset(known),
             )
-            key = (*place, clip['video_id'])
-            items[key][number, clip['index']] = None
-            weights[key] = clip.get('num_frames', 1)
-            known[key] = objects.get(clip['video_id'])
-    return [
-        Video(tuple(items[key]), weights[key], known[key]) for key in items
-    ]
+    return list(videos.values())
 
 
 def check_video(
@@ -167,10 +178,8 @@ def check_video(
     """
     shown = show_video(*shared, video)
     found = list(shown.found)
-    if not shown.clips:
-        return found
-    for rule in (*rules.VIDEO_RULES, *public_sets.VIDEO_RULES):
-        found += rule(shown)
-    if isinstance(shown.clips[0].dataset, RefCOCODataset):
+    if shown.clips:
+        found += apply_rules(VIDEO_RULES, shown)
+    if isinstance(shown.dataset, RefCOCODataset):
         found = [o._replace(code=_IMAGES.get(o.code, o.code)) for o in found]
     return found

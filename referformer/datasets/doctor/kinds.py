@@ -14,10 +14,6 @@ from mmengine.config import Config
 from referformer.datasets.doctor.report import Report
 from referformer.formats.refcoco import NUM_SENTENCES
 
-#: Sentences of A2D, each about three to five frames.
-A2D_SENTENCES = 6655
-#: Frames of a video of JHMDB that are scored.
-SCORED_FRAMES = 3
 #: Second file of expressions, which names the objects: as the documentation
 #: calls it, and as others do.
 _WITH_OBJECTS = ('with_obj_id', 'meta_expressions_gt')
@@ -58,45 +54,40 @@ class Kind(NamedTuple):
     download: tuple[str, ...] = ()
 
 
+def _if_there(root: Path, *paths: str) -> str | None:
+    """Return the first of some files or folders that exists."""
+    return next((path for path in paths if (root / path).exists()), None)
+
+
 def _ytvos(root: Path, name: str) -> dict[str, Any]:
     """Ref-YouTube-VOS, and its layout."""
-    folder = f'meta_expressions/{name}'
-    masks: str | None = f'{name}/Annotations'
-    if name != 'train' and not (root / masks).is_dir():
-        masks = None
+    folder, masks = f'meta_expressions/{name}', f'{name}/Annotations'
     files: dict[str, Any] = {
         'ann_file': f'{folder}/meta_expressions.json',
         'data_prefix': {'img': f'{name}/JPEGImages', 'mask': masks},
+        'expected_videos': None,
     }
-    if name == 'train':
-        return files
-    truth = (f'{folder}/{file}.json' for file in _WITH_OBJECTS)
-    there = (path for path in truth if (root / path).is_file())
-    files['obj_id_file'] = next(there, None)
-    files['expected_videos'] = None
+    if name != 'train':
+        files['data_prefix']['mask'] = _if_there(root, masks)
+        truth = [f'{folder}/{file}.json' for file in _WITH_OBJECTS]
+        files['obj_id_file'] = _if_there(root, *truth)
     if name == 'test':
         files['exclude_ann_file'] = None
     return files
 
 
 def _davis(root: Path, name: str) -> dict[str, Any]:
-    meta = f'{name}/meta.json'
-    return {
-        **_ytvos(root, name),
-        'data_prefix': {
-            'img': f'{name}/JPEGImages',
-            'mask': f'{name}/Annotations',
-        },
-        'expected_videos': None,
-        # comes from a third archive, which nothing here needs
-        'meta_file': meta if (root / meta).is_file() else None,
-    }
+    files = _ytvos(root, name)
+    files['data_prefix']['mask'] = f'{name}/Annotations'
+    # comes from a third archive, which nothing here needs
+    files['meta_file'] = _if_there(root, f'{name}/meta.json')
+    return files
 
 
 def _mevis(root: Path, name: str) -> dict[str, Any]:
     masks: str | None = f'{name}/mask_dict.json'
-    if name == 'valid' and not (root / masks).is_file():
-        masks = None
+    if name == 'valid':
+        masks = _if_there(root, masks)
     return {
         'ann_file': f'{name}/meta_expressions.json',
         'img_dir': f'{name}/JPEGImages',
@@ -205,8 +196,8 @@ def _describe_split(
     train = name == 'train' or name.endswith('_train')
     loader = config.get('train_dataloader') if train else None
     dataset = (loader or config.test_dataloader).dataset.to_dict()
-    dataset.update(kind.files(root, name), data_root=f'{root}/')
-    dataset.update(test_mode=not train)
+    dataset.update(kind.files(root, name))
+    dataset.update(data_root=f'{root}/', test_mode=not train)
     if train:
         dataset.pop('group_by_video', None)
     return Source(name, dataset, kind.full[name])

@@ -8,26 +8,18 @@ give the rest.
 ERRORS = {
     # files and tables
     'split-missing': 'the split is not there',
-    'folder-missing': (
-        'a folder does not exist; extract the archive completely'
-    ),
+    'folder-missing': 'a folder is missing; extract its archive completely',
     'folder-misplaced': 'a folder is not where the loader expects it; move it',
     'file-missing': 'a file does not exist',
     'not-converted': 'this is the download; run the converter on it',
     'json-broken': 'a file is not valid JSON',
     'table-wrong': 'a file does not hold what it should',
     'row-wrong': 'a row of a table is malformed',
-    'row-repeated': (
-        'two rows have the same name, so their predictions would be mixed '
-        'up; convert the set again'
-    ),
+    'row-repeated': 'rows have one name, which mixes up their predictions',
     'name-unsafe': 'a name leads out of its folder; do not use this file',
     'count-wrong': 'not as many as the config expects; it will not start',
     'data-wrong': 'a file does not hold what it should',
-    'load-failed': (
-        'the code that reads an item fails with an error that is not about '
-        'data; correct the dataset or transform'
-    ),
+    'load-failed': 'the code that reads an item fails; correct that code',
     # expressions
     'expression-empty': 'an expression has no words',
     'expression-none': 'a video has no expression',
@@ -39,10 +31,7 @@ ERRORS = {
     'frame-broken': 'a frame is damaged or no image; extract it again',
     'frame-size-differs': 'a frame has another size than the first one',
     'frame-listed-twice': 'a frame is listed twice',
-    'frames-disordered': (
-        'the list of frames is not sorted, so masks and frames may not '
-        'belong together'
-    ),
+    'frames-disordered': 'frames are not sorted, so masks may not fit them',
     'frames-none': 'a video lists no frames',
     # masks as images
     'mask-missing': 'masks of a frame are missing; extract the archive again',
@@ -57,12 +46,8 @@ ERRORS = {
         'must hold object ids'
     ),
     # meta.json
-    'meta-missing': (
-        'meta.json does not exist; it is in the archive of the training videos'
-    ),
-    'meta-video-missing': (
-        'meta.json lacks a video; the files belong to different splits'
-    ),
+    'meta-missing': 'meta.json is missing; it comes with the training videos',
+    'meta-video-missing': 'meta.json lacks a video',
     'object-not-in-meta': 'meta.json lacks the object of an expression',
     # splits
     'split-overlap': 'something to be tested is trained on',
@@ -76,8 +61,8 @@ ERRORS = {
     ),
     # Ref-DAVIS17
     'annotators-incomplete': (
-        'an object has not one expression of each of the four annotators, '
-        'numbered 4 k to 4 k + 3'
+        'an object has not one expression of each of the four annotators; '
+        'convert the set again'
     ),
     'video-misspelt': (
         'a video is spelt as in the text files, not as its folder; convert '
@@ -89,15 +74,10 @@ ERRORS = {
     ),
     # videos as files
     'video-broken': 'a video cannot be decoded to its end; copy it again',
-    'video-short': (
-        'a video ends before an annotated frame; extract the archive again'
-    ),
+    'video-short': 'a video ends before an annotated frame; extract it again',
     'split-wrong': 'a video is in another split than videoset.csv says',
     'instance-missing': 'the masks lack the instance of an expression',
-    'instance-copy': (
-        'an instance is called "1 (copy)", a slip of the release; convert '
-        'the set again, which drops it'
-    ),
+    'instance-copy': 'an instance is called "1 (copy)"; convert the set again',
     'truth-differs': (
         'the ground truth for scoring is not about the sentences of the '
         'test split; convert the set again'
@@ -137,12 +117,8 @@ ERRORS = {
 """Training or scoring would stop or be wrong."""
 
 WARNINGS = {
-    'sentence-blank': (
-        'a sentence has no words; it is not trained on, and scored as it is'
-    ),
-    'expression-garbled': (
-        'an expression looks garbled, as by a wrong encoding'
-    ),
+    'sentence-blank': 'a sentence without words is scored, but not trained on',
+    'expression-garbled': 'an expression looks garbled (a wrong encoding?)',
     'expression-long': 'an expression has more than 100 words',
     'frame-turned': (
         'a picture has a note (EXIF) to turn or mirror it, which is ignored; '
@@ -169,9 +145,7 @@ WARNINGS = {
 NOTES = {
     'split-absent': 'a split is not there, so it was not checked',
     'count-differs': 'not as many as in the full set',
-    'truth-absent': (
-        'no ground truth: predictions can be written but not scored here'
-    ),
+    'truth-absent': 'no ground truth: predictions are written but not scored',
     'video-unlisted': 'a video is there, but no expression names it',
     'expression-ambiguous': 'one expression means several objects of a video',
     'frame-copied': 'a frame equals the one before; normal if nothing moves',

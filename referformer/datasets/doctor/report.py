@@ -3,6 +3,7 @@
 
 import json
 import textwrap
+from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -63,69 +64,46 @@ class Report:
         self.title = title
         self.root = root
         self.counts: dict[str, int] = {}
-        self._seen: dict[str, dict[Observation, None]] = {}
+        # Datasets of several splits may read the same file.
+        self._seen: set[Observation] = set()
 
-    def relative(self, path: str | Path) -> str:
-        """A path as it is shown."""
+    def add(self, code: str, path: str | Path, detail: str = '') -> None:
+        """Note a fault; ``code`` is a key of :data:`PROBLEMS`."""
         path = Path(path)
         if path != self.root and path.is_relative_to(self.root):
             path = path.relative_to(self.root)
-        return path.as_posix()
-
-    def add(self, code: str, path: str | Path, detail: str = '') -> None:
-        """Note a fault.
-
-        Raises:
-            KeyError: If the code is not in :data:`PROBLEMS`.
-        """
-        PROBLEMS[code]
         detail = detail.replace(f'{self.root}/', '')
-        observation = Observation(code, self.relative(path), detail)
-        # Datasets of several splits may read the same file.
-        self._seen.setdefault(code, {})[observation] = None
+        self._seen.add(Observation(code, path.as_posix(), detail))
 
     def extend(self, observations: Iterable[Observation]) -> None:
         """Note several faults."""
         for observation in observations:
             self.add(*observation)
 
-    def count(self, what: str, amount: int) -> None:
-        """Count what was looked at."""
-        self.counts[what] = self.counts.get(what, 0) + amount
-
     def findings(self) -> list[Finding]:
         """The faults by kind, the gravest first."""
-        found = []
-        lost = {
-            observation.path
-            for code, seen in self._seen.items()
-            if code.endswith('-missing')
-            for observation in seen
-        }
-        folders = {o.path for o in self._seen.get('folder-missing', ())}
-        for code, (level, message) in PROBLEMS.items():
-            # Processes report in any order; the report is always the same.
+        lost = {o.path for o in self._seen if o.code.endswith('-missing')}
+        folders = {o.path for o in self._seen if o.code == 'folder-missing'}
+        by_code: dict[str, list[Observation]] = defaultdict(list)
+        # Processes report in any order; the report is always the same.
+        for o in sorted(
+            self._seen,
+            key=lambda o: (natural_key(o.path), natural_key(o.detail)),
+        ):
             # What a missing folder lacks is not told again.
-            seen = [
-                o
-                for o in self._seen.get(code, ())
-                if lost.isdisjoint(map(str, PurePosixPath(o.path).parents))
-                and (o.path not in folders or code == 'folder-missing')
-            ]
-            seen.sort(key=lambda o: (*map(natural_key, (o.path, o.detail)),))
-            if seen:
+            if lost.isdisjoint(map(str, PurePosixPath(o.path).parents)) and (
+                o.path not in folders or o.code == 'folder-missing'
+            ):
+                by_code[o.code].append(o)
+        found = []
+        for code, (level, text) in PROBLEMS.items():
+            if seen := by_code[code]:
                 examples = tuple(map(str, seen[:_SHOWN]))
+                place = seen[0].path
                 found.append(
-                    Finding(
-                        level,
-                        code,
-                        message,
-                        seen[0].path,
-                        len(seen),
-                        examples,
-                    )
+                    Finding(level, code, text, place, len(seen), examples)
                 )
-        return sorted(found, key=lambda f: LEVELS.index(f.level))
+        return found
 
     @property
     def failed(self) -> bool:
@@ -137,7 +115,9 @@ class Report:
         counts = ', '.join(f'{n} {what}' for what, n in self.counts.items())
         lines = [f'{self.title} in {self.root}', counts or 'nothing read', '']
         findings = self.findings()
+        numbers = dict.fromkeys(LEVELS, 0)
         for finding in findings:
+            numbers[finding.level] += finding.count
             times = f'  x {finding.count}' if finding.count > 1 else ''
             lines.append(f'{finding.level:8} {finding.code}{times}')
             lines += textwrap.wrap(
@@ -148,26 +128,18 @@ class Report:
             )
             lines += [f'{_INDENT}- {example}' for example in finding.examples]
             more = finding.count - len(finding.examples)
-            if more:
-                lines.append(f'{_INDENT}- and {more} more')
+            lines += [f'{_INDENT}- and {more} more'] if more else []
             lines.append('')
-        lines.append(self._verdict(findings))
-        return '\n'.join(lines)
-
-    @staticmethod
-    def _verdict(findings: list[Finding]) -> str:
-        numbers = {
-            level: sum(f.count for f in findings if f.level == level)
-            for level in LEVELS
-        }
         said = ', '.join(
             f'{n} {level}{"s" if n > 1 else ""}'
             for level, n in numbers.items()
             if n
         )
+        verdict = 'usable'
         if numbers['error']:
-            return f'{said}: training or scoring would be wrong.'
-        return f'{said}: usable.' if said else 'Nothing found: usable.'
+            verdict = 'training or scoring would be wrong'
+        lines.append(f'{said or "Nothing found"}: {verdict}.')
+        return '\n'.join(lines)
 
     def json(self) -> str:
         """The report for programs."""

@@ -38,11 +38,16 @@ class Split(NamedTuple):
         """The annotation file."""
         return str(self.dataset.ann_file)
 
+    @property
+    def root(self) -> Path:
+        """The folder of the set."""
+        return Path(self.dataset.data_root or '.')
+
 
 def beside(split: Split, argument: str) -> Path | None:
     """Return a file that an argument of a dataset names."""
     name = getattr(split.dataset, argument, None)
-    return name and Path(split.dataset.data_root or '.') / name
+    return name and split.root / name
 
 
 def told_in(split: Split, clip: Mapping) -> str:
@@ -54,17 +59,15 @@ def told_in(split: Split, clip: Mapping) -> str:
 
 @lru_cache(maxsize=2)
 def read_content(path: Path | str | None) -> dict:
-    """Return a table, empty if the file, as reported, holds none."""
+    """Return a table, empty if the file, as reported, holds none.
+
+    Call its ``cache_clear`` when files may have changed.
+    """
     try:
         content = {} if path is None else read_json(path)
     except DataError:
         return {}
     return content if isinstance(content, dict) else {}
-
-
-def forget_files() -> None:
-    """Read files again that may have changed since."""
-    read_content.cache_clear()
 
 
 def read_videos(path: Path | str | None) -> dict[str, dict]:

@@ -32,28 +32,14 @@ class Video(NamedTuple):
     """A video, or a picture, with all that is annotated in it.
 
     Attributes:
-        items: Dataset and position therein.
+        items: Numbers of a dataset and of an item, in order, as keys.
         weight: Frames, or what is known of their number.
         known: Objects which ``meta.json`` lists.
     """
 
-    items: tuple[tuple[int, int], ...]
+    items: dict[tuple[int, int], None]
     weight: int
     known: frozenset[str] | None
-
-
-class Clip(NamedTuple):
-    """What an expression of a video means.
-
-    Attributes:
-        item: Its facts.
-        dataset: Whose item it is.
-        loading: How that reads.
-    """
-
-    item: dict
-    dataset: Any
-    loading: Loading
 
 
 @dataclass
@@ -61,9 +47,11 @@ class Shown:
     """What a video showed.
 
     Attributes:
-        clips: Which differ in what they mean.
         known: Objects which ``meta.json`` lists.
         quick: Whether no more than a frame was read.
+        dataset: The first that has it, whose pipeline reads it.
+        clips: The facts of its expressions, as far as they differ in what
+            they mean.
         found: What is wrong with it.
         paths: Files of the frames that could be read.
         sizes: Height and width of the same.
@@ -73,9 +61,10 @@ class Shown:
         whole: Whether all masks could be read.
     """
 
-    clips: list[Clip]
     known: frozenset[str] | None
     quick: bool
+    dataset: Any = None
+    clips: list[dict] = field(default_factory=list)
     found: list[Observation] = field(default_factory=list)
     paths: dict[int, str] = field(default_factory=dict)
     sizes: dict[int, tuple[int, int]] = field(default_factory=dict)
@@ -87,16 +76,15 @@ class Shown:
     @property
     def item(self) -> dict:
         """Facts of the video."""
-        return self.clips[0].item
+        return self.clips[0]
 
     def note(self, error: Exception) -> None:
         """Note an error once, and of a damaged video only the first."""
-        observation = observe(error, self.item)
-        if observation.code != 'video-broken':
-            known = self.found
-        else:
-            known = [o._replace(detail=observation.detail) for o in self.found]
-        if observation not in known:
+        code, path, _ = observation = observe(error, self.item)
+        known = [(o.code, o.path) for o in self.found]
+        if observation not in self.found and (
+            code != 'video-broken' or (code, path) not in known
+        ):
             self.found.append(observation)
 
 
@@ -170,15 +158,16 @@ def show_video(datasets: Sequence[Any], quick: bool, video: Video) -> Shown:
             others exist.
         video: What to read of them.
     """
-    shown = Shown([], video.known, quick)
-    distinct: dict[str, Clip] = {}
+    shown = Shown(video.known, quick)
+    distinct: dict[str, dict] = {}
     for number, index in video.items:
         dataset = datasets[number]
         loading = _find_loading(dataset)
         try:
             item = dataset.get_data_info(index)
             if not loading.by_frame:
-                _read_whole(loading, item)
+                for transform in loading.whole:
+                    item = transform(item)
                 continue
             item = loading.prepare(item)
         except Exception as error:  # of the user's own code, too
@@ -186,7 +175,9 @@ def show_video(datasets: Sequence[Any], quick: bool, video: Video) -> Shown:
             continue
         for clip in find_clips(item):
             facts = {k: v for k, v in clip.items() if k not in _WORDS}
-            distinct.setdefault(repr(facts), Clip(clip, dataset, loading))
+            distinct.setdefault(repr(facts), clip)
+        if shown.dataset is None:
+            shown.dataset = dataset
     shown.clips = list(distinct.values())
     if shown.clips:
         shown.visible = [False] * len(shown.clips)
@@ -202,12 +193,6 @@ def show_video(datasets: Sequence[Any], quick: bool, video: Video) -> Shown:
 def _find_loading(dataset: Any) -> Loading:
     """Return how a dataset reads, found once a process."""
     return Loading(dataset.pipeline.transforms)
-
-
-def _read_whole(loading: Loading, item: dict) -> None:
-    """Read an item as the pipeline does."""
-    for transform in loading.whole:
-        item = transform(item)
 
 
 def _show_frames(shown: Shown) -> None:
@@ -241,7 +226,7 @@ def _show_frames(shown: Shown) -> None:
 def _look_for_files(shown: Shown, positions: Sequence[int]) -> None:
     """Look whether the files of frames and masks exist."""
     for clip in shown.clips:
-        for frame in open_frames(clip.item, positions):
+        for frame in open_frames(clip, positions):
             kinds = {'frame': 'img_path'}
             if frame.get('mask_missing') != 'absent':
                 kinds['mask'] = 'mask_path'
@@ -261,7 +246,7 @@ def _read_frames(
     Yields:
         Position and frame. One that cannot be read has the size of another.
     """
-    loading = shown.clips[0].loading
+    loading = _find_loading(shown.dataset)
     try:
         frames = loading.read_frames(shown.item, positions)
     except Exception as error:  # of the user's own code, too
@@ -282,9 +267,9 @@ def _show_masks(shown: Shown, position: int, frame: dict) -> None:
     """Read the masks of a frame, each file once."""
     opened: dict[tuple[str, ...], Any] = {}
     for c, clip in enumerate(shown.clips):
-        if position >= clip.item['num_frames']:
+        if position >= clip['num_frames']:
             continue
-        facts = {**frame, **open_frames(clip.item, [position])[0]}
+        facts = {**frame, **open_frames(clip, [position])[0]}
         try:
             mask = _read_mask(shown, clip, facts, opened)
         except Exception as error:  # of the user's own code, too
@@ -296,13 +281,13 @@ def _show_masks(shown: Shown, position: int, frame: dict) -> None:
 
 def _read_mask(
     shown: Shown,
-    clip: Clip,
+    clip: dict,
     facts: dict,
     opened: dict[tuple[str, ...], Any],
 ) -> np.ndarray | None:
     """Return the mask of a clip in a frame, shape (H, W) or (n, H, W)."""
     mask = None
-    for step in shown.clips[0].loading.after_frames:
+    for step in _find_loading(shown.dataset).after_frames:
         transform = step.transform
         if not isinstance(transform, BaseLoadReferAnnotations):
             (facts,) = step([facts])
@@ -318,5 +303,5 @@ def _read_mask(
                 ids = shown.ids.setdefault(Path(key[0]).parent, set())
                 ids |= set(np.flatnonzero(np.bincount(source.ravel())))
         if opened[key] is not None:
-            mask = transform.mask(opened[key], facts, clip.item)
+            mask = transform.mask(opened[key], facts, clip)
     return mask
