@@ -247,7 +247,7 @@ class ReferInferencer(BaseInferencer):
         options = options or OutputOptions()
         if options.masks == 'png' and folder is None:
             raise ConfigError("masks='png' needs a folder: set out_dir")
-        predictor = (predictor or Predictor()).settled(self.model)
+        predictor = (predictor or self.model.predictor).resolved()
         keep_images = options.overlay and folder is not None
         files: dict[str, str] = {}
         with ExitStack() as exits:

@@ -1,6 +1,7 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
 """ReferFormer: language as queries for referring video segmentation."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import get_args
 
@@ -59,23 +60,21 @@ class ReferFormer(BaseDetector):
         pixel_decoder (dict): Cross-modal FPN.
         head (dict): Classes, boxes, masks; owns matcher, losses, selector.
         positional_encoding (dict): 2-D encoding of the maps.
-        mask_thr (float): Probability above which a pixel is foreground.
         mask_resize (str): How masks get the size of the original frame,
             ``'direct'`` or ``'two_step'``; see
             :data:`~referformer.structures.masks.MaskResize`.
-        window (int, optional): Longest clip to predict at once. A longer one
-            is cut into windows of this length, each with its own choice of
-            the query. Defaults to None, the whole clip.
-        predictor (dict, optional): Takes videos through the model, window
-            by window and expression by expression; of type ``'Predictor'``
+        predictor (dict, optional): Settings of prediction: windows, linking,
+            thresholds. Of type ``'Predictor'``
             (:class:`~referformer.prediction.Predictor`) unless it says
             another.
+        window (int, optional): Old place of ``predictor.window``.
+        mask_thr (float, optional): Old place of ``predictor.mask_thr``.
         data_preprocessor (dict, optional): Normalisation and padding.
         init_cfg (dict, optional): Initialisation config of mmengine.
 
     Raises:
-        ConfigError: If ``mask_thr``, ``mask_resize`` or ``window`` is not
-            one of the values above.
+        ConfigError: If ``mask_resize`` or a setting of ``predictor`` is not
+            one of its values.
     """
 
     def __init__(
@@ -89,18 +88,24 @@ class ReferFormer(BaseDetector):
         pixel_decoder: dict,
         head: dict,
         positional_encoding: dict,
-        mask_thr: float = 0.5,
         mask_resize: MaskResize = 'direct',
-        window: int | None = None,
         predictor: dict | None = None,
+        window: int | None = None,
+        mask_thr: float | None = None,
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
-        if not 0 < mask_thr < 1:
-            raise ConfigError(f'mask_thr must be in (0, 1), got {mask_thr}')
         check_choice('mask_resize', mask_resize, get_args(MaskResize))
-        if window is not None and window < 1:
-            raise ConfigError(f'window must be at least 1, got {window}')
+        predictor = {'type': 'Predictor', **(predictor or {})}
+        for name, value in (('window', window), ('mask_thr', mask_thr)):
+            if value is not None:
+                warnings.warn(
+                    f'model.{name} is now model.predictor.{name}; set it '
+                    'there.',
+                    FutureWarning,
+                    stacklevel=2,
+                )
+                predictor.setdefault(name, value)
         # Bare names inside the model are ours, whoever builds it: mmdet's
         # registry under its own default scope, for one.
         with DefaultScope.overwrite_default_scope('referformer'):
@@ -114,17 +119,13 @@ class ReferFormer(BaseDetector):
             self.pixel_decoder = MODELS.build(pixel_decoder)
             self.head = MODELS.build(head)
             self.positional_encoding = MODELS.build(positional_encoding)
-            self.predictor = TASK_UTILS.build(
-                {'type': 'Predictor', **(predictor or {})}
-            )
+            self.predictor = TASK_UTILS.build(predictor)
         self._in_channels = [
             part.get('in_channels') for part in (pixel_decoder, neck)
         ]
-        self.mask_thr = mask_thr
         self.mask_resize = mask_resize
-        self.window = window
 
-    # -- what is read once: the frames, the words -----------------------------
+    # -- features, of the frames and of the words -----------------------------
 
     def extract_feat(
         self,
@@ -132,7 +133,7 @@ class ReferFormer(BaseDetector):
         sizes: Sequence[tuple[int, int]] | None = None,
         frame_indices: Sequence[int] | None = None,
     ) -> VisualFeatures:
-        """Read the frames: all that depends on them alone.
+        """Encode the frames: all that depends on them alone.
 
         Args:
             batch_inputs (Tensor): Normalised clips, shape (N, T, 3, H, W).
@@ -200,13 +201,13 @@ class ReferFormer(BaseDetector):
             )
 
     def extract_text(self, texts: Sequence[str]) -> TextFeatures:
-        """Read the words of N expressions."""
+        """Encode the words of N expressions."""
         return self.text_encoder(self.text_encoder.tokenize(texts))
 
-    def read(
+    def encode(
         self, batch_inputs: Tensor, batch_data_samples: list[TrackDataSample]
     ) -> tuple[VisualFeatures, TextFeatures]:
-        """Read clips that have one expression each.
+        """Encode clips that have one expression each.
 
         Args:
             batch_inputs (Tensor): Shape (N, T, 3, H, W).
@@ -224,12 +225,12 @@ class ReferFormer(BaseDetector):
         )
         return visual, text
 
-    # -- what is asked: the words of the frames -------------------------------
+    # -- the words and the frames together ------------------------------------
 
     def decode(
         self, visual: VisualFeatures, text: TextFeatures
     ) -> tuple[DecodedQueries, Tensor]:
-        """Ask the frames for the expressions.
+        """Decode the expressions in the frames.
 
         Args:
             visual (VisualFeatures): Of N clips.
@@ -252,13 +253,13 @@ class ReferFormer(BaseDetector):
         ]
         return decoded, self.pixel_decoder(pyramid, text, visual.padded)
 
-    def answer(
+    def predict_sequences(
         self,
         visual: VisualFeatures,
         text: TextFeatures,
         selector: Callable[[Tensor], SelectedSequences] | None = None,
     ) -> SequencePredictions:
-        """Decode, and keep the best sequences.
+        """Decode, and select the best sequences.
 
         Args:
             visual (VisualFeatures): Of N clips.
@@ -325,7 +326,7 @@ class ReferFormer(BaseDetector):
         targets = stack_clip_targets(
             batch_data_samples, annotated_frames(batch_data_samples)
         ).to(batch_inputs.device)
-        visual, text = self.read(batch_inputs, batch_data_samples)
+        visual, text = self.encode(batch_inputs, batch_data_samples)
         decoded, mask_feats = self.decode(visual, text)
         return self.head.loss(decoded, mask_feats, visual.sizes, targets)
 
@@ -341,7 +342,7 @@ class ReferFormer(BaseDetector):
 
         Returns:
             list[TrackDataSample]: One per expression, see
-            :meth:`referformer.prediction.Predictor.predict`.
+            :func:`referformer.prediction.data_samples.predict_samples`.
         """
         return self.predictor.predict(self, batch_inputs, batch_data_samples)
 
@@ -349,7 +350,7 @@ class ReferFormer(BaseDetector):
         self, batch_inputs: Tensor, batch_data_samples: list[TrackDataSample]
     ) -> ClipPredictions:
         """Raw predictions of every layer and query; arguments as of `loss`."""
-        visual, text = self.read(batch_inputs, batch_data_samples)
+        visual, text = self.encode(batch_inputs, batch_data_samples)
         return self.head(*self.decode(visual, text), visual.sizes)
 
 

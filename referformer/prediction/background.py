@@ -1,8 +1,8 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
-"""Threads that run ahead of the network, and after it.
+"""Threads that prepare frames for the network, and write its results.
 
 Queues are bounded, so the slowest of the threads sets the pace. An error in
-one of them ends all and reaches the caller.
+one of them ends all and is raised in the caller.
 """
 
 import ctypes
@@ -24,8 +24,8 @@ _END = object()
 class _Slots:
     """A bounded queue that Ctrl-C cannot leave locked.
 
-    The locks of :class:`queue.Queue` are taken in Python: an interrupt right
-    after leaves them taken, and everybody waiting.
+    The locks of :class:`queue.Queue` are acquired in Python: an interrupt
+    right after that leaves them locked, and every thread waiting.
     """
 
     def __init__(self, depth: int) -> None:
@@ -35,12 +35,12 @@ class _Slots:
             self._free.put(None)
 
     def put(self, item: Any, timeout: float | None = None) -> None:
-        """Add an item; waits while full, raises queue.Empty in the end."""
+        """Add an item; waits while full, raises queue.Empty after timeout."""
         self._free.get(timeout=timeout)
         self._items.put(item)
 
     def put_at_once(self, item: Any) -> None:
-        """Add an item, even to a full queue."""
+        """Add an item without waiting, even to a full queue."""
         self._items.put(item)
 
     def get(self) -> Any:
@@ -51,7 +51,7 @@ class _Slots:
 
 
 def prefetch(items: Iterable[Item], depth: int) -> Iterator[Item]:
-    """Iterate in a thread that runs ahead, by ``depth`` items at most.
+    """Iterate in a thread, at most ``depth`` items ahead of the consumer.
 
     Yields:
         The items. An error of the thread is raised here, after the items
@@ -160,17 +160,17 @@ class BackgroundWriter(Generic[Item]):
 def queue_depth(window: int, frame_bytes: int) -> int:
     """Return how many frames a queue may hold, at least 2.
 
-    Enough to fill a window while the network looks at another; of large
-    frames fewer.
+    Enough to fill a window while the network works on another; fewer of large
+    frames.
     """
     return max(2, min(window, QUEUE_BYTES // max(1, frame_bytes)))
 
 
 def return_freed_memory() -> None:
-    """Give freed memory back to the system, where that takes asking.
+    """Give freed memory back to the system: call malloc_trim (glibc).
 
-    Frames are made in one thread and freed in another. glibc keeps such
-    memory in pieces, ever more of them, about 50 MB in 2 000 small frames.
+    Frames are allocated in one thread and freed in another. glibc keeps such
+    memory fragmented, about 50 MB more for every 2 000 small frames.
     """
     if sys.platform == 'linux':
         libc = ctypes.CDLL(None)

@@ -1,5 +1,5 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
-"""Keeping one object from window to window."""
+"""Linking of windows: the same object in each of them."""
 
 import torch
 from torch import Tensor
@@ -27,24 +27,25 @@ def mask_iou(first: Tensor, second: Tensor) -> Tensor:
 class OverlapLinker:
     """Choose the candidate that shows the object of the window before.
 
-    A window offers k candidates an expression, in an order of its own, and
-    shares its first frames with the window before. A track is a candidate of
-    each window; its value is the product of their scores and of the IoUs
-    between its neighbours on the frames they share:
+    A window has k candidates for each expression, in any order, and shares its
+    first frames with the window before. A track is one candidate from each
+    window. Its value is the product of the candidates' scores and of the IoUs
+    of successive candidates in the frames that both windows contain:
 
     .. code-block:: text
 
         value[q] = score[q] * max_p before[p] * max(iou[p, q], jump)
 
-    The first window chooses by score. From then on the chosen object is
-    followed, until the best track is worth more than ``1 / jump`` times as
-    much as the one that follows it: an object keeps its identity although
-    another one scores better for a while, but gives way when it is lost or was
-    wrong from the beginning. Nothing that was handed out is taken back.
+    In the first window the candidate with the best score is chosen. From then
+    on the track of the chosen object is continued, until the value of the best
+    track is more than ``1 / jump`` times its value. So the object stays the
+    same while another one scores slightly better, and changes when it is lost
+    or was wrong from the beginning. Earlier choices are never revised.
 
     Args:
-        jump (float): What a track keeps of its value when it goes on with
-            another object, in (0, 1]. 1 is the choice by score alone.
+        jump (float): Factor by which the value of a track is reduced where it
+            changes to another object, in (0, 1]. 1 is the choice by score
+            alone.
 
     Raises:
         ConfigError: If ``jump`` is not in (0, 1].

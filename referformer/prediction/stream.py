@@ -6,9 +6,9 @@
     decode, resize ──queue──► Predictor ──queue──► write
        thread              caller's thread         thread
 
-Both queues are bounded, so the slowest of the three sets the pace and what is
-alive at a time are a window of frames and what the queues hold, however long
-the video is. An error in any of them ends all three and reaches the caller.
+Both queues are bounded, so the slowest of the three sets the pace, and memory
+holds one window of frames and the contents of the queues, however long the
+video is. An error in any of them ends all three and is raised in the caller.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -28,8 +28,8 @@ from referformer.prediction.background import (
     return_freed_memory,
 )
 from referformer.prediction.predictor import (
+    EncodedWindow,
     Predictor,
-    SeenWindow,
     WindowPredictions,
 )
 from referformer.structures import SoftMasks
@@ -44,11 +44,11 @@ class PreparedFrame(NamedTuple):
 
 @dataclass(eq=False)
 class FrameResult:
-    """What was found in a frame, for E expressions.
+    """Predictions for E expressions in a frame.
 
     Attributes:
         frame (Frame): The frame.
-        window (int): Number of the window it was seen in.
+        window (int): Number of the window its result is taken from.
         soft_masks (SoftMasks): E mask logits at stride 4.
         scores (np.ndarray): Scores in this frame, in [0, 1], shape (E,).
         window_scores (np.ndarray): Means over the window, shape (E,).
@@ -72,21 +72,21 @@ class FrameResult:
         return self.soft_masks.to_ndarray()
 
 
-def see_frames(
+def encode_video(
     model: ReferFormer,
     frames: Iterable[Frame],
     prepare: Callable[[np.ndarray], np.ndarray],
-    predictor: Predictor,
+    predictor: Predictor | None = None,
     keep_images: bool = True,
     frame_bytes: int = 0,
-) -> Iterator[SeenWindow[PreparedFrame]]:
-    """Read frames, window by window; they are prepared in a thread.
+) -> Iterator[EncodedWindow[PreparedFrame]]:
+    """Encode frames, window by window; they are prepared in a thread.
 
     Args:
         model (ReferFormer): The model, in evaluation mode.
         frames (Iterable[Frame]): The video.
         prepare (Callable): Frame -> what the network gets, both uint8, BGR.
-        predictor (Predictor): Settled, see :meth:`Predictor.settled`.
+        predictor (Predictor, optional): Windows. None is the model's own.
         keep_images (bool): Whether frames keep their pictures.
         frame_bytes (int): Size of a picture, to bound the queue.
     """
@@ -106,33 +106,36 @@ def see_frames(
         batch = {'inputs': [clip], 'data_samples': None}
         return model.data_preprocessor(batch)['inputs'][0]
 
+    predictor = (predictor or model.predictor).resolved()
     ahead = prefetch(prepared(), queue_depth(predictor.window, frame_bytes))
     try:
-        yield from predictor.see(model, ahead, to_clip)
+        yield from predictor.encode_windows(model, ahead, to_clip)
     finally:
         ahead.close()
 
 
-def ask_frames(
+def predict_video(
     model: ReferFormer,
-    seen: Iterable[SeenWindow[PreparedFrame]],
+    encoded: Iterable[EncodedWindow[PreparedFrame]],
     texts: Sequence[str],
-    predictor: Predictor,
+    predictor: Predictor | None = None,
 ) -> Iterator[FrameResult]:
-    """Look for expressions in frames that were read.
+    """Predict expressions in frames that were encoded.
 
     Args:
         model (ReferFormer): The model, in evaluation mode.
-        seen (Iterable[SeenWindow]): What :func:`see_frames` yields, or a list
-            of it that was kept to ask for other expressions.
-        texts (Sequence[str]): E expressions, as the model was taught them.
-        predictor (Predictor): Settled, see :meth:`Predictor.settled`.
+        encoded (Iterable[EncodedWindow]): From :func:`encode_video`, or a list
+            of it that was kept to predict other expressions.
+        texts (Sequence[str]): E expressions, normalised as in training.
+        predictor (Predictor, optional): The same as for the encoding. None is
+            the model's own.
 
     Yields:
         FrameResult: One per frame, in order.
     """
-    text = predictor.read(model, texts)
-    for predicted in predictor.ask(model, seen, text):
+    predictor = predictor or model.predictor
+    text = predictor.encode_text(model, texts)
+    for predicted in predictor.predict_windows(model, encoded, text):
         window = predicted.window
         for t in range(window.start, window.stop):
             yield _frame_result(model, predictor, predicted, t)
@@ -173,19 +176,17 @@ def segment_frames(
     keep_images: bool = True,
     frame_bytes: int = 0,
 ) -> Iterator[FrameResult]:
-    """Segment what expressions mean, frame after frame.
+    """Segment the objects of expressions, frame by frame.
 
-    Arguments are those of :func:`see_frames` and :func:`ask_frames`; the
-    predictor need not be settled.
+    Arguments are those of :func:`encode_video` and :func:`predict_video`.
 
     Yields:
         FrameResult: One per frame, in order.
     """
-    predictor = (predictor or Predictor()).settled(model)
-    seen = see_frames(
+    encoded = encode_video(
         model, frames, prepare, predictor, keep_images, frame_bytes
     )
     try:
-        yield from ask_frames(model, seen, texts, predictor)
+        yield from predict_video(model, encoded, texts, predictor)
     finally:
-        seen.close()
+        encoded.close()

@@ -13,9 +13,9 @@ class Window(NamedTuple, Generic[Item]):
     Attributes:
         number (int): Its number in the video, from 0.
         frames (list): Its frames.
-        start (int): First frame it answers for.
-        stop (int): End of the frames it answers for; those before ``start``
-            and from ``stop`` on are answered for by its neighbours.
+        start (int): First frame whose result is taken from this window.
+        stop (int): End of these frames; the results of those before
+            ``start`` and from ``stop`` on are taken from its neighbours.
     """
 
     number: int
@@ -29,8 +29,8 @@ def cut_windows(
 ) -> Iterator[Window[Item]]:
     """Cut a stream into windows; the last may be shorter.
 
-    Of the frames two windows share, each answers for those nearer to its
-    middle.
+    The result of a frame that two windows share is taken from the window
+    whose middle is nearer.
 
     Args:
         frames (Iterable): The stream.

@@ -1,5 +1,5 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
-"""What the model says about a clip, for all that come after it."""
+"""Predictions of the model for a clip."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -68,13 +68,9 @@ class SequencePredictions(NamedTuple):
             *(part[each, :, sequence].unsqueeze(2) for part in self[2:]),
         )
 
-    def without_doubtful_masks(
-        self, score_thr: float
-    ) -> 'SequencePredictions':
+    def suppress_low_scores(self, score_thr: float) -> 'SequencePredictions':
         """Empty the masks of frames with a score below ``score_thr``."""
         if not score_thr:
             return self
-        doubtful = self.frame_scores[..., None, None] < score_thr
-        return self._replace(
-            masks=self.masks.masked_fill(doubtful, EMPTY_LOGIT)
-        )
+        low = self.frame_scores[..., None, None] < score_thr
+        return self._replace(masks=self.masks.masked_fill(low, EMPTY_LOGIT))

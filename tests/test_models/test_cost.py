@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from referformer.prediction import Predictor
 from referformer.testing import demo_refer_inputs
 
 from .helpers import build_model
@@ -58,11 +59,11 @@ def test_cost_of_a_frame_is_constant_but_for_what_frames_tell_each_other(
     second = [b - a for a, b in pairwise(first)]
     assert second[0] == second[1]  # no higher power
     # with a window nothing is quadratic
-    model.window = 1
+    model.predictor = Predictor(window=1)
     try:
         costs = [flops_of(model, video(n, 1)) for n in (1, 2, 4)]
     finally:
-        model.window = None
+        model.predictor = Predictor()
     assert costs[2] - costs[1] == 2 * (costs[1] - costs[0])
 
 

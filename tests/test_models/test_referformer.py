@@ -11,6 +11,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from referformer.errors import ConfigError, DataError
+from referformer.prediction import Predictor
 from referformer.registry import MODELS
 from referformer.structures import split_expressions
 from referformer.testing import DEMO_TEXTS, demo_refer_inputs, tiny_model_cfg
@@ -276,7 +277,7 @@ def test_prediction_equals_the_full_forward(backbone, topk):
 
 def test_mask_threshold():
     cfg = tiny_model_cfg()
-    cfg['mask_thr'] = 0.6
+    cfg['predictor'] = dict(mask_thr=0.6)
     model = MODELS.build(cfg).eval()
     randomise(model)
     (sample,) = model.test_step(demo_refer_inputs(1, ori_scale=1.0))
@@ -289,9 +290,20 @@ def test_mask_threshold():
         assert expected.any()
         found = frame.pred_track_instances.masks[0]
         assert (found == expected).float().mean() > 0.999
-    cfg['mask_thr'] = 1.0
+    cfg['predictor'] = dict(mask_thr=1.0)
     with pytest.raises(ConfigError, match=r'in \(0, 1\), got 1.0'):
         MODELS.build(cfg)
+
+
+def test_old_places_of_settings():
+    """`model.window` and `model.mask_thr` of older configs still work."""
+    cfg = tiny_model_cfg()
+    cfg.update(window=4, mask_thr=0.6)
+    with pytest.warns(FutureWarning, match=r'model\.predictor\.window'):
+        assert MODELS.build(cfg).predictor == Predictor(4, mask_thr=0.6)
+    cfg.update(predictor=dict(window=5))
+    with pytest.warns(FutureWarning):
+        assert MODELS.build(cfg).predictor.window == 5
 
 
 def test_without_annotations():
@@ -474,7 +486,7 @@ def assert_equal_outputs(found, expected):
 @pytest.mark.parametrize('window', [None, 2])
 def test_expressions_of_a_video_share_its_features(backbone, window):
     model = build_model(backbone=backbone).eval()
-    model.window = window
+    model.predictor = Predictor(window)
     calls = []
     model.backbone.register_forward_hook(lambda *_: calls.append(1))
     with torch.no_grad():
@@ -490,10 +502,10 @@ def test_a_window_sees_its_own_frames():
     """Windows of three frames predict what clips of these frames do."""
     model = build_model().eval()
     data = demo_refer_inputs(num_frames=5, batch_size=1)
-    model.window = 3
+    model.predictor = Predictor(window=3)
     with torch.no_grad():
         (whole,) = model.test_step(data)
-        model.window = None
+        model.predictor = Predictor()
         for part in (slice(0, 3), slice(3, 5)):
             clip = demo_refer_inputs(num_frames=5, batch_size=1)
             sample = clip['data_samples'][0]

@@ -21,6 +21,7 @@ from mmengine.registry import init_default_scope
 
 from referformer.checkpoints.published import from_published
 from referformer.models import ReferFormer
+from referformer.prediction.data_samples import write_instances
 from referformer.registry import MODELS
 from referformer.structures import ClipTargets, TextTokens
 
@@ -292,7 +293,7 @@ class GoldenCase:
                 else None,
             )
             decoded, mask_feats = model.decode(visual, text)
-            found = model.answer(visual, text)
+            found = model.predict_sequences(visual, text)
             frames = [
                 DetDataSample(
                     metainfo=dict(img_shape=NOPAD_SIZE, ori_shape=ORI_SIZE)
@@ -300,7 +301,7 @@ class GoldenCase:
                 for _ in range(found.masks.shape[1])
             ]
             for t, frame in enumerate(frames):
-                model.predictor.write_instances(model, frame, found, 0, t)
+                write_instances(model.predictor, model, frame, found, 0, t)
             selected, _, _ = model.head.predict(
                 decoded, mask_feats, visual.sizes
             )

@@ -1,5 +1,5 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
-"""Whoever asks, and however: the model says the same, and is asked once."""
+"""All ways of prediction agree, and run the network once."""
 
 import copy
 from collections import Counter
@@ -13,8 +13,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from referformer.media.sources import open_source
 from referformer.prediction import (
     Predictor,
-    ask_frames,
-    see_frames,
+    encode_video,
+    predict_video,
     segment_frames,
 )
 from referformer.registry import MODELS
@@ -46,8 +46,7 @@ def same(image):
 def with_predictor(model, window=None, **settings):
     """The same weights, with a predictor of its own."""
     model = copy.copy(model)
-    model.window = window
-    model.predictor = Predictor(**settings)
+    model.predictor = Predictor(window, **settings)
     return model
 
 
@@ -98,7 +97,7 @@ def streamed(model, video, texts):
     return outputs
 
 
-# -- one answer, whoever asks -------------------------------------------------
+# -- all ways of prediction agree ---------------------------------------------
 
 
 @pytest.mark.parametrize('number', [1, 3])
@@ -188,17 +187,17 @@ def test_a_video_shorter_than_the_overlap_is_seen_whole(model, video):
         )
 
 
-def test_features_can_be_asked_again(model, video):
-    """Another expression costs no second look at the frames."""
+def test_features_can_be_used_again(model, video):
+    """Another expression needs no second pass over the frames."""
     calls = Counter()
     hook = model.backbone.register_forward_hook(
         lambda *_: calls.update(['backbone'])
     )
-    predictor = Predictor(window=4).settled(model)
-    seen = list(see_frames(model, open_source(video), same, predictor))
-    assert [len(window.frames) for window, _ in seen] == [4, 4, 1]
-    first = list(ask_frames(model, seen, TEXTS[:1], predictor))
-    second = list(ask_frames(model, seen, TEXTS[1:2], predictor))
+    predictor = Predictor(window=4)
+    encoded = list(encode_video(model, open_source(video), same, predictor))
+    assert [len(window.frames) for window, _ in encoded] == [4, 4, 1]
+    first = list(predict_video(model, encoded, TEXTS[:1], predictor))
+    second = list(predict_video(model, encoded, TEXTS[1:2], predictor))
     assert calls['backbone'] == 3
     hook.remove()
     for e, results in enumerate((first, second)):

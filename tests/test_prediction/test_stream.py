@@ -123,11 +123,11 @@ def test_frames_are_seen_once_for_all_expressions(backbone, batch_frames):
         assert_equal_results(alone, together, rows=[e])
 
 
-def test_it_is_what_predict_says(model):
+def test_it_is_what_predict_says(monkeypatch, model):
     """Windows, masks and boxes are those of the model on a data set."""
     video = noise(6, 32, 48)
     results = run(model, video, TEXTS[1:2], window=4)
-    model.window = 4
+    monkeypatch.setattr(model, 'predictor', Predictor(window=4))
     sample = TrackDataSample(metainfo=dict(text=TEXTS[1]))
     sample.video_data_samples = [
         DetDataSample(metainfo=dict(img_shape=(32, 48), ori_shape=(32, 48)))
@@ -138,7 +138,6 @@ def test_it_is_what_predict_says(model):
         [predicted] = model.test_step(
             {'inputs': [clip], 'data_samples': [sample]}
         )
-    model.window = None
     for result, frame in zip(
         results, predicted.video_data_samples, strict=True
     ):
@@ -221,7 +220,7 @@ def test_low_precision(model, precision):
 )
 def test_options_are_checked(model, options, reason):
     with pytest.raises(ValueError, match=reason):
-        Predictor(**options).settled(model)
+        Predictor(**options).resolved()
 
 
 def test_an_interrupt_ends_all_threads(model):

@@ -64,4 +64,4 @@ test_dataloader = dict(
 # see docs/datasets/mevis.md.
 test_evaluator = dict(type='ReferVOSMetric')
 # Settings of the model for these scores: videos go in windows of 36 frames.
-protocol = dict(window=36)
+protocol = dict(predictor=dict(window=36))

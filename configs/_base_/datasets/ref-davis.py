@@ -38,4 +38,4 @@ test_dataloader = dict(
 # docs/evaluation.md.
 test_evaluator = dict(type='RefDAVISMetric', protocol='published')
 # Settings of the model for these scores: videos go in windows of 36 frames.
-protocol = dict(window=36)
+protocol = dict(predictor=dict(window=36))

@@ -122,7 +122,7 @@ model = dict(
         ),
         selector=dict(type='MeanScoreSelector', topk=1),
     ),
-    mask_thr=0.5,
+    predictor=dict(type='Predictor', mask_thr=0.5),
 )
 
 # The checkpoint of this model after image pre-training, for fine-tuning.

@@ -1,0 +1,134 @@
+# Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
+"""Predictions of a test, written into the data samples of mmdet."""
+
+from typing import TYPE_CHECKING
+
+import torch
+from mmdet.structures import DetDataSample, TrackDataSample
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+from referformer.models import ReferFormer
+from referformer.structures import SequencePredictions, split_expressions
+
+if TYPE_CHECKING:
+    from referformer.prediction.predictor import Predictor
+
+
+@torch.no_grad()
+def predict_samples(
+    predictor: 'Predictor',
+    model: ReferFormer,
+    batch_inputs: Tensor,
+    batch_data_samples: list[TrackDataSample],
+) -> list[TrackDataSample]:
+    """Segment the referred objects in the samples of a data set.
+
+    A sample is a clip with an expression (``text`` in its metainfo) or a
+    video with all of its expressions (``expressions``: dicts with ``text``
+    and more). Clips are predicted as one batch, unless they are to be cut
+    into windows; videos one after the other, unpadded.
+
+    Args:
+        predictor (Predictor): Settings of the prediction.
+        model (ReferFormer): The model.
+        batch_inputs (Tensor): Shape (N, T, 3, H, W).
+        batch_data_samples (list[TrackDataSample]): N clips or videos.
+
+    Returns:
+        list[TrackDataSample]: One per expression, every frame with
+        ``pred_track_instances`` on the CPU: ``masks`` (k, ori_h, ori_w),
+        bool, ``scores`` (k,), ``bboxes`` (k, 4) in pixels of the original
+        frame, ``labels`` (k,), best sequence first. Of a clip with one
+        annotated frame, that frame only. The masks of a video with several
+        expressions are :class:`~referformer.structures.SoftMasks`, as they
+        would not fit into memory.
+    """
+    single = 'annotated_frame' in batch_data_samples[0]
+    grouped = any('expressions' in sample for sample in batch_data_samples)
+    if single or not (predictor.window or grouped):
+        return _predict_batch(
+            predictor, model, batch_inputs, batch_data_samples
+        )
+    videos = zip(batch_inputs, batch_data_samples, strict=True)
+    return [
+        clip
+        for frames, sample in videos
+        for clip in _predict_video(predictor, model, frames, sample)
+    ]
+
+
+def _predict_batch(
+    predictor: 'Predictor',
+    model: ReferFormer,
+    batch_inputs: Tensor,
+    batch_data_samples: list[TrackDataSample],
+) -> list[TrackDataSample]:
+    """Predict N clips with one expression each."""
+    with predictor.arithmetic(batch_inputs.device):
+        found = model.predict_sequences(
+            *model.encode(batch_inputs, batch_data_samples)
+        )
+    found = found.to_host().suppress_low_scores(predictor.score_thr)
+    for n, sample in enumerate(batch_data_samples):
+        frames = sample.video_data_samples
+        if 'annotated_frame' in sample:
+            frames = [frames[sample.annotated_frame]]
+        for t, frame in enumerate(frames):
+            write_instances(predictor, model, frame, found, n, t)
+    return batch_data_samples
+
+
+def _predict_video(
+    predictor: 'Predictor',
+    model: ReferFormer,
+    frames: Tensor,
+    sample: TrackDataSample,
+) -> list[TrackDataSample]:
+    """Predict the expressions of a video of shape (T, 3, H, W)."""
+    height, width = sample[0].img_shape[:2]
+    frames = frames[..., :height, :width]
+    grouped = 'expressions' in sample
+    outputs = split_expressions(sample) if grouped else [sample]
+    if not predictor.window:  # one window, nothing to link
+        whole = max(1, len(frames))
+        predictor = predictor.override(window=whole, link='none')
+    text = predictor.encode_text(model, [output.text for output in outputs])
+    encoded = predictor.encode_windows(
+        model,
+        range(len(frames)),
+        lambda window: frames[window[0] : window[-1] + 1],
+    )
+    for window, found in predictor.predict_windows(model, encoded, text):
+        for n, output in enumerate(outputs):
+            for t in range(window.start, window.stop):
+                frame = output[window.frames[t]]
+                write_instances(predictor, model, frame, found, n, t, grouped)
+    return outputs
+
+
+def write_instances(
+    predictor: 'Predictor',
+    model: ReferFormer,
+    frame: DetDataSample,
+    found: SequencePredictions,
+    n: int,
+    t: int,
+    lazily: bool = False,
+) -> None:
+    """Write into a frame the predictions for expression n in frame t.
+
+    Where ``lazily`` is set, masks stay at their stride until they are looked
+    at.
+    """
+    img_shape, ori_shape = frame.img_shape[:2], frame.ori_shape[:2]
+    masks = predictor.soft_masks(
+        model, found.masks[n, t], img_shape, ori_shape
+    )
+    size = ori_shape[::-1]
+    frame.pred_track_instances = InstanceData(
+        masks=masks if lazily else masks.to_tensor(),
+        scores=found.scores[n],
+        bboxes=found.boxes[n, t] * found.boxes.new_tensor(size * 2),
+        labels=found.labels[n],
+    )
