@@ -1,5 +1,5 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
-"""Cut objects out of a video by describing them.
+"""Segment objects in a video by describing them.
 
 Example:
     python tools/demo.py dogs.mp4 "the black dog" "the white dog" \
@@ -7,13 +7,14 @@ Example:
 """
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
 # torch and mmengine are imported in main(), so that --help and a mistyped
 # option answer at once.
-from referformer.utils.cli import run
+from referformer.utils.cli import keep_errors_in, run
 
 
 def seconds(text: str) -> float:
@@ -35,7 +36,7 @@ def seconds(text: str) -> float:
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line, that of the process by default."""
     parser = argparse.ArgumentParser(
-        description='Cut objects out of a video by describing them.'
+        description='Segment objects in a video by describing them.'
     )
     parser.add_argument(
         'video', help='video file, folder of pictures, or picture'
@@ -44,7 +45,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         'expressions',
         nargs='+',
         metavar='EXPRESSION',
-        help='what to cut out, such as "the dog on the left"',
+        help='object to segment, such as "the dog on the left"',
     )
     parser.add_argument(
         '--config', required=True, help='config file, or name of a config'
@@ -91,15 +92,15 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     group.add_argument(
         '--link',
         choices=('none', 'overlap'),
-        default='none',
-        help='overlap: keep to one object from window to window; none: every '
-        'window chooses for itself, as published (default)',
+        help='overlap: keep to one object from window to window; none: choose '
+        "in every window anew, as published (default: the config's, or none)",
     )
     group.add_argument(
         '--overlap',
         type=int,
         metavar='N',
-        help='frames that linked windows share (default: a quarter)',
+        help="frames that linked windows share (default: the config's, or a "
+        'quarter)',
     )
     group.add_argument(
         '--thr',
@@ -110,15 +111,17 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     group.add_argument(
         '--score-thr',
         type=float,
-        default=0.0,
         metavar='P',
-        help='leave frames empty that score less (default: 0)',
+        help='leave the masks of frames with a lower score empty '
+        "(default: the config's, or 0)",
     )
     group.add_argument(
         '--device', help='such as cuda:0 or cpu (default: a GPU if any)'
     )
     group.add_argument(
-        '--precision', choices=('fp32', 'bf16', 'fp16'), default='fp32'
+        '--precision',
+        choices=('fp32', 'bf16', 'fp16'),
+        help="type of the arithmetic (default: the config's, or fp32)",
     )
     group = parser.add_argument_group('output')
     group.add_argument(
@@ -148,17 +151,23 @@ def main(argv: list[str] | None = None) -> None:
     """Segment the video and say what was written."""
     args = parse_args(argv)
 
-    from referformer.apis import Predictor, ReferInferencer
+    from referformer.apis import ReferInferencer
     from referformer.apis.outputs import OutputOptions
     from referformer.apis.results import Collector
+    from referformer.errors import ConfigError
+
+    keep_errors_in(args.out)
+    for text in args.expressions:
+        # Path.is_file refuses long names
+        if os.path.isfile(text):  # noqa: PTH113
+            raise ConfigError(
+                f'{text} is a file, not an expression; give one video at a '
+                'time.'
+            )
 
     def given(*names: str) -> dict[str, Any]:
         return {name: getattr(args, name) for name in names}
 
-    predictor = Predictor(
-        mask_thr=args.thr,
-        **given('window', 'link', 'overlap', 'score_thr', 'precision'),
-    )
     frames = given('fps', 'every', 'start', 'end', 'partial')
     [(source, texts)] = ReferInferencer.preprocess(
         args.video, args.expressions, **frames
@@ -170,6 +179,10 @@ def main(argv: list[str] | None = None) -> None:
             file=sys.stderr,
         )
     inferencer = ReferInferencer(args.config, args.checkpoint, args.device)
+    predictor = inferencer.model.predictor.override(
+        mask_thr=args.thr,
+        **given('window', 'link', 'overlap', 'score_thr', 'precision'),
+    )
     collector = Collector(texts, 'none')
     files = inferencer.run(
         source,

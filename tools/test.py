@@ -23,7 +23,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description='Score a checkpoint on the test set of a config.'
     )
-    parser.add_argument('config', help='config file')
+    parser.add_argument('config', help='config file, or name of a config')
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument(
         '--out', metavar='FILE', help='write the metrics as JSON to this file'

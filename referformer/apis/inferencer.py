@@ -1,5 +1,5 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
-"""Cut objects out of any video by describing them."""
+"""Segment objects in any video by describing them."""
 
 import os
 import sys
@@ -14,7 +14,7 @@ from mmengine.dataset import pseudo_collate
 from mmengine.infer import BaseInferencer
 from tqdm import tqdm
 
-from referformer.apis.model import FramePipeline, init_model, load_config
+from referformer.apis.model import FramePipeline, init_model
 from referformer.apis.outputs import OutputOptions, open_files
 from referformer.apis.results import Collector, MaskFormat, Sink, VideoResult
 from referformer.errors import ConfigError
@@ -23,15 +23,16 @@ from referformer.models import ReferFormer
 from referformer.prediction import FrameResult, Predictor, segment_frames
 from referformer.prediction.background import BackgroundWriter, queue_depth
 from referformer.registry import VISUALIZERS
+from referformer.utils.configs import read_config
 from referformer.visualization import ReferLocalVisualizer
 
 Video = str | os.PathLike[str] | np.ndarray
 
 
 class ReferInferencer(BaseInferencer):
-    """Segment what expressions mean in videos of any kind and length.
+    """Segment the objects of expressions in videos of any kind and length.
 
-    Frames are decoded, seen and written at the same time in bounded memory.
+    Decoding, network and writing run at the same time, in bounded memory.
     What depends on the frames alone is computed once for all expressions.
 
     Args:
@@ -44,7 +45,7 @@ class ReferInferencer(BaseInferencer):
 
     Raises:
         ConfigError: If ``model`` or ``weights`` is missing: without weights
-            the masks would be noise.
+            the masks would be random.
 
     Example:
         >>> inferencer = ReferInferencer(
@@ -68,7 +69,7 @@ class ReferInferencer(BaseInferencer):
                 'checkpoint (weights=) trained with it.'
             )
         super().__init__(
-            load_config(model), str(weights), device, scope, show_progress
+            read_config(model), str(weights), device, scope, show_progress
         )
 
     # -- what mmengine's constructor asks for ---------------------------------
@@ -85,11 +86,15 @@ class ReferInferencer(BaseInferencer):
         return pseudo_collate
 
     def _init_visualizer(self, cfg: Config) -> ReferLocalVisualizer:
-        # one of its own: it needs no back ends and no global name
         settings = dict(cfg.get('visualizer') or {}, vis_backends=None)
-        kind = settings.pop('type', ReferLocalVisualizer)
-        if isinstance(kind, str):
-            kind = VISUALIZERS.get(kind)
+        name = settings.pop('type', 'ReferLocalVisualizer')
+        kind = VISUALIZERS.get(name) if isinstance(name, str) else name
+        if not issubclass(kind or object, ReferLocalVisualizer):
+            raise ConfigError(
+                f'visualizer.type is {name}; the overlay needs '
+                'ReferLocalVisualizer or a class derived from it.'
+            )
+        # the registry would return an older instance of the same name
         return kind(**settings)
 
     # -- inference ------------------------------------------------------------
@@ -134,7 +139,8 @@ class ReferInferencer(BaseInferencer):
             end: Seconds at which to stop.
             partial: Accept a video that is cut off.
             **prediction: ``window``, ``link``, ``overlap``, ``mask_thr``,
-                ``score_thr``, ``precision`` and ``batch_frames`` of a
+                ``score_thr``, ``precision`` and ``batch_frames``, in place of
+                those of ``model.predictor``, see
                 :class:`~referformer.prediction.Predictor`.
 
         Returns:
@@ -145,7 +151,7 @@ class ReferInferencer(BaseInferencer):
             ConfigError: If an argument is unusable.
             MediaError: If a video cannot be read to its end.
         """
-        predictor = Predictor(**prediction)
+        predictor = self.model.predictor.override(**prediction)
         options = OutputOptions(masks, overlay, boxes, points)
         choice = dict(fps=fps, every=every, start=start, end=end)
         jobs = self.preprocess(inputs, texts, **choice, partial=partial)
@@ -165,7 +171,7 @@ class ReferInferencer(BaseInferencer):
         texts: str | Sequence[str] | Sequence[Sequence[str]],
         **choice: Any,
     ) -> list[tuple[FrameSource, list[str]]]:
-        """Open the videos and hand each its expressions.
+        """Open the videos and pair each with its expressions.
 
         Arguments are those of :meth:`__call__`, ``choice`` those of
         :func:`~referformer.media.sources.open_source`.
@@ -196,7 +202,7 @@ class ReferInferencer(BaseInferencer):
             for text in several:
                 if not isinstance(text, str) or not text.strip():
                     raise ConfigError(
-                        f'an expression must say something, got {text!r}'
+                        f'an expression must not be empty, got {text!r}'
                     )
         sources = [open_source(video, **choice) for video in videos]
         return list(zip(sources, expressions, strict=True))
@@ -237,7 +243,8 @@ class ReferInferencer(BaseInferencer):
             source (FrameSource): The video.
             texts (Sequence[str]): E expressions.
             predictor (Predictor, optional): Windows, linking, thresholds.
-            sinks (Sequence[Sink]): What gets the results besides files.
+                None is that of the model.
+            sinks (Sequence[Sink]): Called with each result, besides files.
             folder (Path, optional): Where files go. None writes none.
             options (OutputOptions, optional): What is written there.
 

@@ -2,52 +2,58 @@
 """A model and its pipeline, from a config and a checkpoint."""
 
 import os
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
+from mmcv.transforms import (
+    LoadAnnotations,
+    LoadImageFromFile,
+    TransformBroadcaster,
+)
+from mmdet.datasets.transforms import (
+    BaseFrameSample,
+    PackDetInputs,
+    PackTrackInputs,
+)
 from mmengine.config import Config, ConfigDict
 from mmengine.device import get_device
 from mmengine.registry import DefaultScope
 
-import referformer
-from referformer.checkpoints.io import load_weights
-from referformer.datasets.transforms.text import normalize_text
-from referformer.errors import ConfigError, MissingConfigError
+from referformer.checkpoints.initial import whole_checkpoint_follows
+from referformer.checkpoints.io import load_checkpoint_safely, state_dict_of
+from referformer.checkpoints.matching import require_matching_weights
+from referformer.datasets.transforms import (
+    BaseLoadReferAnnotations,
+    LoadReferFrame,
+    LoadReferVideoFrames,
+    NormalizeText,
+    PackReferInputs,
+    SampleAllFrames,
+    SampleClipFrames,
+    SampleWindow,
+)
+from referformer.errors import ConfigError
 from referformer.models import ReferFormer
 from referformer.registry import MODELS, TRANSFORMS
+from referformer.utils.configs import read_config
 
-
-def find_config(config: str | os.PathLike[str]) -> Path:
-    """Find a config by its file or name, such as ``'referformer_r50_ytvos'``.
-
-    Raises:
-        MissingConfigError: If there is none; similar names are listed.
-    """
-    path = Path(config).expanduser()
-    if path.is_file():
-        return path
-    package = Path(referformer.__file__).parent
-    folders = package.parent / 'configs', package / '.mim' / 'configs'
-    for folder in folders:
-        named = folder / f'{str(config).removesuffix(".py")}.py'
-        if named.is_file() and named.parent == folder:
-            return named
-    known = sorted(path.stem for path in folders[0].glob('referformer_*.py'))
-    listed = f' ({", ".join(known)})' if known else ''
-    raise MissingConfigError(
-        f'{config} is neither a config file nor the name of one{listed}.'
-    )
-
-
-def load_config(config: str | os.PathLike[str] | Config | dict) -> Config:
-    """Return a config, whatever it is given as."""
-    if isinstance(config, Config):
-        return config
-    if isinstance(config, dict):
-        return Config(dict(config))
-    return Config.fromfile(find_config(config))
+#: Transforms without a meaning for decoded frames: these, what is derived
+#: from them, and those derived from ``NormalizeText``.
+_NOT_OF_FRAMES = (
+    LoadAnnotations,
+    LoadImageFromFile,
+    LoadReferFrame,
+    LoadReferVideoFrames,
+    BaseLoadReferAnnotations,
+    BaseFrameSample,
+    SampleAllFrames,
+    SampleClipFrames,
+    SampleWindow,
+    PackDetInputs,
+    PackTrackInputs,
+    PackReferInputs,
+)
 
 
 def init_model(
@@ -67,16 +73,16 @@ def init_model(
         ReferFormer: In evaluation mode; ``cfg`` is the config.
 
     Raises:
-        ConfigError: If the config is missing or has no model, or there is
-            no such device.
+        ConfigError: If the config is missing or has no ReferFormer, or there
+            is no such device.
         CheckpointError: If the checkpoint is missing or does not belong to
             the config.
     """
-    cfg = load_config(config)
+    cfg = read_config(config)
+    name = cfg.filename or 'the config'
     if 'model' not in cfg:
         raise ConfigError(
-            f'{cfg.filename or "the config"} has no "model"; give a config '
-            'such as those in configs/.'
+            f'{name} has no "model"; give a config such as those in configs/.'
         )
     device = device or get_device()
     try:
@@ -87,27 +93,35 @@ def init_model(
         raise ConfigError(
             f'device {str(device)!r} cannot be used ({reason}).'
         ) from error
-    with DefaultScope.overwrite_default_scope('referformer'):
+    kind = cfg.model.type
+    found = MODELS.get(kind) if isinstance(kind, str) else kind
+    if not (isinstance(found, type) and issubclass(found, ReferFormer)):
+        raise ConfigError(
+            f'{name} is a config of {kind} (model.type), not of ReferFormer.'
+        )
+    weights = state_dict_of(load_checkpoint_safely(checkpoint))
+    with (
+        DefaultScope.overwrite_default_scope('referformer'),
+        whole_checkpoint_follows(),
+    ):
         model = MODELS.build(cfg.model)
-    load_weights(model, checkpoint)
+    require_matching_weights(model, weights, source=str(checkpoint))
+    model.load_state_dict(weights, strict=False)
     model.cfg = cfg
     return model.to(device).eval()
 
 
 class FramePipeline:
-    """The test pipeline of a config, for frames that are read already.
+    """The test pipeline of a config, for frames that are decoded already.
 
     Its transforms of frames are kept, so that frames get the size the model
-    was tested with; reading, sampling and packing are left out.
+    was tested with. Transforms that read files, choose frames or pack samples
+    are left out, those of expressions are applied to the expressions. The
+    base class of a transform decides.
 
     Args:
         cfg (Config): A config with ``test_dataloader`` or
             ``test_pipeline``.
-
-    Attributes:
-        normalize (Callable): Expression -> expression as the model was
-            taught it: in lower case if either pipeline of the config has
-            ``NormalizeText``.
 
     Raises:
         ConfigError: If the config has no test pipeline.
@@ -120,13 +134,20 @@ class FramePipeline:
                 'The config has no test_dataloader.dataset.pipeline, which '
                 'tells how frames must be resized; add it.'
             )
-        taught = [*steps, *(self._find(cfg, 'train') or ())]
-        normalized = any(_name_of(s) == 'NormalizeText' for s in taught)
-        self.normalize: Callable[[str], str] = (
-            normalize_text if normalized else str.strip
-        )
-        self.transforms = []
-        self._add(steps)
+        self.transforms = [
+            _build(step)
+            for step, kind in _flatten(steps)
+            if not issubclass(kind, (*_NOT_OF_FRAMES, NormalizeText))
+        ]
+        # a test may take sentences as they are, in spite of the training
+        for pipeline in (steps, self._find(cfg, 'train') or ()):
+            self.text_transforms = [
+                _build(step)
+                for step, kind in _flatten(pipeline)
+                if issubclass(kind, NormalizeText)
+            ]
+            if self.text_transforms:
+                break
 
     @staticmethod
     def _find(cfg: Config | ConfigDict, split: str) -> Sequence[dict] | None:
@@ -138,27 +159,42 @@ class FramePipeline:
             dataset = dataset['dataset']
         return dataset.get('pipeline') or cfg.get(f'{split}_pipeline')
 
-    def _add(self, steps: Sequence[dict]) -> None:
-        """Build what changes frames."""
-        for step in steps:
-            name = _name_of(step)
-            if name == 'TransformBroadcaster':
-                self._add(step['transforms'])
-            elif not name.startswith(('Load', 'Sample', 'Pack', 'Normalize')):
-                with DefaultScope.overwrite_default_scope('referformer'):
-                    self.transforms.append(TRANSFORMS.build(step))
+    def normalize(self, text: str) -> str:
+        """Return an expression, normalised as in training."""
+        for transform in self.text_transforms:
+            text = transform({'text': text})['text']
+        return text.strip()
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         """Turn a frame (H, W, 3), uint8, BGR, into the network's (h, w, 3)."""
         shape = image.shape[:2]
         results = {'img': image, 'img_shape': shape, 'ori_shape': shape}
         for transform in self.transforms:
-            results = transform(results)
+            try:
+                results = transform(results)
+            except KeyError as error:
+                raise ConfigError(
+                    f'{type(transform).__name__} of the test pipeline needs '
+                    f'{error}, which a decoded frame lacks; derive it from '
+                    'one of the base classes named in docs/inference.md.'
+                ) from error
         return results['img']
 
 
-def _name_of(step: dict) -> str:
-    """Return the name of a transform; pure-Python configs hold classes."""
-    kind = step['type']
-    name = kind if isinstance(kind, str) else kind.__name__
-    return name.rsplit('.', 1)[-1]
+def _flatten(steps: Sequence[dict]) -> Iterator[tuple[dict, type]]:
+    """Yield the transforms, within broadcasters too, with their classes."""
+    for step in steps:
+        kind = step['type']
+        if isinstance(kind, str):
+            kind = TRANSFORMS.get(kind)
+        if kind is None:
+            raise ConfigError(f'there is no transform of type {step["type"]}.')
+        if issubclass(kind, TransformBroadcaster):
+            yield from _flatten(step['transforms'])
+        else:
+            yield step, kind
+
+
+def _build(step: dict) -> Callable[[dict], dict]:
+    with DefaultScope.overwrite_default_scope('referformer'):
+        return TRANSFORMS.build(step)

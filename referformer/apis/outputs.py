@@ -22,6 +22,7 @@ import numpy as np
 from referformer.apis.results import MaskFormat, Sink
 from referformer.errors import ConfigError, check_choice
 from referformer.formats.coco import encode_masks
+from referformer.formats.label_maps import write_binary_mask
 from referformer.media.pictures import write_image
 from referformer.media.sound import Sound
 from referformer.media.sources import FrameSource
@@ -73,14 +74,10 @@ def mask_sink(folder: Path, texts: Sequence[str]) -> Sink:
         folder / expression_folder(number, text)
         for number, text in enumerate(texts)
     ]
-    for each in folders:
-        each.mkdir(parents=True)
 
     def write(result: FrameResult) -> None:
         for each, mask in zip(folders, result.masks, strict=True):
-            _, data = cv2.imencode('.png', mask.astype(np.uint8) * 255)
-            path = each / f'{result.frame.name}.png'
-            path.write_bytes(data.tobytes())
+            write_binary_mask(each / f'{result.frame.name}.png', mask)
 
     return write
 
@@ -132,7 +129,7 @@ def _head(
     predictor: Predictor,
     shape: tuple[int, int],
 ) -> str:
-    """Return what precedes the frames in the JSON file."""
+    """Return the header of the JSON file."""
     head = {
         'video': {
             'name': source.name,

@@ -1,8 +1,8 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
-"""What was found in a video, as Python sees it.
+"""Results of a video as Python objects.
 
-A sink takes results frame by frame and keeps none of them longer than it has
-to; :class:`Collector` keeps their numbers.
+A sink takes results frame by frame; :class:`Collector` is one that keeps
+their numbers.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ from referformer.media.sources import Frame, FrameSource
 from referformer.prediction import FrameResult
 
 MaskFormat = Literal['rle', 'array', 'png', 'none']
-"""What masks are given as: encoded by COCO, a boolean array, files, or not."""
+"""Format of masks: encoded by COCO, a boolean array, files, or none."""
 
 Sink = Callable[[FrameResult], None]
 """Takes the results of a video, frame by frame."""
@@ -24,7 +24,7 @@ Sink = Callable[[FrameResult], None]
 
 @dataclass
 class ExpressionResult:
-    """What an expression means in a video of n frames.
+    """Results of an expression in a video of n frames.
 
     Attributes:
         text (str): The expression, as given.
@@ -52,8 +52,8 @@ class VideoResult:
     Attributes:
         name (str): Its name.
         size (tuple[int, int]): Width and height.
-        fps (float): Frames per second that were looked at, the mean if the
-            rate varies.
+        fps (float): Frames per second of these frames, the mean if the rate
+            varies.
         frame_names (list[str]): Names of the n frames.
         frame_indices (np.ndarray): Their numbers in the video, shape (n,).
         times (np.ndarray): Seconds from its beginning, shape (n,).

@@ -8,6 +8,8 @@ another architecture then trains without an error, from random weights.
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
@@ -16,7 +18,15 @@ from torch import nn
 from referformer.checkpoints.matching import compare_weights
 from referformer.errors import CheckpointError
 
-__all__ = ['skip_initial_weights', 'watch_initial_weights']
+__all__ = [
+    'needs_initial_weights',
+    'skip_initial_weights',
+    'watch_initial_weights',
+    'whole_checkpoint_follows',
+]
+
+#: Whether parts that are built should load weights of their own.
+_needed = ContextVar('needed', default=True)
 
 # what a file may have around its backbone: heads, norms before a head, and
 # buffers that follow from the architecture
@@ -45,6 +55,24 @@ def _parts_with_files(
                 part = name.removeprefix('module.') or 'model'
                 yield part, module, str(entry['checkpoint'])
                 break
+
+
+@contextmanager
+def whole_checkpoint_follows() -> Iterator[None]:
+    """Build models in this block without loading weights of parts.
+
+    All of their weights will be loaded from a checkpoint, strictly.
+    """
+    token = _needed.set(False)
+    try:
+        yield
+    finally:
+        _needed.reset(token)
+
+
+def needs_initial_weights() -> bool:
+    """Whether a part should load weights while it is built."""
+    return _needed.get()
 
 
 def skip_initial_weights(model: nn.Module) -> list[str]:

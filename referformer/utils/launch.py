@@ -18,15 +18,15 @@ from mmengine.config import Config
 from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.registry import Registry
 
-from referformer.errors import ConfigError, MissingConfigError, ReferError
+from referformer.errors import ConfigError, ReferError
 from referformer.utils.cli import keep_errors_in
+from referformer.utils.configs import one_line, read_config
 
 __all__ = [
     'allow_tf32',
     'explain_config_errors',
     'load_config',
     'prepare_processes',
-    'read_config',
     'require_model',
 ]
 
@@ -40,7 +40,7 @@ def load_config(
     """Read a config and apply the command line to it.
 
     Args:
-        path (str): The config file.
+        path (str): The config file, or the name of one in ``configs/``.
         cfg_options (Mapping[str, Any], optional): Settings to override, keys
             dotted. Defaults to None.
         work_dir (str, optional): Folder for everything that is written.
@@ -63,7 +63,7 @@ def load_config(
     except Exception as error:
         raise ConfigError(
             f'{path} cannot take --cfg-options {_listed(cfg_options)}: '
-            f'{_one_line(error)}',
+            f'{one_line(error)}',
             file=path,
             value=dict(cfg_options),
         ) from error
@@ -73,22 +73,6 @@ def load_config(
         cfg.work_dir = str(Path('work_dirs', Path(path).stem))
     keep_errors_in(cfg.work_dir)
     return cfg
-
-
-def read_config(path: str) -> Config:
-    """Read a config as it stands; errors as of :func:`load_config`."""
-    if not Path(path).is_file():
-        raise MissingConfigError(
-            f'{path} is not a file; give a config.', file=path
-        )
-    try:
-        return Config.fromfile(path)
-    except Exception as error:  # a config is code and may raise anything
-        raise ConfigError(
-            f'{path} cannot be read as a config '
-            f'({type(error).__name__}: {_one_line(error)}).',
-            file=path,
-        ) from error
 
 
 @contextmanager
@@ -118,7 +102,7 @@ def explain_config_errors(path: str, cfg: Config) -> Iterator[None]:
         refused = last.startswith('mmengine.registry.')
         if not (parts or refused or last == 'mmengine.runner.runner'):
             raise
-        text, remedy = _one_line(error), None
+        text, remedy = one_line(error), None
         unknown = re.match(r'(\S+) is not in the (\S+)::(.+?) registry', text)
         if unknown:
             name, scope, kind = unknown.groups()
@@ -224,12 +208,6 @@ def require_model(path: str, cfg: Config) -> None:
             file=path,
             value=kind,
         )
-
-
-def _one_line(error: BaseException) -> str:
-    """Return what an error says, on one line."""
-    text = error.args[0] if isinstance(error, KeyError) else error
-    return ' '.join(str(text).split()) or type(error).__name__
 
 
 def _listed(options: Mapping[str, Any]) -> str:

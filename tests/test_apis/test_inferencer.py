@@ -1,6 +1,7 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
 """From a video and some words to masks, files and overlays."""
 
+import copy
 import json
 import os
 import shutil
@@ -10,15 +11,26 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from mmcv.transforms import BaseTransform
 from PIL import Image
 from pycocotools import mask as mask_utils
 
 import referformer.apis.outputs as outputs
-from referformer.apis import ReferInferencer, init_model, open_source
-from referformer.apis.model import FramePipeline, find_config
+from referformer.apis import (
+    Predictor,
+    ReferInferencer,
+    init_model,
+    open_source,
+)
+from referformer.apis.model import FramePipeline
 from referformer.apis.outputs import expression_folder
+from referformer.datasets.transforms import LoadReferFrame, NormalizeText
 from referformer.errors import CheckpointError, ConfigError
+from referformer.registry import MODELS, TASK_UTILS, TRANSFORMS, VISUALIZERS
+from referformer.visualization import ReferLocalVisualizer
 from tests.fixtures.videos import PIPELINE, cut_off, moving_square, write_clip
+
+from ..test_models.helpers import build_model
 
 av = pytest.importorskip('av')
 TEXTS = ['The white  square', 'a grey floor']
@@ -342,10 +354,10 @@ def test_a_truncated_video_is_told(inferencer, tmp_path):
 @pytest.mark.parametrize(
     ('texts', 'reason'),
     [
-        ('', "must say something, got ''"),
-        ([' '], "must say something, got ' '"),
+        ('', "must not be empty, got ''"),
+        ([' '], "must not be empty, got ' '"),
         ([], 'no expression'),
-        (['a', 3], 'must say something, got 3'),
+        (['a', 3], 'must not be empty, got 3'),
         ([['a'], ['b']], '2 lists of expressions were given for 1 videos'),
     ],
 )
@@ -392,16 +404,6 @@ def test_there_must_be_such_a_device(config, checkpoint, device):
         init_model(config, checkpoint, device)
 
 
-def test_configs_have_names():
-    path = find_config('referformer_r50_ytvos')
-    assert find_config('referformer_r50_ytvos.py') == path
-    assert find_config(path) == path
-    with pytest.raises(FileNotFoundError, match=r'r49 is neither .*_r50_ytv'):
-        find_config('referformer_r49')
-    with pytest.raises(FileNotFoundError, match='neither'):
-        find_config('../setup')
-
-
 def test_the_pipeline_of_the_config_is_used():
     pipeline = FramePipeline(dict(test_pipeline=PIPELINE))
     image = moving_square(1, 54, 101)[0]
@@ -424,6 +426,137 @@ def test_the_pipeline_of_the_config_is_used():
     assert FramePipeline(nested)(image).shape == image.shape
     with pytest.raises(ValueError, match='has no test_dataloader'):
         FramePipeline({})
+
+
+@TRANSFORMS.register_module()
+class StripArticles(NormalizeText):
+    """A transform of expressions."""
+
+    def transform(self, results):
+        words = [w for w in results['text'].split() if w not in ('a', 'the')]
+        return {**results, 'text': ' '.join(words)}
+
+
+@TRANSFORMS.register_module()
+class NormalizeContrast(BaseTransform):
+    """A transform of frames, in spite of its name."""
+
+    def transform(self, results):
+        return {**results, 'img': 255 - results['img']}
+
+
+@TRANSFORMS.register_module()
+class OwnFrames(LoadReferFrame):
+    """A transform that reads files."""
+
+
+@TRANSFORMS.register_module()
+class NeedsDepth(BaseTransform):
+    def transform(self, results):
+        return {**results, 'img': results['depth']}
+
+
+def test_the_base_class_of_a_transform_decides():
+    steps = ('StripArticles', 'OwnFrames', 'NormalizeContrast')
+    pipeline = FramePipeline(dict(test_pipeline=[dict(type=s) for s in steps]))
+    image = moving_square(1)[0]
+    assert (pipeline(image) == 255 - image).all()
+    assert pipeline.normalize('a dog on the left ') == 'dog on left'
+    pipeline = FramePipeline(dict(test_pipeline=[dict(type=NeedsDepth)]))
+    with pytest.raises(ConfigError, match=r"NeedsDepth .* needs 'depth'"):
+        pipeline(image)
+
+
+def test_the_predictor_of_the_config_is_used(config, checkpoint):
+    cfg = copy.deepcopy(config)
+    cfg['model']['predictor'] = dict(
+        type='CountingPredictor', window=2, link='overlap', overlap=1
+    )
+    inferencer = ReferInferencer(cfg, checkpoint, 'cpu', show_progress=False)
+    CountingPredictor.calls = 0
+    [video] = inferencer(moving_square(3), TEXTS)['predictions']
+    assert video.windows.tolist() == [0, 1, 1]
+    assert CountingPredictor.calls == 1
+    [video] = inferencer(moving_square(3), TEXTS, window=3)['predictions']
+    assert video.windows.tolist() == [0, 0, 0]
+    assert CountingPredictor.calls == 2
+    # without links, no overlap is left
+    [video] = inferencer(moving_square(3), TEXTS, link='none')['predictions']
+    assert video.windows.tolist() == [0, 0, 1]
+    results = inferencer.forward(open_source(moving_square(3)), TEXTS)
+    assert [result.window for result in results] == [0, 1, 1]
+
+
+@TASK_UTILS.register_module()
+class CountingPredictor(Predictor):
+    calls = 0
+
+    def encode_text(self, model, texts):
+        CountingPredictor.calls += 1
+        return super().encode_text(model, texts)
+
+
+@VISUALIZERS.register_module()
+class BlackVisualizer(ReferLocalVisualizer):
+    def draw_expressions(self, image, *args):
+        return np.zeros_like(image)
+
+
+def test_the_visualizer_of_the_config_is_used(config, checkpoint, tmp_path):
+    cfg = dict(config, visualizer=dict(type='BlackVisualizer', alpha=0.1))
+    inferencer = ReferInferencer(cfg, checkpoint, 'cpu', show_progress=False)
+    assert inferencer.visualizer.alpha == 0.1
+    [path] = inferencer(moving_square(1)[0], TEXTS, out_dir=tmp_path)[
+        'visualization'
+    ]
+    assert not cv2.imread(path).any()
+    cfg['visualizer'] = dict(type='mmdet.DetLocalVisualizer')
+    with pytest.raises(ConfigError, match='the overlay needs ReferLocal'):
+        ReferInferencer(cfg, checkpoint, 'cpu')
+
+
+def test_a_mask_that_cannot_be_written(inferencer, tmp_path, monkeypatch):
+    monkeypatch.setattr(cv2, 'imencode', lambda *_: (False, None))
+    with pytest.raises(OSError, match='could not be encoded'):
+        inferencer(
+            moving_square(2),
+            TEXTS,
+            out_dir=tmp_path,
+            masks='png',
+            overlay=False,
+        )
+    assert leftovers(tmp_path / 'video') == []
+
+
+def test_a_config_of_another_framework(checkpoint):
+    cfg = dict(model=dict(type='mmdet.MaskRCNN', backbone={}))
+    with pytest.raises(ConfigError, match=r'of mmdet\.MaskRCNN \(model\.type'):
+        init_model(cfg, checkpoint, 'cpu')
+    cfg['model']['type'] = 'MaskRCNN'
+    with pytest.raises(ConfigError, match='not of ReferFormer'):
+        init_model(cfg, checkpoint, 'cpu')
+
+
+def test_weights_that_the_checkpoint_replaces_are_not_loaded(
+    config, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    cfg = copy.deepcopy(config)
+    text = cfg['model']['text_encoder']
+    language = MODELS.build(cfg['model']).text_encoder.language_model
+    language.config.save_pretrained('checkpoints/roberta-x')
+    del text['hf_config']
+    text['pretrained'] = 'roberta-x'
+    with pytest.raises(CheckpointError, match=r'lost\.pth is not a file'):
+        init_model(cfg, 'lost.pth', 'cpu')
+    # the folder has no weights, which a training needs
+    with pytest.raises(OSError, match='roberta-x'):
+        MODELS.build(cfg['model'])
+    model = build_model()
+    torch.save(model.state_dict(), 'tiny.pth')
+    loaded = init_model(cfg, 'tiny.pth', 'cpu').state_dict()
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, loaded[name])
 
 
 def test_a_video_is_opened_before_the_network_runs(inferencer, tmp_path):

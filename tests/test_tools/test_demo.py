@@ -39,12 +39,6 @@ def demo(monkeypatch):
     return demo
 
 
-@pytest.fixture(autouse=True)
-def _cache(monkeypatch, tmp_path):
-    """Where the log of errors goes."""
-    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
-
-
 def run(demo, *arguments):
     demo.run(lambda: demo.main([str(argument) for argument in arguments]))
 
@@ -148,14 +142,21 @@ def no_device(tmp_path, arguments):
     )
 
 
+def two_videos(tmp_path, arguments):
+    path = write_clip(tmp_path / 'a.mp4', moving_square(2))
+    return [path, path, 'a', *arguments], f'{path} is a file, not an expr'
+
+
 @pytest.mark.parametrize(
-    'make', [no_video, no_expression, no_weights, no_window, no_device]
+    'make',
+    [no_video, no_expression, no_weights, no_window, no_device, two_videos],
 )
 def test_an_error_is_one_sentence(demo, tmp_path, arguments, make):
     line, reason = make(tmp_path, arguments)
     with pytest.raises(SystemExit, match=rf': {reason}[^\n]*$'):
         run(demo, *line)
-    assert not (tmp_path / 'out').exists()
+    # the traceback, beside where the results would be
+    assert [p.name for p in (tmp_path / 'out').iterdir()] == ['errors.log']
 
 
 def test_a_cut_off_video_is_told(demo, tmp_path, arguments, capsys):

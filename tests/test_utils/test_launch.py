@@ -8,6 +8,7 @@ from mmengine.registry import DefaultScope
 
 from referformer.errors import ConfigError, MissingConfigError
 from referformer.registry import DATASETS, HOOKS, MODELS, VISUALIZERS
+from referformer.utils.configs import find_config
 from referformer.utils.launch import (
     explain_config_errors,
     load_config,
@@ -27,8 +28,24 @@ def test_load_config(tmp_path):
     assert load_config(str(path)).work_dir == 'own'
 
 
+def test_configs_have_names():
+    path = find_config('referformer_r50_ytvos')
+    assert path.parent.name == 'configs'
+    assert find_config('referformer_r50_ytvos.py') == path
+    assert find_config(path) == path
+    with pytest.raises(FileNotFoundError, match=r'r49 is neither .*_r50_ytv'):
+        find_config('referformer_r49')
+    with pytest.raises(FileNotFoundError, match='neither'):
+        find_config('../setup')
+    cfg = load_config('referformer_r50_ytvos')
+    assert cfg.filename == str(path)
+    assert cfg.work_dir == 'work_dirs/referformer_r50_ytvos'
+
+
 def test_a_missing_config_is_named():
-    with pytest.raises(MissingConfigError, match=r'nope\.py is not a file'):
+    with pytest.raises(
+        MissingConfigError, match=r'nope\.py is neither a config'
+    ):
         load_config('nope.py')
 
 

@@ -23,7 +23,8 @@ from referformer.datasets.doctor import (
 from referformer.errors import ConfigError
 from referformer.formats.files import write_atomic
 from referformer.utils.cli import keep_errors_in, require_writable, run
-from referformer.utils.launch import read_config, require_model
+from referformer.utils.configs import read_config
+from referformer.utils.launch import require_model
 from referformer.utils.parallel import count_cores
 
 CONFIGS = Path(__file__).parents[2] / 'configs/_base_/datasets'

@@ -8,6 +8,7 @@ from typing import Any
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from referformer.checkpoints.initial import needs_initial_weights
 from referformer.errors import (
     ConfigError,
     DataError,
@@ -140,8 +141,11 @@ class HFTextEncoder(BaseModule):
             args = dict(hf_config)
             config = AutoConfig.for_model(args.pop('model_type'), **args)
             model = AutoModel.from_config(config)
-        else:
+        elif needs_initial_weights():
             model = self._from_pretrained(AutoModel, pretrained)
+        else:
+            config = self._from_pretrained(AutoConfig, pretrained)
+            model = AutoModel.from_config(config)
         # two-tower and encoder-decoder models carry the text encoder inside
         if hasattr(model, 'text_model'):
             model = model.text_model
