@@ -15,6 +15,7 @@ from mmengine.runner import LogProcessor
 
 from referformer.engine import DeferredRuntimeInfoHook
 from referformer.models.ops import choose, cuda, levels
+from referformer.prediction import Predictor
 from referformer.registry import MODELS
 from referformer.testing import (
     demo_refer_inputs,
@@ -125,7 +126,7 @@ def test_a_predicted_window_is_one_copy(
     gpu, window, windows, expressions, precision
 ):
     model = tiny_model(gpu).eval()
-    model.window = window
+    model.predictor = Predictor(window)
     data = demo_refer_inputs(1, num_frames=5, with_annotations=False)
     if expressions:
         texts = ['the dog' + ' and another' * e for e in range(expressions)]
@@ -145,7 +146,7 @@ def test_coordinates_are_float32(gpu, precision):
     data = demo_refer_inputs(num_frames=2)
     with autocast(precision), torch.no_grad():
         batch = model.data_preprocessor(data)
-        visual, text = model.read(batch['inputs'], batch['data_samples'])
+        visual, text = model.encode(batch['inputs'], batch['data_samples'])
         decoded, _ = model.decode(visual, text)
         predicted = model(**batch)
     assert visual.fine.map.dtype == (PRECISIONS[precision] or torch.float32)
