@@ -299,7 +299,7 @@ def test_overrides_are_typed():
 @pytest.mark.parametrize(
     ('arguments', 'reason'),
     [
-        (['gone.py', 'x.pth'], r'gone\.py is not a file; give a config'),
+        (['gone.py', 'x.pth'], r'gone\.py is neither a config file'),
         (
             ['toy.py', 'work/epoch_3.pth', '--out=/proc/gone/scores.json'],
             r'cannot write to /proc/gone.* choose another --out\.',
