@@ -5,21 +5,12 @@ Folder and zip file hold ``<video>/<expression>/<frame>.png``, maybe below a
 folder ``Annotations``. A zip file is read where it is: nothing is ever written
 to the disk, so its names cannot lead anywhere.
 
-A JSON list, or JSON lines, has one entry an expression, as YouTube-VIS has one
-an object::
-
-    {"video_id": "0062f687f1", "exp_id": "0", "score": 0.93,
-     "segmentations": [{"size": [720, 1280], "counts": "..."}, null, ...]}
-
-``segmentations`` has a mask for every frame of the video in the expressions
-file, in natural order of their names; ``null`` is an empty mask.
+One JSON file of run-length codes is described in :mod:`.tracks`.
 
 Label maps, ``<video>/<frame>.png``, are stored in the same three forms; then
 ``exp_id`` is the id of an object, and the frames are those of the truth.
 """
 
-import json
-import math
 import os
 import zipfile
 import zlib
@@ -27,18 +18,17 @@ from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from referformer.errors import DataError, MissingDataError
-from referformer.formats.coco import MAX_SIDE, encode_masks
 from referformer.formats.files import atomic_path
 from referformer.formats.frames import is_residue, list_frames
 from referformer.formats.label_maps import read_binary_mask, read_label_map
-from referformer.formats.records import SUFFIXES, index_records
-from referformer.formats.rle import decode_union, finite_number, to_rle
+from referformer.formats.records import SUFFIXES
 from referformer.formats.text_files import show
+from referformer.formats.tracks import MaskTracks, open_tracks
 from referformer.utils.console import shorten
 
 _PREFIX = 'Annotations/'
@@ -154,184 +144,6 @@ class MaskZip(NamedTuple):
         return {n.removeprefix(self.prefix) for n in _archive_names(self.path)}
 
 
-class MaskTracks(NamedTuple):
-    """Masks in one JSON file, with the interface of :class:`MaskFolder`.
-
-    Attributes:
-        path: The file.
-        frames: Video -> frame -> its position.
-        spans: ``<video>/<expression>`` -> first
-            byte of its entry, and the one after it.
-    """
-
-    path: Path
-    frames: dict[str, dict[str, int]]
-    spans: dict[str, tuple[int, int]]
-
-    def read(
-        self, name: str, shape: tuple[int, int] | None = None
-    ) -> np.ndarray:
-        """Read one mask, see :meth:`MaskFolder.read`.
-
-        Where nothing tells the size of an empty mask, it is 1 x 1.
-        """
-        track, _, frame = name.removesuffix('.png').rpartition('/')
-        position = self.frames[track.rpartition('/')[0]][frame]
-        if track not in self.spans:
-            raise MissingDataError(
-                f'{self.path} has no {track}.', file=self.path
-            )
-        masks = _read_track(
-            self.path, self.path.stat().st_mtime_ns, self.spans[track]
-        )
-        rle = masks[position]
-        if rle is None:
-            sizes = (mask['size'] for mask in masks if mask is not None)
-            return np.zeros(shape or next(sizes, (1, 1)), bool)
-        shape = shape or tuple(rle['size'])
-        try:
-            return decode_union([to_rle(rle, *shape)], shape)
-        except ValueError as error:
-            raise DataError(
-                f'{self.path}: the mask of {track} in frame {frame} {error}.',
-                file=self.path,
-                value=track,
-            ) from None
-
-    def list_names(self, folders: Iterable[str]) -> set[str]:
-        """Names of all masks, ``<video>/<expression>/<frame>.png``."""
-        return {
-            f'{track}/{frame}.png'
-            for track in folders
-            if track in self.spans
-            for frame in self.frames[track.rpartition('/')[0]]
-        }
-
-
-@lru_cache(maxsize=128)
-def _read_track(
-    path: Path, mtime: int, span: tuple[int, int]
-) -> list[dict | None]:
-    """Read the masks of an entry that was looked through before."""
-    del mtime
-    with path.open('rb') as file:
-        file.seek(span[0])
-        return json.loads(file.read(span[1] - span[0]))['segmentations']
-
-
-def _open_tracks(
-    path: Path, frames: Mapping[str, Sequence[str]]
-) -> MaskTracks:
-    """Note where the expressions of a JSON file are.
-
-    Of several entries for an expression the one with the best score counts.
-    """
-    spans: dict[str, tuple[int, int]] = {}
-    scores: dict[str, float] = {}
-    for number, (start, end, entry) in enumerate(index_records(path)):
-        where = f'{path}: prediction {number}'
-        track, score = _check_track(where, path, entry, frames)
-        if scores.get(track) == score:
-            raise DataError(
-                f'{where} is another one of {track} with the same score; take '
-                'out the overlap when joining results of several processes.',
-                file=path,
-                value=track,
-            )
-        if score > scores.get(track, -math.inf):
-            spans[track], scores[track] = (start, end), score
-    positions = {
-        video: {frame: t for t, frame in enumerate(names)}
-        for video, names in frames.items()
-    }
-    return MaskTracks(path, positions, spans)
-
-
-def _check_track(
-    where: str, path: Path, entry: Any, frames: Mapping[str, Sequence[str]]
-) -> tuple[str, float]:
-    """Return ``<video>/<expression>`` and the score of an entry.
-
-    Raises:
-        DataError: If it is none, or does not fit its video.
-    """
-    names = [
-        entry.get(key) if isinstance(entry, dict) else None
-        for key in ('video_id', 'exp_id')
-    ]
-    if not all(type(name) in (int, str) and name != '' for name in names):
-        raise DataError(
-            f'{where} has no names "video_id" and "exp_id".', file=path
-        )
-    video, expression = map(str, names)
-    track = f'{video}/{expression}'
-    score = finite_number(entry.get('score', 0.0))
-    if score is None:
-        raise DataError(
-            f'{where} ({track}) has the score {show(entry["score"])}, not a '
-            'finite number.',
-            file=path,
-        )
-    masks = entry.get('segmentations')
-    if not isinstance(masks, list) or not all(map(_is_mask, masks)):
-        raise DataError(
-            f'{where} ({track}) has no list "segmentations" of run-length '
-            'codes {"size": [height, width], "counts": ...} and null.',
-            file=path,
-        )
-    length = len(frames.get(video, masks))
-    if len(masks) != length:
-        raise DataError(
-            f'{where} ({track}) has {len(masks)} segmentations, but the '
-            f'video {length} frames; write one for each, null where nothing '
-            'was found.',
-            file=path,
-            value=len(masks),
-        )
-    return track, score
-
-
-def _is_mask(mask: Any) -> bool:
-    """Whether this looks like a run-length code, or says that it is empty."""
-    if mask is None:
-        return True
-    size = mask.get('size') if isinstance(mask, dict) else None
-    return (
-        isinstance(size, list)
-        and len(size) == 2
-        and all(type(side) is int and 0 < side <= MAX_SIDE for side in size)
-        and 'counts' in mask
-    )
-
-
-def encode_track(
-    video: str,
-    expression: str,
-    masks: Iterable[np.ndarray | None],
-    score: float | None = None,
-) -> dict[str, Any]:
-    """Describe the masks of an expression as an entry of a JSON file.
-
-    Args:
-        video: Name of the video.
-        expression: Name of the expression.
-        masks: A mask for each frame, bool, shape (H, W); an empty
-            one or None where nothing was found.
-        score: Confidence; larger is better.
-    """
-    segmentations = [
-        None if mask is None or not mask.any() else encode_masks(mask[None])[0]
-        for mask in masks
-    ]
-    scores = {} if score is None else {'score': score}
-    return {
-        'video_id': video,
-        'exp_id': expression,
-        **scores,
-        'segmentations': segmentations,
-    }
-
-
 PredictedMasks = MaskFolder | MaskZip | MaskTracks
 """Predictions that can be listed and read."""
 
@@ -361,7 +173,7 @@ def open_predictions(
             f'{path} is neither a folder nor a file.', file=path
         )
     if path.suffix.lower() in SUFFIXES:
-        return _open_tracks(path, frames)
+        return open_tracks(path, frames)
     nested = any(name.startswith(_PREFIX) for name in _archive_names(path))
     return MaskZip(path, _PREFIX if nested else '')
 
@@ -482,7 +294,7 @@ def open_label_maps(
             video, _, file = name.rpartition('/')
             listed.setdefault(video, set()).add(file.removesuffix('.png'))
         return LabelZip(path, listed)
-    tracks = _open_tracks(path, frames)
+    tracks = open_tracks(path, frames)
     objects: dict[str, list[int]] = {}
     for track in tracks.spans:
         video, _, name = track.rpartition('/')

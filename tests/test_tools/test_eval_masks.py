@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from referformer.formats.predictions import encode_track
 from referformer.formats.records import write_records
+from referformer.formats.tracks import encode_track
 
 ROOT = Path(__file__).parents[2]
 TOOL = ROOT / 'tools' / 'eval_masks.py'

@@ -17,8 +17,8 @@ from referformer.errors import ReferError
 from referformer.evaluation.functional import sequence_scores
 from referformer.evaluation.metrics import ReferSubmission, ReferVOSMetric
 from referformer.formats.mask_dict import MaskTable
-from referformer.formats.predictions import encode_track
 from referformer.formats.records import write_records
+from referformer.formats.tracks import encode_track
 from tests.fixtures.mevis import prepare_mevis
 from tests.fixtures.ref_davis import prepare_ref_davis
 from tests.fixtures.ref_youtube_vos import (

@@ -19,9 +19,10 @@ from referformer.formats.expressions import (
     read_video_table,
 )
 from referformer.formats.label_maps import write_binary_mask
-from referformer.formats.predictions import encode_track, pack_masks
+from referformer.formats.predictions import pack_masks
 from referformer.formats.records import write_records
 from referformer.formats.text_files import read_json
+from referformer.formats.tracks import encode_track
 from referformer.registry import METRICS
 from referformer.utils.console import shorten
 
@@ -55,7 +56,7 @@ class ReferSubmission(BaseMetric):
             <video>/<expression>/<frame>.png``, or ``'mevis'``, the same
             without ``Annotations/``.
         form (str): ``'zip'``, a zip file of PNGs; ``'json'``, a list of
-            run-length codes as :mod:`referformer.formats.predictions` has
+            run-length codes as :mod:`referformer.formats.tracks` has
             it, or ``'jsonl'``, the same with one expression a line.
         **kwargs: Arguments of mmengine's ``BaseMetric``.
 

@@ -7,12 +7,9 @@ import numpy as np
 import pytest
 
 from referformer.errors import DataError, MissingDataError
-from referformer.formats.predictions import (
-    MaskTracks,
-    encode_track,
-    open_predictions,
-)
+from referformer.formats.predictions import open_predictions
 from referformer.formats.records import write_records
+from referformer.formats.tracks import MaskTracks, encode_track
 
 FRAMES = {'set/v': ('0', '5', '10'), 'w': ('a',)}
 SHAPE = (9, 14)
