@@ -54,6 +54,5 @@ def test_every_project_has_what_projects_need():
     assert PROJECT in projects
     for project in projects:
         assert list(project.glob('configs/*.py'))
-        assert list(project.glob('*/__init__.py'))
         test = ROOT / f'tests/test_projects/test_{project.name}.py'
         assert test.is_file()

@@ -164,7 +164,7 @@ def main(argv: list[str] | None = None) -> None:
     if unexpected:
         print(
             f'{len(unexpected)} files differ in size from the published sets '
-            f'({", ".join(unexpected)}); scores on them compare with nothing.',
+            f'({", ".join(unexpected)}); scores on them are not comparable.',
             file=sys.stderr,
         )
 
