@@ -82,7 +82,7 @@ class Finder:
 sys.meta_path[sys.meta_path.index(PathFinder)] = Finder
 runpy.run_path(sys.argv[0], run_name='__main__')
 """
-ALWAYS = {'numpy', 'opencv-python-headless'}
+ALWAYS = {'numpy', 'opencv-python-headless', 'pycocotools'}
 NAMES = {'opencv-python-headless': 'cv2', 'pillow': 'PIL'}
 
 
@@ -143,17 +143,17 @@ def coco(root):
     [
         ('davis --protocol identity', label_maps, {'pillow'}),
         ('davis --protocol unsupervised', label_maps, {'pillow', 'scipy'}),
-        ('ref-ytvos', ref_ytvos, {'pillow', 'pycocotools'}),
+        ('ref-ytvos', ref_ytvos, {'pillow'}),
         ('ref-davis --protocol published', maps_of_davis, {'pillow', 'scipy'}),
         (
             'ref-davis --protocol per-expression',
             expressions_of_davis,
-            {'pillow', 'pycocotools'},
+            {'pillow'},
         ),
-        ('mevis', mevis, {'pillow', 'pycocotools'}),
-        ('a2d', coco, {'pycocotools'}),
-        ('jhmdb', coco, {'pycocotools'}),
-        ('refcoco', coco, {'pycocotools'}),
+        ('mevis', mevis, {'pillow'}),
+        ('a2d', coco, set()),
+        ('jhmdb', coco, set()),
+        ('refcoco', coco, set()),
     ],
     ids=lambda value: value if isinstance(value, str) else '',
 )
