@@ -37,17 +37,13 @@ class A2DSentencesDataset(BaseReferDataset):
     the packets of its video are counted.
 
     Args:
-        ann_file: Annotation file, relative to ``data_root``.
+        ann_file: Annotation file.
         data_root: Folder of the set.
         data_prefix: Folders of the videos (``video``) and of the masks
             (``mask``); by default those above, ``Release/CLIPS320`` being
             accepted as well.
         **kwargs: Arguments of :class:`BaseReferDataset`, except
             ``group_by_video``: the items of a video show different frames.
-
-    Raises:
-        MissingDataError: If a file or folder is missing.
-        DataError: If a file does not hold what it should.
     """
 
     ONE_FRAME_EACH = True

@@ -10,7 +10,12 @@ from typing import Any, ClassVar
 from mmengine.dataset import BaseDataset, force_full_init
 
 from referformer.datasets.items import ItemId, Items
-from referformer.errors import ConfigError, DataError, report_error
+from referformer.errors import (
+    ConfigError,
+    DataError,
+    check_choice,
+    report_error,
+)
 from referformer.formats.expressions import VideoEntry
 from referformer.registry import DATASETS
 from referformer.utils.seeding import seed_sample
@@ -67,6 +72,7 @@ class BaseReferDataset(BaseDataset):
     without repetition; ``filter_data`` sees the clips.
 
     Args:
+        *args: ``ann_file``, relative to ``data_root``, the folder of the set.
         clip_length: Distance between the start frames of training items;
             the published recipe uses the length T of a clip.
         expression_from: ``'self'``, or ``'other_object'`` to give every clip
@@ -79,11 +85,12 @@ class BaseReferDataset(BaseDataset):
             key ``expressions`` lists the facts of each, such as ``text``
             and ``mask_dir``. Only in test mode. Clips of one video that show
             different frames stay apart.
-        **kwargs: Arguments of :class:`mmengine.dataset.BaseDataset`.
+        **kwargs: Other arguments of :class:`mmengine.dataset.BaseDataset`.
 
     Raises:
         ConfigError: If an argument is unusable.
-        DataError: If the data are.
+        MissingDataError: If a file or folder is missing.
+        DataError: If a file does not hold what it should.
     """
 
     METAINFO: ClassVar[dict] = {
@@ -109,11 +116,9 @@ class BaseReferDataset(BaseDataset):
             raise ConfigError(
                 f'clip_length is {clip_length}; it must be at least 1.'
             )
-        if expression_from not in ('self', 'other_object'):
-            raise ConfigError(
-                f'expression_from is {expression_from!r}; use "self" or '
-                '"other_object".'
-            )
+        check_choice(
+            'expression_from', expression_from, ('self', 'other_object')
+        )
         if expression_from == 'other_object' and not test_mode:
             raise ConfigError(
                 'expression_from="other_object" teaches nonsense in '

@@ -32,14 +32,8 @@ class JHMDBSentencesDataset(BaseReferDataset):
     masks, number of frames, expression]``. Frames are numbered from 1.
 
     Args:
-        ann_file: Samples metadata, relative to ``data_root``.
-        data_root: Folder of the set.
         **kwargs: Arguments of :class:`BaseReferDataset`, except
             ``group_by_video``: the items of a video show different frames.
-
-    Raises:
-        MissingDataError: If a file or folder is missing.
-        DataError: If a file does not hold what it should.
     """
 
     ONE_FRAME_EACH = True

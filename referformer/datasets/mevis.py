@@ -38,23 +38,17 @@ class MeViSDataset(BaseReferDataset):
     their videos could be learned from, and so are very short videos.
 
     Args:
-        ann_file: Expressions file, relative to ``data_root``.
-        data_root: Folder of the set.
+        ann_file: Expressions file.
         img_dir: Folder of the videos, relative to ``data_root``.
         mask_file: Table of masks, likewise; ``None`` without ground truth.
         min_frames: Videos with fewer frames are left out in training.
         **kwargs: Arguments of :class:`BaseReferDataset`.
-
-    Raises:
-        MissingDataError: If a file or folder is missing.
-        DataError: If a file does not hold what it should.
     """
 
     def __init__(
         self,
         ann_file: str,
         *,
-        data_root: str = '',
         img_dir: str = 'train/JPEGImages',
         mask_file: str | None = 'train/mask_dict.json',
         min_frames: int = 2,
@@ -62,12 +56,7 @@ class MeViSDataset(BaseReferDataset):
     ) -> None:
         self.mask_file = mask_file
         self.min_frames = min_frames
-        super().__init__(
-            ann_file=ann_file,
-            data_root=data_root,
-            data_prefix={'img': img_dir},
-            **kwargs,
-        )
+        super().__init__(ann_file, data_prefix={'img': img_dir}, **kwargs)
 
     def load_expressions(self) -> list[dict]:
         """Return one dict per (video, expression)."""

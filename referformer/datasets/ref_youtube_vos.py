@@ -5,8 +5,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from mmengine.config import Config
-
 from referformer.datasets.base_refer_dataset import BaseReferDataset
 from referformer.errors import (
     ConfigError,
@@ -60,8 +58,7 @@ class RefYouTubeVOSDataset(BaseReferDataset):
         └── meta_expressions/{train,valid,test}/meta_expressions.json
 
     Args:
-        ann_file: Expressions file, relative to ``data_root``.
-        data_root: Folder of the set.
+        ann_file: Expressions file.
         data_prefix: Folders of the frames (``img``) and of the masks
             (``mask``; leave it out, or ``None``, when there is no ground
             truth; it is not looked at either when the expressions name no
@@ -79,12 +76,7 @@ class RefYouTubeVOSDataset(BaseReferDataset):
             validation set is the difference.
         expected_videos: Number of videos that must remain; 202 for the
             official validation set. ``None`` does not check.
-        metainfo: See :class:`mmengine.dataset.BaseDataset`.
         **kwargs: Arguments of :class:`BaseReferDataset`.
-
-    Raises:
-        MissingDataError: If a file or folder is missing.
-        DataError: If a file does not hold what it should.
     """
 
     #: The classes of ``with_category``.
@@ -99,14 +91,12 @@ class RefYouTubeVOSDataset(BaseReferDataset):
         self,
         ann_file: str,
         *,
-        data_root: str = '',
         data_prefix: Mapping[str, str] | None = None,
         obj_id_file: str | None = None,
         meta_file: str | None = None,
         with_category: bool = False,
         exclude_ann_file: str | None = None,
         expected_videos: int | None = None,
-        metainfo: Mapping | Config | None = None,
         **kwargs: Any,
     ) -> None:
         self.with_category = with_category
@@ -119,7 +109,8 @@ class RefYouTubeVOSDataset(BaseReferDataset):
                 raise ConfigError(
                     'with_category=True needs meta_file (train/meta.json).'
                 )
-            metainfo = {'classes': self.CATEGORIES, **(metainfo or {})}
+            metainfo = kwargs.get('metainfo') or {}
+            kwargs['metainfo'] = {'classes': self.CATEGORIES, **metainfo}
         if data_prefix is None:
             data_prefix = {
                 'img': 'train/JPEGImages',
@@ -131,13 +122,7 @@ class RefYouTubeVOSDataset(BaseReferDataset):
                 f'data_prefix is {data_prefix}; it needs "img", the '
                 'folder of the frames.'
             )
-        super().__init__(
-            ann_file=ann_file,
-            data_root=data_root,
-            data_prefix=data_prefix,
-            metainfo=metainfo,
-            **kwargs,
-        )
+        super().__init__(ann_file, data_prefix=data_prefix, **kwargs)
 
     def _beside(self, path: str) -> Path:
         """Return ``path`` relative to the root of the data."""

@@ -52,10 +52,6 @@ class RefCOCODataset(BaseReferDataset):
             ``data_root``.
         data_prefix: Folder of the images (``img``).
         **kwargs: Arguments of :class:`BaseReferDataset`.
-
-    Raises:
-        MissingDataError: If a file or folder is missing.
-        DataError: If a file does not hold what it should.
     """
 
     def __init__(

@@ -79,12 +79,10 @@ class Shown:
         return self.clips[0]
 
     def note(self, error: Exception) -> None:
-        """Note an error once, and of a damaged video only the first."""
-        code, path, _ = observation = observe(error, self.item)
-        known = [(o.code, o.path) for o in self.found]
-        if observation not in self.found and (
-            code != 'video-broken' or (code, path) not in known
-        ):
+        """Note an error; of a damaged video only the first."""
+        observation = observe(error, self.item)
+        codes = [o.code for o in self.found]
+        if observation.code != 'video-broken' or 'video-broken' not in codes:
             self.found.append(observation)
 
 
@@ -227,15 +225,12 @@ def _look_for_files(shown: Shown, positions: Sequence[int]) -> None:
     """Look whether the files of frames and masks exist."""
     for clip in shown.clips:
         for frame in open_frames(clip, positions):
-            kinds = {'frame': 'img_path'}
+            paths = {'frame-missing': frame.get('img_path')}
             if frame.get('mask_missing') != 'absent':
-                kinds['mask'] = 'mask_path'
-            for kind, key in kinds.items():
-                path = frame.get(key)
+                paths['mask-missing'] = frame.get('mask_path')
+            for code, path in paths.items():
                 if path is not None and find_file(path) is None:
-                    observation = Observation(f'{kind}-missing', str(path))
-                    if observation not in shown.found:
-                        shown.found.append(observation)
+                    shown.found.append(Observation(code, str(path)))
 
 
 def _read_frames(

@@ -12,11 +12,11 @@ from mmdet.structures.mask import BitmapMasks
 from PIL import UnidentifiedImageError
 
 from referformer.errors import (
-    ConfigError,
     DataError,
     MediaError,
     MissingDataError,
     MissingMediaError,
+    check_choice,
 )
 from referformer.formats.frames import find_file
 from referformer.formats.label_maps import is_object_id, read_label_map
@@ -200,13 +200,12 @@ class BaseLoadReferAnnotations(BaseTransform):
             self._encode_all(results)
             return results
         source = self.open(results)
+        mask = None
         if source is not None:
             mask = self.mask(source, results, results)
         elif results.get('annotated_frame') is not None:
             # all frames of a clip must have the same keys
             mask = np.zeros(results['ori_shape'], bool)
-        else:
-            mask = None
         if mask is None:
             return results
         visible = bool(mask.any())
@@ -305,10 +304,7 @@ class LoadReferAnnotations(BaseLoadReferAnnotations):
         if path is not None:
             return read_label_map(path)
         missing = results.get('mask_missing', 'error')
-        if missing not in ('error', 'absent'):
-            raise ConfigError(
-                f'mask_missing is {missing!r}; use "error" or "absent".'
-            )
+        check_choice('mask_missing', missing, ('error', 'absent'))
         if missing == 'absent':
             return np.zeros(results['ori_shape'], np.uint8)
         raise MissingDataError(
@@ -328,14 +324,8 @@ class LoadReferAnnotations(BaseLoadReferAnnotations):
         """
         if expression['obj_id'] is None:
             return None
-        value = expression.get('mask_value')
-        if value is None:
-            value = self._parse_id(results, expression)
-        return source == value
-
-    @staticmethod
-    def _parse_id(results: dict, expression: dict) -> int:
-        """Return the object id as the number in the mask."""
+        if expression.get('mask_value') is not None:
+            return source == expression['mask_value']
         text = str(expression['obj_id'])
         if not is_object_id(text):
             raise DataError(
@@ -345,4 +335,4 @@ class LoadReferAnnotations(BaseLoadReferAnnotations):
                 remedy='correct the expressions file.',
                 code='object-id-wrong',
             )
-        return int(text)
+        return source == int(text)
