@@ -175,6 +175,19 @@ def test_objects_that_come_late_are_background(
     assert [name for name in objects if 'video0' in name] == ['video0_1']
 
 
+@pytest.mark.parametrize('form', ['json', 'jsonl'])
+def test_label_maps_in_one_file_for_each_annotator(videos, tmp_path, form):
+    scores = videos.evaluate(
+        protocol='published', out_dir=str(tmp_path / 'pred'), form=form
+    )
+    written = {path.name for path in (tmp_path / 'pred').iterdir()}
+    assert written == {'parts', *(f'anno_{i}.{form}' for i in range(4))}
+    found = tool(videos, tmp_path / 'pred', 'published', tmp_path / 'o.json')
+    assert scores == flat(found)
+    with pytest.raises(ConfigError, match=r"form must be .* got 'gif'"):
+        RefDAVISMetric('published', form='gif')
+
+
 def test_per_expression_protocol_scores_like_files(videos, tmp_path):
     scores = videos.evaluate(protocol='per-expression')
     for name, expressions in videos.logits.items():

@@ -1,7 +1,7 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
 """J, F and J&F of Ref-DAVIS17."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -35,11 +35,16 @@ from referformer.evaluation.metrics.results import (
 )
 from referformer.formats.davis_text import NUM_ANNOTATORS
 from referformer.formats.label_maps import read_label_map, write_label_map
+from referformer.formats.records import write_records
+from referformer.formats.text_files import read_json
+from referformer.formats.tracks import encode_track
 from referformer.registry import METRICS
 from referformer.utils.console import shorten
 
 DavisProtocol = Literal['published', 'per-expression']
 """How Ref-DAVIS17 is scored, see :class:`RefDAVISMetric`."""
+LabelForm = Literal['png', 'json', 'jsonl']
+"""How label maps are written."""
 
 
 class VideoResult(NamedTuple):
@@ -70,12 +75,14 @@ class RefDAVISMetric(BaseMetric):
         out_dir (str, optional): Folder for the label maps of the published
             protocol, ``anno_<0..3>/<video>/<frame>.png``; what
             ``tools/eval_masks.py ref-davis`` scores. Defaults to None.
+        form (str): What is written there: ``'png'``, or ``'json'`` or
+            ``'jsonl'``, one file of run-length codes for each annotator.
         **kwargs: Arguments of mmengine's ``BaseMetric``; ``prefix`` is
             'refer' by default.
 
     Raises:
-        ConfigError: If the protocol is unknown, or is not the one that has
-            label maps for ``out_dir``.
+        ConfigError: If the protocol or the form is unknown, or the protocol
+            is not the one that has label maps for ``out_dir``.
     """
 
     default_prefix = 'refer'
@@ -85,10 +92,12 @@ class RefDAVISMetric(BaseMetric):
         protocol: DavisProtocol,
         outfile: str | None = None,
         out_dir: str | None = None,
+        form: LabelForm = 'png',
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         check_choice('protocol', protocol, get_args(DavisProtocol))
+        check_choice('form', form, get_args(LabelForm))
         if out_dir is not None and protocol != 'published':
             raise ConfigError(
                 'out_dir is for the label maps of the published protocol; '
@@ -96,6 +105,7 @@ class RefDAVISMetric(BaseMetric):
                 'write masks.'
             )
         self.protocol = protocol
+        self.form = form
         self.outfile = outfile
         self.out_dir = None if out_dir is None else Path(out_dir)
 
@@ -124,16 +134,43 @@ class RefDAVISMetric(BaseMetric):
         every_pair, combine = PROTOCOLS['unsupervised']
         annotators = _split_clips(clips)
         frames: list[list] = [[] for _ in annotators]
+        drawn: list[list] = [[] for _ in annotators]
         for t in range(len(clips[0].frames)):
             truth = TrueLabels(_read_truth(clips[0], t))
             for index, objects in enumerate(annotators):
                 labels = merge_objects([c.probabilities(t) for c in objects])
                 frames[index].append(truth.compare(labels, every_pair))
-                if self.out_dir is not None:
+                if self.out_dir is not None and self.form == 'png':
                     folder = self.out_dir / f'anno_{index}' / clips[0].video_id
                     path = folder / f'{clips[0].frame_name(t)}.png'
                     write_label_map(path, labels)
+                elif self.out_dir is not None:
+                    drawn[index].append(labels)
+        for index, maps in enumerate(drawn):
+            if maps:
+                entries = [
+                    encode_track(
+                        clips[0].video_id, str(k), (m == k for m in maps)
+                    )
+                    for k in range(1, len(annotators[index]) + 1)
+                ]
+                write_records(self._part(index, clips[0].video_id), entries)
         return [combine(scores) for scores in frames]
+
+    def _part(self, annotator: int, video: str) -> Path:
+        """File of the label maps of a video, joined with others at the end."""
+        return self.out_dir / 'parts' / f'anno_{annotator}' / f'{video}.json'
+
+    def _join_parts(self, videos: Iterable[str]) -> None:
+        """Write the label maps of all videos, a file for each annotator."""
+        videos = list(videos)
+        for index in range(NUM_ANNOTATORS):
+            entries = (
+                entry
+                for video in videos
+                for entry in read_json(self._part(index, video))
+            )
+            write_records(self.out_dir / f'anno_{index}.{self.form}', entries)
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Average over objects and annotators, or over expressions.
@@ -163,6 +200,8 @@ class RefDAVISMetric(BaseMetric):
                 if late is not None:
                     logger.warning(late)
             summary = summarize_annotators(annotators)
+            if self.out_dir is not None and self.form != 'png':
+                self._join_parts(annotators[0])
         else:
             expressions = {
                 (video.video_id, expression): SequenceScores._make(score)
