@@ -18,7 +18,7 @@ from referformer.evaluation.functional.commands import (
     sentences,
 )
 from referformer.formats.files import write_json
-from referformer.utils.cli import keep_errors_in, require_writable, run
+from referformer.utils.cli import prepare_output, run
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -35,8 +35,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     """Run the chosen command; if a file is wrong, nothing is written."""
     args = parse_args(argv)
-    require_writable(args.out, '--out')
-    keep_errors_in(args.out.parent)
+    prepare_output(args.out, '--out')
     scores = args.run(args)
     print(args.table(scores))
     write_json(args.out, scores)

@@ -13,7 +13,7 @@ import os
 from referformer.utils.cli import (
     add_common_options,
     parse_overrides,
-    require_writable,
+    prepare_output,
     run,
 )
 
@@ -79,9 +79,9 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         args.config, args.cfg_options, args.work_dir, args.launcher
     )
     require_model(args.config, cfg)
-    require_writable(Path(cfg.work_dir, 'log'), '--work-dir')
     if args.out is not None:
-        require_writable(args.out, '--out')
+        prepare_output(args.out, '--out')
+    prepare_output(Path(cfg.work_dir, 'errors.log'), '--work-dir')
     if cfg.get('test_dataloader') is None:
         raise ConfigError(
             f'{args.config} has no test data; score its model with the config '

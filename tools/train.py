@@ -15,7 +15,7 @@ import os
 from referformer.utils.cli import (
     add_common_options,
     parse_overrides,
-    require_writable,
+    prepare_output,
     run,
 )
 
@@ -78,7 +78,7 @@ def main(argv: list[str] | None = None) -> None:
         args.config, args.cfg_options, args.work_dir, args.launcher
     )
     require_model(args.config, cfg)
-    require_writable(Path(cfg.work_dir, 'log'), '--work-dir')
+    prepare_output(Path(cfg.work_dir, 'errors.log'), '--work-dir')
     if cfg.get('train_dataloader') is None or cfg.get('train_cfg') is None:
         raise ConfigError(
             f'{args.config} only scores a trained model: it has no training '

@@ -14,6 +14,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ __all__ = [
     'keep_errors_in',
     'parse_overrides',
     'positive',
-    'require_writable',
+    'prepare_output',
     'run',
     'sentence_of',
 ]
@@ -41,8 +42,8 @@ def keep_errors_in(folder: str | os.PathLike[str]) -> None:
     _log_folder = Path(folder)
 
 
-def require_writable(file: str | os.PathLike[str], option: str) -> None:
-    """Make the folder of a result, and refuse it before the work begins.
+def prepare_output(file: str | os.PathLike[str], option: str) -> None:
+    """Make the folder of a result before the work; keep errors there too.
 
     Args:
         file (str | PathLike): What will be written.
@@ -64,13 +65,14 @@ def require_writable(file: str | os.PathLike[str], option: str) -> None:
             file=file,
             remedy=f'choose another {option}.',
         ) from error
+    keep_errors_in(file.parent)
 
 
 def run(main: Callable[[], Any], setting_status: int = 1) -> None:
     """Run a tool; an error of the user's becomes one sentence.
 
     The traceback of every error goes to ``errors.log`` in the folder that
-    :func:`keep_errors_in` named, or else in ``~/.cache/referformer``.
+    :func:`keep_errors_in` named, or else to ``~/.cache/referformer``.
     ``--traceback`` on the command line, of any tool, prints it too.
 
     Args:
@@ -141,16 +143,16 @@ def _traceback_of(error: BaseException) -> str:
 def _write_log(error: BaseException) -> Path | None:
     """Append a traceback to the log; return its path, None on failure."""
     cache = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
-    folder = _log_folder or Path(cache, 'referformer')
     when = time.strftime('%Y-%m-%d %H:%M:%S')
     text = f'--- {when} {" ".join(sys.argv)}\n{_traceback_of(error)}\n'
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / LOG_NAME).open('a', encoding='utf-8') as file:
-            file.write(text)
-    except OSError:  # a full disk must not hide the error
-        return None
-    return folder / LOG_NAME
+    for folder in filter(None, (_log_folder, Path(cache, 'referformer'))):
+        # a full disk must not hide the error
+        with suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            with (folder / LOG_NAME).open('a', encoding='utf-8') as file:
+                file.write(text)
+            return folder / LOG_NAME
+    return None
 
 
 def _leave_process_group() -> None:

@@ -99,6 +99,10 @@ def test_without_results_the_log_is_in_the_cache(tmp_path):
 def test_a_log_that_cannot_be_written(tmp_path):
     (tmp_path / 'file').touch()
     cli.keep_errors_in(tmp_path / 'file')
+    with pytest.raises(SystemExit, match=r'cache/referformer/errors\.log'):
+        cli.run(missing_checkpoint)
+    (tmp_path / 'cache/referformer/errors.log').unlink()
+    (tmp_path / 'cache/referformer/errors.log').mkdir()
     with pytest.raises(SystemExit, match=r'log cannot be written\)$'):
         cli.run(missing_checkpoint)
 
@@ -139,7 +143,7 @@ def test_a_bug_keeps_its_traceback(main, tool, capsys):
 
 
 def test_places_that_cannot_be_written(tmp_path):
-    cli.require_writable(tmp_path / 'new/scores.json', '--out')
+    cli.prepare_output(tmp_path / 'new/scores.json', '--out')
     assert list((tmp_path / 'new').iterdir()) == []
     (tmp_path / 'file').touch()
     for place in (tmp_path / 'file/x.json', tmp_path / 'new'):
@@ -148,7 +152,7 @@ def test_places_that_cannot_be_written(tmp_path):
             match=rf'^cannot write to {place} \(.+\); choose '
             r'another --out\.$',
         ):
-            cli.require_writable(place, '--out')
+            cli.prepare_output(place, '--out')
 
 
 def test_a_bug_while_an_error_is_handled():

@@ -25,9 +25,9 @@ from typing import TYPE_CHECKING
 # and a mistyped option answer at once.
 from referformer.utils.cli import (
     add_cfg_options,
-    keep_errors_in,
     parse_overrides,
     positive,
+    prepare_output,
     run,
 )
 
@@ -200,7 +200,7 @@ def main(argv: list[str] | None = None) -> dict:
     """Measure and report."""
     args = parse_args(argv)
     if args.out:
-        keep_errors_in(Path(args.out).parent)
+        prepare_output(args.out, '--out')
 
     import torch
 

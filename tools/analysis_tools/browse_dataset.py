@@ -14,8 +14,8 @@ from referformer.registry import DATASETS
 from referformer.structures import split_expressions
 from referformer.utils.cli import (
     add_cfg_options,
-    keep_errors_in,
     parse_overrides,
+    prepare_output,
     run,
 )
 from referformer.utils.launch import explain_config_errors, load_config
@@ -109,13 +109,12 @@ def main() -> None:
     args = parse_args()
     cfg = load_config(args.config, args.cfg_options)
     out = Path(args.out)
-    keep_errors_in(out)
+    prepare_output(out / '0000.png', '--out')
     init_default_scope(cfg.get('default_scope', 'referformer'))
     if cfg.get(args.loader) is None:
         raise ConfigError(f'{args.config} has no {args.loader}.')
     with explain_config_errors(args.config, cfg):
         dataset = DATASETS.build(cfg[args.loader].dataset)
-    out.mkdir(parents=True, exist_ok=True)
     count = min(args.num, len(dataset))
     # Spread over the dataset: neighbours show the same video.
     for number, index in enumerate(

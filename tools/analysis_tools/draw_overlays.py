@@ -12,6 +12,7 @@ from referformer.utils.cli import (
     add_common_options,
     parse_overrides,
     positive,
+    prepare_output,
     run,
 )
 
@@ -89,6 +90,7 @@ def main(argv: list[str] | None = None) -> None:
     from referformer.registry import DATASETS, MODELS, VISUALIZERS
     from referformer.utils.launch import load_config
 
+    prepare_output(args.out, '--out')
     cfg = load_config(args.config, args.cfg_options, args.work_dir, 'none')
     init_default_scope(cfg.default_scope)
     model = MODELS.build(cfg.model).eval()

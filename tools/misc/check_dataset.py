@@ -22,7 +22,7 @@ from referformer.datasets.doctor import (
 )
 from referformer.errors import ConfigError
 from referformer.formats.files import write_atomic
-from referformer.utils.cli import keep_errors_in, require_writable, run
+from referformer.utils.cli import prepare_output, run
 from referformer.utils.configs import read_config
 from referformer.utils.launch import require_model
 from referformer.utils.parallel import count_cores
@@ -167,8 +167,7 @@ def main(argv: list[str] | None = None) -> int:
     """
     args = parse_args(argv)
     if args.out is not None:
-        require_writable(args.out, '--out')
-        keep_errors_in(args.out.parent)
+        prepare_output(args.out, '--out')
     plan_it = plan_kind if args.what in KINDS else plan_config
     reports = []
     for report, sources in plan_it(args.what, args.root, args.splits):

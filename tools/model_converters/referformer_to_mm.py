@@ -9,7 +9,7 @@ Examples:
 import argparse
 from pathlib import Path
 
-from referformer.utils.cli import keep_errors_in, run
+from referformer.utils.cli import prepare_output, run
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -25,7 +25,7 @@ def main(argv: list[str] | None = None) -> None:
         help="write the authors' layout from one of this package",
     )
     args = parser.parse_args(argv)
-    keep_errors_in(args.dst.parent)
+    prepare_output(args.dst, 'DST')
 
     from referformer.checkpoints.convert import convert_file
 
