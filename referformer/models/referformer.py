@@ -295,7 +295,7 @@ class ReferFormer(BaseDetector):
         data_samples: list[TrackDataSample] | None = None,
         mode: str = 'tensor',
     ) -> dict | list | ClipPredictions:
-        """Do what ``mode`` says; errors in an expression name its video."""
+        """Run a mode; an error in an expression names its video."""
         try:
             return super().forward(inputs, data_samples, mode)
         except DataError as error:

@@ -1,5 +1,5 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
-"""What every command-line tool does alike: options and errors.
+"""Options and errors of all command-line tools.
 
 An error that the user can mend (:class:`referformer.errors.ReferError`) is
 printed as one sentence, anything else as a traceback, for it is a bug. The

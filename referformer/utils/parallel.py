@@ -1,5 +1,5 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
-"""Long work on many files: several processes, and a line that shows it."""
+"""Tasks in several processes, with a progress bar."""
 
 import os
 import sys
@@ -63,7 +63,7 @@ _shared: Any = None
 
 
 def _start_worker(shared: Any) -> None:
-    """Keep a worker to one core: there is one worker a core already."""
+    """Limit a worker to one core: there is one worker a core already."""
     import cv2
 
     global _shared

@@ -1,5 +1,5 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
-"""Full precision in the middle of mixed precision."""
+"""Full precision within mixed precision."""
 
 import torch
 from torch import Tensor

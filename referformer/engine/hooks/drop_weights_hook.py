@@ -1,5 +1,5 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
-"""Hook that leaves a part of a pre-trained checkpoint behind."""
+"""Hook that drops a part of a pre-trained checkpoint."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -43,7 +43,7 @@ class DropWeightsHook(Hook):
     def after_load_checkpoint(
         self, runner: Runner, checkpoint: dict[str, Any]
     ) -> None:
-        """Put the model's own values in the place of the weights.
+        """Replace the weights by the model's own values.
 
         Raises:
             ConfigError: If the model has no weight of such a name.

@@ -86,7 +86,7 @@ class ReferVisualizationHook(Hook):
         outputs: Sequence[TrackDataSample] | None,
         folder: Path,
     ) -> None:
-        """Draw all clips of a batch when its turn has come."""
+        """Draw the clips of every ``interval``-th batch."""
         if not self.draw or outputs is None or batch_idx % self.interval:
             return
         images: list[np.ndarray] = []
@@ -107,7 +107,7 @@ class ReferVisualizationHook(Hook):
     def _show_elsewhere(
         runner: Runner, clip: TrackDataSample, image: np.ndarray
     ) -> None:
-        """Hand a picture to the backends that are no folders."""
+        """Send a picture to the backends that are not folders."""
         name = '/'.join(
             str(clip.metainfo.get(key, '')) for key in ('video_id', 'exp_id')
         )

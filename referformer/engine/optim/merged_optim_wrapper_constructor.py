@@ -1,5 +1,5 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
-"""Parameter groups as few as the settings they differ in."""
+"""Parameters with equal settings merged into one group."""
 
 import torch
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper

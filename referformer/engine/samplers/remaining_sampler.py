@@ -11,7 +11,7 @@ from referformer.registry import DATA_SAMPLERS
 
 @DATA_SAMPLERS.register_module()
 class RemainingSampler(Sampler):
-    """Deal some items of a dataset out to the processes, in order, once each.
+    """Distribute some items of a dataset over the processes, once each.
 
     Args:
         dataset (Sized): The dataset.

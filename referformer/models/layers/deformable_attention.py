@@ -37,7 +37,7 @@ class MultiScaleDeformableAttention(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Each head looks in a direction of its own, further point by point.
+        """Give each head a direction, and each of its points a distance.
 
         Head ``i`` of n starts at the angle ``2 pi i / n``; its ``k``-th point
         lies ``k`` cells away along the longer axis.

@@ -1,5 +1,5 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
-"""Less memory for the same numbers: recompute, or work in parts."""
+"""Less memory for the same results: recomputation, work in parts."""
 
 from collections.abc import Callable
 from typing import Any

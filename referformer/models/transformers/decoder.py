@@ -21,7 +21,7 @@ from referformer.utils.precision import at_least_float32, without_autocast
 def refine_boxes(
     branch: nn.Module, hidden: Tensor, reference: Tensor
 ) -> Tensor:
-    """Move references by what a box branch says, in full precision.
+    """Add the offsets of a box branch to references, in full precision.
 
     A coordinate in half precision is off by a pixel and more.
 
