@@ -60,7 +60,6 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     import json
     from pathlib import Path
 
-    import torch
     from mmengine.dist import is_main_process
     from mmengine.runner import Runner
 
@@ -68,20 +67,14 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     from referformer.errors import ConfigError, MissingCheckpointError
     from referformer.formats.files import write_json
     from referformer.utils.launch import (
-        allow_tf32,
         explain_config_errors,
-        load_config,
+        load_run,
         prepare_processes,
-        require_model,
     )
 
-    cfg = load_config(
-        args.config, args.cfg_options, args.work_dir, args.launcher
-    )
-    require_model(args.config, cfg)
     if args.out is not None:
         prepare_output(args.out, '--out')
-    prepare_output(Path(cfg.work_dir, 'errors.log'), '--work-dir')
+    cfg = load_run(args)
     if cfg.get('test_dataloader') is None:
         raise ConfigError(
             f'{args.config} has no test data; score its model with the config '
@@ -90,11 +83,6 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     if not Path(args.checkpoint).is_file():
         raise MissingCheckpointError(
             f'{args.checkpoint} is not a file; give a checkpoint (.pth).'
-        )
-    if args.amp == 'fp16' and not torch.cuda.is_available():
-        raise ConfigError(
-            '--amp fp16 needs a CUDA device, and none was found; --amp bf16 '
-            'does not.'
         )
     cfg.load_from = args.checkpoint
     cfg.resume = False
@@ -118,8 +106,6 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
             draw=True,
             show_dir=str(Path(args.show_dir).resolve()),
         )
-    if args.tf32:
-        allow_tf32()
     prepare_processes(cfg)
     with explain_config_errors(args.config, cfg):
         metrics = Runner.from_cfg(cfg).test()

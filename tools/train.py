@@ -12,12 +12,7 @@ import os
 
 # mmengine and torch are imported in main(), so that --help and a mistyped
 # option answer at once.
-from referformer.utils.cli import (
-    add_common_options,
-    parse_overrides,
-    prepare_output,
-    run,
-)
+from referformer.utils.cli import add_common_options, parse_overrides, run
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -61,24 +56,17 @@ def main(argv: list[str] | None = None) -> None:
 
     from pathlib import Path
 
-    import torch
     from mmengine.runner import Runner
 
     import referformer.registry  # noqa: F401  (makes the registries known)
     from referformer.errors import ConfigError
     from referformer.utils.launch import (
-        allow_tf32,
         explain_config_errors,
-        load_config,
+        load_run,
         prepare_processes,
-        require_model,
     )
 
-    cfg = load_config(
-        args.config, args.cfg_options, args.work_dir, args.launcher
-    )
-    require_model(args.config, cfg)
-    prepare_output(Path(cfg.work_dir, 'errors.log'), '--work-dir')
+    cfg = load_run(args)
     if cfg.get('train_dataloader') is None or cfg.get('train_cfg') is None:
         raise ConfigError(
             f'{args.config} only scores a trained model: it has no training '
@@ -89,11 +77,6 @@ def main(argv: list[str] | None = None) -> None:
             type='referformer.ReferOptimWrapper', precision='bf16'
         )
     elif args.amp == 'fp16':
-        if not torch.cuda.is_available():
-            raise ConfigError(
-                '--amp fp16 needs a CUDA device, and none was found; '
-                '--amp bf16 does not.'
-            )
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
     if args.auto_scale_lr:
@@ -114,8 +97,6 @@ def main(argv: list[str] | None = None) -> None:
     if cfg.get('resume') and 'check_weights' in cfg.get('default_hooks', {}):
         # A resumed model must be the same one, weight by weight.
         cfg.default_hooks.check_weights.strict = True
-    if args.tf32:
-        allow_tf32()
     prepare_processes(cfg)
     with explain_config_errors(args.config, cfg):
         Runner.from_cfg(cfg).train()

@@ -4,6 +4,7 @@
 import difflib
 import re
 import traceback
+from argparse import Namespace
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from operator import itemgetter
@@ -19,13 +20,13 @@ from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.registry import Registry
 
 from referformer.errors import ConfigError, ReferError
-from referformer.utils.cli import keep_errors_in
+from referformer.utils.cli import keep_errors_in, prepare_output
 from referformer.utils.configs import one_line, read_config
 
 __all__ = [
-    'allow_tf32',
     'explain_config_errors',
     'load_config',
+    'load_run',
     'prepare_processes',
     'require_model',
 ]
@@ -72,6 +73,32 @@ def load_config(
     elif cfg.get('work_dir') is None:
         cfg.work_dir = str(Path('work_dirs', Path(path).stem))
     keep_errors_in(cfg.work_dir)
+    return cfg
+
+
+def load_run(args: Namespace) -> Config:
+    """Read the config of a training or a test; apply the options of both.
+
+    Args:
+        args (Namespace): The command line.
+
+    Raises:
+        ConfigError: If it cannot be used; see :func:`load_config` and
+            :func:`require_model`.
+    """
+    cfg = load_config(
+        args.config, args.cfg_options, args.work_dir, args.launcher
+    )
+    require_model(args.config, cfg)
+    prepare_output(Path(cfg.work_dir, 'errors.log'), '--work-dir')
+    if args.amp == 'fp16' and not torch.cuda.is_available():
+        raise ConfigError(
+            '--amp fp16 needs a CUDA device, and none was found; --amp bf16 '
+            'does not.'
+        )
+    if args.tf32:
+        torch.backends.cuda.matmul.allow_tf32 = True
+        torch.backends.cudnn.allow_tf32 = True
     return cfg
 
 
@@ -129,13 +156,7 @@ def _part_built_in(frame: FrameType) -> Mapping[str, Any] | None:
 
 
 def _suggest_name(name: str, scope: str, kind: str) -> str:
-    """What to write in the place of an unknown name.
-
-    Args:
-        name (str): The name, perhaps with a scope.
-        scope (str): Where bare names were looked for.
-        kind (str): Name of the registry.
-    """
+    """What to write for a name that a scope does not have in a registry."""
     full_names: dict[str, str] = {}
     for root in vars(mmengine_registry).values():
         if not isinstance(root, Registry) or root.name != kind:
@@ -153,9 +174,9 @@ def _suggest_name(name: str, scope: str, kind: str) -> str:
     if short in full_names:
         return f'write {full_names[short]}.'
     near = difflib.get_close_matches(short, full_names, n=3)
-    names = ', '.join(full_names[key] for key in near)
     if not near:
         return 'name the module that registers it in custom_imports.'
+    names = ', '.join(full_names[key] for key in near)
     return f'the nearest name{"s are" if near[1:] else " is"} {names}.'
 
 
@@ -242,9 +263,3 @@ def prepare_processes(cfg: Config) -> None:
     cfg.model_wrapper_cfg = dict(wrapper, device_ids=None)
     if not torch.distributed.is_initialized():
         torch.distributed.init_process_group(backend='gloo')
-
-
-def allow_tf32() -> None:
-    """Let GPUs round the inputs of products and convolutions to TF32."""
-    torch.backends.cuda.matmul.allow_tf32 = True
-    torch.backends.cudnn.allow_tf32 = True
