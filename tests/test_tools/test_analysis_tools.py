@@ -39,7 +39,7 @@ def test_print_config(capsys):
     assert names['model']['fusion']['type'] == 'VisionLanguageFusion'
     with pytest.raises(ConfigError, match="'quarks' is missing"):
         print_config.main([str(CONFIG), '--key', 'model.quarks'])
-    with pytest.raises(ConfigError, match=r'no_config\.py is not a file'):
+    with pytest.raises(ConfigError, match=r'no_config\.py is neither'):
         print_config.main(['no_config.py'])
 
 
