@@ -121,8 +121,8 @@ class BaseReferDataset(BaseDataset):
         )
         if expression_from == 'other_object' and not test_mode:
             raise ConfigError(
-                'expression_from="other_object" teaches nonsense in '
-                'training; set test_mode=True.'
+                'expression_from="other_object" would train on wrong '
+                'expressions; set test_mode=True.'
             )
         if group_by_video and not test_mode:
             raise ConfigError(
@@ -180,7 +180,7 @@ class BaseReferDataset(BaseDataset):
 
     @force_full_init
     def item_id(self, idx: int) -> ItemId:
-        """Say what an item is; quicker than :meth:`get_data_info`."""
+        """Describe an item; quicker than :meth:`get_data_info`."""
         return self.items.id(idx)
 
     @force_full_init
@@ -217,7 +217,7 @@ class BaseReferDataset(BaseDataset):
         report_error(DataError(f'{file}: {message}', file=file, code=code))
 
     def frame_facts(self, video_id: str, video: VideoEntry) -> dict:
-        """Return what a clip says of frames in ``<img>/<video>/``.
+        """Return the keys of a clip whose frames are in ``<img>/<video>/``.
 
         Args:
             video_id: Name of the video.
@@ -268,13 +268,13 @@ class BaseReferDataset(BaseDataset):
         return range(0, clip['num_frames'], self.clip_length)
 
     def _exchange_expressions(self, clips: list[dict]) -> list[dict]:
-        """Give each clip the words for the next object of its video.
+        """Give each clip an expression of the next object of its video.
 
         The k-th expression of an object is replaced by the k-th of the next
-        object (cyclically in both), so the choice is the same every time and
-        all objects are spoken of.
+        object (cyclically in both), so the choice is deterministic and all
+        objects are referred to.
         """
-        spoken: dict[str, dict[str, list[dict]]] = defaultdict(
+        by_video: dict[str, dict[str, list[dict]]] = defaultdict(
             lambda: defaultdict(list)
         )
         for clip in clips:
@@ -285,10 +285,10 @@ class BaseReferDataset(BaseDataset):
                     'the other objects.',
                     file=self.ann_file,
                 )
-            spoken[clip['video_id']][clip['obj_id']].append(clip)
+            by_video[clip['video_id']][clip['obj_id']].append(clip)
         exchanged = []
         for clip in clips:
-            by_object = spoken[clip['video_id']]
+            by_object = by_video[clip['video_id']]
             objects = list(by_object)
             if len(objects) < 2:
                 continue

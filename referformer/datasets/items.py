@@ -1,8 +1,8 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
-"""The items of a dataset, stored so that their number costs nothing.
+"""The items of a dataset, stored in little memory.
 
 A video of 360 frames and ten expressions makes hundreds of training items.
-What they share is stored once: the names of the frames with the video, the
+Common data are stored once: the names of the frames with the video, the
 rest with the expression; an item is a pair of integers.
 """
 
@@ -49,8 +49,8 @@ class ItemId(NamedTuple):
 class _Records:
     """Dicts, pickled one after another into one array.
 
-    Worker processes that are forked share the array. Python objects they
-    would copy, by and by, as they count references.
+    Forked worker processes share the array. They would copy Python objects,
+    because reference counts change.
 
     Args:
         records: The dicts.
@@ -167,7 +167,7 @@ class Items:
         return {**self._videos[video], **shared, 'expressions': expressions}
 
     def id(self, index: int) -> ItemId:
-        """Say what an item is, without reading the names of its frames."""
+        """Describe an item without reading the names of its frames."""
         number, anchor = self._rows[index].tolist()
         if self.grouped:
             first = self._members[self._starts[number]]

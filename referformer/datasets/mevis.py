@@ -26,7 +26,7 @@ class MeViSDataset(BaseReferDataset):
         │   ├── JPEGImages/<video>/<frame>.jpg
         │   ├── meta_expressions.json
         │   └── mask_dict.json
-        ├── valid_u/...     with masks as well: scored at home
+        ├── valid_u/...     with masks as well: scored locally
         └── valid/...       without: scored by the server
 
     An expression means several objects, one, or (second edition) none. Its

@@ -22,7 +22,7 @@ from referformer.formats.text_files import (
 PAGE = 'docs/datasets/a2d-sentences.md'
 #: Split -> its number in the last column of videoset.csv.
 SPLITS = {'train': '0', 'test': '1'}
-#: What the annotators once wrote for a number.
+#: Wrong instance of one sentence, in place of a number.
 _COPY = '1 (copy)'
 _ARCHIVE = 'extract a2d_annotation_with_instances.zip again.'
 
@@ -127,7 +127,7 @@ def read_videoset(
 
 
 def read_sentences(path: str | Path, expected: int) -> list[A2DSentence]:
-    """Read ``a2d_annotation.txt``, without the annotators' slips.
+    """Read ``a2d_annotation.txt``, without known annotation errors.
 
     Args:
         path: The file.
@@ -142,7 +142,7 @@ def read_sentences(path: str | Path, expected: int) -> list[A2DSentence]:
     sentences = []
     for number, row in enumerate(rows, 2):
         if len(row) >= 3 and row[1] == _COPY:
-            continue  # in T6bNPuKV-wY: nothing bears this number
+            continue  # in T6bNPuKV-wY: an instance that does not exist
         text = ','.join(row[2:]).lower()
         if not text or not is_plain_name(row[0]) or not row[1].isdecimal():
             raise wrong_line(

@@ -1,5 +1,5 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
-"""Ground truth and predictions in COCO's JSON form, read with suspicion."""
+"""Ground truth and predictions in COCO's JSON format, validated on reading."""
 
 import json
 from collections.abc import Hashable, Iterable, Mapping, Sequence
@@ -16,7 +16,7 @@ from referformer.formats.rle import finite_number, to_rle
 from referformer.formats.text_files import read_json, show
 from referformer.utils.console import shorten
 
-# Sides beyond this are no frames, and would exhaust the memory.
+# Larger sides are not frames and would exhaust the memory.
 MAX_SIDE = 1 << 15
 
 Box = tuple[float, float, float, float]
@@ -247,7 +247,7 @@ def read_candidates(
         except ValueError as error:
             raise DataError(f'{where} {error}.') from None
         found[name].append(candidate)
-        # A copy of an empty mask tells nothing, one of another mask a lot.
+        # Empty masks may be equal; a copy of another mask is an error.
         if candidate.area:
             text = json.dumps(entry, sort_keys=True)
             copy = blake2b(text.encode(), digest_size=16).digest()

@@ -1,5 +1,5 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
-"""The text files of Ref-DAVIS17: what four annotators say of each object."""
+"""The text files of Ref-DAVIS17: expressions of four annotators."""
 
 import re
 from pathlib import Path

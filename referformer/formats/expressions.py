@@ -32,8 +32,8 @@ def read_expressions(
 ) -> dict[str, VideoEntry]:
     """Read and check an expressions file.
 
-    Names become parts of file names, so those that would lead elsewhere are
-    refused. A video may lie deeper (``set/video``).
+    Names become parts of file names, so names that point outside of the folder
+    are refused. The name of a video may contain folders (``set/video``).
 
     Args:
         path: A ``meta_expressions.json``, in UTF-8 or UTF-16.
@@ -270,7 +270,7 @@ def name_objects(
     path: str | Path,
     ann_file: str | Path,
 ) -> None:
-    """Add to every expression the ``obj_id`` that another file tells.
+    """Add to each expression its ``obj_id`` from another file.
 
     Args:
         videos: Of an expressions file; changed in place.

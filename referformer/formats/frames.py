@@ -106,7 +106,7 @@ def find_file(
         ``path`` itself if it exists, else ``None`` if nothing else does.
     """
     path = Path(path)
-    # A set that keeps to one suffix never gets beyond this line.
+    # Sets with a single suffix always return here.
     if path.is_file():
         return path
     return list_frames(path.parent, suffixes).get(path.stem)

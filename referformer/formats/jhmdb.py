@@ -107,7 +107,7 @@ def read_samples(path: str | Path) -> list[JHMDBSample]:
 
 
 def identify_frames(image_ids: Iterable[str]) -> FrameChoice | None:
-    """Tell by the content of a file which frames are scored.
+    """Identify the choice of scored frames by the content of a file.
 
     Args:
         image_ids: ``v_<video>_f_<frame>`` of each, in any order.
@@ -144,7 +144,7 @@ def _parse_row(row: list) -> JHMDBSample | str:
 
 
 def below(path: Any, folder: str, depth: int) -> Path | None:
-    """Return what a path says from ``folder`` on.
+    """Return the part of a path from ``folder`` on.
 
     Samples metadata name files relative to the folder *above* the one of the
     set, under the name this had on the computer of whoever wrote them:

@@ -175,7 +175,7 @@ def _palette() -> bytes:
 def list_videos(root: str | Path) -> list[str]:
     """Names of the video folders in a folder of masks, in natural order.
 
-    A video may lie deeper, as ``set/video``.
+    The name of a video may contain folders, as ``set/video``.
 
     Raises:
         MissingDataError: If ``root`` is no folder.
@@ -213,7 +213,7 @@ def _folders(folder: Path) -> list[Path]:
 def _find_videos(folder: Path, prefix: str) -> Iterator[str]:
     """Names of the folders with label maps, this one or below it."""
     name, deeper = f'{prefix}{folder.name}', _folders(folder)
-    # One that holds nothing is a video whose masks are missing.
+    # An empty folder is a video whose masks are missing.
     if not deeper or list_frames(folder, _SUFFIXES):
         yield name
     for entry in deeper:

@@ -6,8 +6,8 @@ object is out of sight::
 
     {"0": [{"size": [720, 1280], "counts": "..."}, null, ...], "1": ...}
 
-One pass notes where each annotation begins. After that the file is mapped
-into memory, which processes share, and only what is asked for is parsed.
+One pass records where each annotation begins. After that the file is mapped
+into memory, which processes share, and only requested annotations are parsed.
 """
 
 import functools
@@ -75,7 +75,7 @@ class MaskTable:
         return DataError(f'{self.path} {message}', file=self.path, code=code)
 
     def _note(self, name: str | None, begin: int, end: int) -> None:
-        """Note where an annotation lies in the file."""
+        """Record the position of an annotation in the file."""
         if name in self._spans:
             raise self._fault(f'has annotation {name} twice; write each once.')
         if name is not None:

@@ -32,9 +32,9 @@ from referformer.formats.tracks import MaskTracks, open_tracks
 from referformer.utils.console import shorten
 
 _PREFIX = 'Annotations/'
-# No PNG of a mask is larger; what claims to be is not unpacked.
+# No PNG of a mask is larger; larger entries are not unpacked.
 _MAX_BYTES = 1 << 26
-# Equal predictions shall give equal bytes, so entries carry no real time.
+# Entries have a fixed time, so that equal predictions give equal bytes.
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 
 

@@ -1,8 +1,8 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
-"""Run-length encoded masks of strangers.
+"""Untrusted run-length encoded masks.
 
-pycocotools is fast but trusting: a run-length code that does not fit its
-size makes it read beyond its memory. Codes are checked before they get there.
+pycocotools does not validate its input: a run-length code that does not fit
+its size makes it read outside of its memory. Codes are validated first.
 """
 
 import math

@@ -41,7 +41,7 @@ def check_datasets(
     jobs: int = 1,
     quick: bool = False,
 ) -> None:
-    """Build datasets, read all their items, and look across their files.
+    """Build datasets, read all their items, and compare their files.
 
     Args:
         sources: The datasets, of one folder.
@@ -110,7 +110,7 @@ def build_split(source: Source, report: Report) -> Split | None:
             dataset.full_init()
         except ConfigError:
             raise
-        except Exception as error:  # of the user's own code, too
+        except Exception as error:  # also of custom datasets
             if not errors or getattr(error, 'code', None) != 'expression-none':
                 errors.append(error)
     found = [observe(error) for error in errors]
@@ -121,7 +121,7 @@ def build_split(source: Source, report: Report) -> Split | None:
         o
         for o in found
         if o.code not in entailed
-        # That nothing is left says nothing new if all was faulty.
+        # "No expressions" follows if all expressions are faulty.
         and not (o.code == 'expression-none' and o.path in faulty)
     )
     if dataset is None:
@@ -147,7 +147,7 @@ def _shorten(clip: dict, index: int) -> dict:
 
 
 def find_videos(splits: Sequence[Split]) -> list[Video]:
-    """Put together what several items and datasets tell of a video."""
+    """Merge the data of several items and datasets on a video."""
     videos: dict[tuple, Video] = {}
     for number, split in enumerate(splits):
         if 'folder-misplaced' in split.codes:

@@ -1,5 +1,5 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
-"""What the data doctor may find, and how it is told."""
+"""What the data doctor may find, and its report."""
 
 import json
 import textwrap
@@ -90,7 +90,7 @@ class Report:
             self._seen,
             key=lambda o: (natural_key(o.path), natural_key(o.detail)),
         ):
-            # What a missing folder lacks is not told again.
+            # Files in a missing folder are not reported again.
             if lost.isdisjoint(map(str, PurePosixPath(o.path).parents)) and (
                 o.path not in folders or o.code == 'folder-missing'
             ):
@@ -111,7 +111,7 @@ class Report:
         return any(f.level == 'error' for f in self.findings())
 
     def text(self) -> str:
-        """The report for people."""
+        """The report as text."""
         counts = ', '.join(f'{n} {what}' for what, n in self.counts.items())
         lines = [f'{self.title} in {self.root}', counts or 'nothing read', '']
         findings = self.findings()
@@ -142,7 +142,7 @@ class Report:
         return '\n'.join(lines)
 
     def json(self) -> str:
-        """The report for programs."""
+        """The report as JSON."""
         return json.dumps(
             {
                 'title': self.title,

@@ -1,5 +1,5 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
-"""What only a look across the files of a split, or of several, can tell.
+"""Rules that compare the files of a split, or of several splits.
 
 A rule is a function that yields observations. The rules of ``SPLIT_RULES``
 run on datasets of their class.

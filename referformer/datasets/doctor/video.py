@@ -86,7 +86,7 @@ class Shown:
             self.found.append(observation)
 
 
-#: Faults of which only the reader knows what helps.
+#: Faults whose remedy only the reader knows.
 _ADVICE_DIFFERS = {'json-broken', 'table-wrong', 'row-wrong'}
 
 
@@ -111,7 +111,7 @@ def observe(error: Exception, item: dict | None = None) -> Observation:
     code = getattr(error, 'code', None)
     if code in PROBLEMS:
         pass
-    elif code is not None:  # a word of the user's
+    elif code is not None:  # a code of the user's
         code = 'data-wrong'
     elif isinstance(error, MediaError):
         kind = 'video' if path == item.get('video_path') else 'frame'
@@ -126,7 +126,7 @@ def observe(error: Exception, item: dict | None = None) -> Observation:
     if message.startswith(path):
         message = message[len(path) :].lstrip(': ')
     elif code.endswith('-missing'):
-        message = ''  # the path says it
+        message = ''  # the path is reported anyway
     message = message.replace(f' {path}', '')
     remedy = getattr(error, 'remedy', None)
     if code in _ADVICE_DIFFERS and remedy:
@@ -135,7 +135,7 @@ def observe(error: Exception, item: dict | None = None) -> Observation:
 
 
 def raw_item(dataset: Any, index: int) -> dict:
-    """Return an item without what only reading its files can tell."""
+    """Return an item without the data that its files hold."""
     if isinstance(dataset, BaseReferDataset):
         return dataset.items[index]
     return BaseDataset.get_data_info(dataset, index)
@@ -168,7 +168,7 @@ def show_video(datasets: Sequence[Any], quick: bool, video: Video) -> Shown:
                     item = transform(item)
                 continue
             item = loading.prepare(item)
-        except Exception as error:  # of the user's own code, too
+        except Exception as error:  # also of custom datasets and transforms
             shown.found.append(observe(error, raw_item(dataset, index)))
             continue
         for clip in find_clips(item):
@@ -181,7 +181,7 @@ def show_video(datasets: Sequence[Any], quick: bool, video: Video) -> Shown:
         shown.visible = [False] * len(shown.clips)
         try:
             _show_frames(shown)
-        except Exception as error:  # of the user's own code, too
+        except Exception as error:  # also of custom datasets and transforms
             shown.note(error)
             shown.whole = False
     return shown
@@ -244,7 +244,7 @@ def _read_frames(
     loading = _find_loading(shown.dataset)
     try:
         frames = loading.read_frames(shown.item, positions)
-    except Exception as error:  # of the user's own code, too
+    except Exception as error:  # also of custom datasets and transforms
         if len(positions) > 1:
             for position in positions:
                 yield from _read_frames(shown, [position])
@@ -267,7 +267,7 @@ def _show_masks(shown: Shown, position: int, frame: dict) -> None:
         facts = {**frame, **open_frames(clip, [position])[0]}
         try:
             mask = _read_mask(shown, clip, facts, opened)
-        except Exception as error:  # of the user's own code, too
+        except Exception as error:  # also of custom datasets and transforms
             shown.note(error)
             shown.whole = False
         else:

@@ -1,5 +1,5 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
-"""What only a look across the frames of a video can tell.
+"""Rules that compare the frames of a video.
 
 A rule is a function that yields observations. The rules of ``VIDEO_RULES`` run
 where the video was read, on datasets of their class.
@@ -45,7 +45,7 @@ def frames_copied(shown: Shown) -> Found:
 
 
 def pictures_turned(shown: Shown) -> Found:
-    """Pictures that carry a note to be turned, which nothing here follows."""
+    """Pictures with a rotation in their EXIF data, which is ignored."""
     for path in shown.paths.values():
         if Path(path).suffix.lower() in ('.jpg', '.jpeg'):
             with Image.open(path) as image:

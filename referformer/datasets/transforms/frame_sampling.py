@@ -4,7 +4,7 @@
 The samplers turn the item of a dataset, which describes a whole video, into
 a dict in which *every* value is a list with one entry per frame. Only then
 can mmcv's ``TransformBroadcaster`` hand each frame to an image transform: it
-takes any sequence apart, and would deal out a bare string letter by letter.
+splits every sequence, also a string, which it would split into letters.
 """
 
 import random

@@ -1,5 +1,5 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
-"""Turning a still into a short video."""
+"""Turning an image into a short clip."""
 
 import random
 from collections.abc import Sequence
@@ -177,7 +177,7 @@ class ImageToClip(BaseTransform):
             change = round(random.uniform(-self.brightness, self.brightness))
             image = cv2.add(image, (change,) * 4)
         change = random.randint(-self.hue_saturation, self.hue_saturation)
-        # going to and fro between colour spaces alone costs precision
+        # the conversion to another colour space and back loses precision
         if 'hue' in chosen and change:
             levels = np.arange(256)
             tables = np.stack(

@@ -29,10 +29,9 @@ from referformer.registry import TRANSFORMS
 class LoadReferFrame(BaseTransform):
     """Read a frame.
 
-    Unlike OpenCV, which fills the rest of a truncated JPEG with grey and
-    goes on, it refuses a damaged file. Pixels stay where they are stored: a
-    note in the file to turn the picture (EXIF) is ignored, as annotations
-    and published code know nothing of it.
+    Unlike OpenCV, which fills the rest of a truncated JPEG with grey,
+    it refuses a damaged file. A rotation in the EXIF data is ignored, as in
+    the annotations and the published code.
 
     A file with another suffix of pictures (.jpg, .jpeg or .png in any case)
     takes the place of one that is missing.
@@ -139,8 +138,8 @@ class BaseLoadReferAnnotations(BaseTransform):
 
     In training, place it before the first geometric transform; in testing,
     after the resize, so that the ground truth keeps the original size. A
-    frame without ground truth passes untouched; in a clip with a single
-    annotated frame the others count as showing nothing.
+    frame without ground truth is not changed; in a clip with a single
+    annotated frame the other frames have no mask.
 
     Required keys: ``mask_path``, ``obj_id``, ``label``, ``ori_shape``. Added
     keys, n = 1 when the object is visible in the frame and else 0:

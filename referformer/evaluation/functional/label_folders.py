@@ -42,7 +42,7 @@ def match_frames(
     Raises:
         DataError: If a folder is missing or empty, or the prediction
             lacks a video or a frame. A missing one is never scored as zero:
-            that would pass a broken run off as a bad one.
+            the score would hide that the run is incomplete.
     """
     gt_root, pred_root = Path(gt_root), Path(pred_root)
     frames = {
@@ -117,7 +117,7 @@ def score_label_folders(
             except DataError as error:
                 place = pred.path / video
                 raise DataError(f'{place}: {error}', file=place) from None
-        # The ground truth is the same for all: one remark will do.
+        # The ground truth is the same for all: warn once.
         _remark(gt / video, found[0][video])
     return found
 

@@ -1,5 +1,5 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
-"""What is matched with what, and what is averaged.
+"""Matching and averaging of each protocol.
 
 Label maps: a :class:`LabelProtocol` pairs predicted and true objects, and
 :func:`summarize` averages over objects. Masks of expressions: nothing is
@@ -126,7 +126,7 @@ def combine_unsupervised(frames: Sequence[FrameScores]) -> VideoScores:
 
 
 def remark_on_late_objects(video: str, scores: VideoScores) -> str | None:
-    """Say which objects of a video come too late to count; None if all do."""
+    """Describe objects that appear too late to be scored; None if none do."""
     if not scores.not_scored:
         return None
     ids = ', '.join(map(str, scores.not_scored))

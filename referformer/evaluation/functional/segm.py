@@ -158,7 +158,7 @@ def generalized_iou(predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """``part / whole``, 1 where both are nothing."""
+    """``part / whole``, 1 where both are 0."""
     part, whole = part.astype(np.float64), whole.astype(np.float64)
     return np.divide(part, whole, out=np.ones_like(whole), where=whole > 0)
 

@@ -22,7 +22,7 @@ from referformer.evaluation.functional.kernel import (
 )
 
 VOID_LABEL = 255
-"""Pixel value that marks pixels which count for nobody."""
+"""Value of void pixels, which are ignored."""
 
 TrueMask = Callable[[Hashable, tuple[int, int]], ArrayLike]
 """Gives the true mask (H, W) of a target, for a frame of the size (H, W)."""
@@ -162,7 +162,7 @@ def sequence_statistics(values: ArrayLike) -> SequenceStatistics:
 
 
 def _nanmean(values: np.ndarray) -> float:
-    """Mean without the NaNs; NaN (and no warning) if nothing is left."""
+    """Mean without NaNs; NaN, without a warning, if all are NaN."""
     # Zeros in place of NaN, summed over the whole array, keep numpy's order
     # of summation and with it the last bit of the official mean.
     scored = ~np.isnan(values)
