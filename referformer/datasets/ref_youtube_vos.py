@@ -130,12 +130,14 @@ class RefYouTubeVOSDataset(BaseReferDataset):
 
     def _read_table(
         self,
-        name: str,
+        name: str | None,
         what: str,
         missing: str,
         read: Callable[..., dict] = read_video_table,
     ) -> dict:
-        """Return the videos of a second file; none if it is reported."""
+        """Return the videos of a second file; none if there is no file."""
+        if name is None:
+            return {}
         try:
             return read(self._beside(name), what)
         except DataError as error:
@@ -147,36 +149,32 @@ class RefYouTubeVOSDataset(BaseReferDataset):
     def load_expressions(self) -> list[dict]:
         """Return one dict per (video, expression)."""
         videos = read_expressions(self.ann_file)
-        if self.exclude_ann_file is not None:
-            excluded = self._read_table(
-                self.exclude_ann_file,
-                'expressions to exclude',
-                'test-list-missing',
-            )
-            videos = {k: v for k, v in videos.items() if k not in excluded}
+        excluded = self._read_table(
+            self.exclude_ann_file,
+            'expressions to exclude',
+            'test-list-missing',
+        )
+        videos = {k: v for k, v in videos.items() if k not in excluded}
         if self.expected_videos not in (None, len(videos)):
             self.report(
                 'count-wrong',
                 f'{len(videos)} videos, expected '
                 f'{self.expected_videos}; {self.SUBSET_HINT}',
             )
-        if self.obj_id_file is not None:
-            named = self._read_table(
-                self.obj_id_file,
-                'expressions with objects',
-                'file-missing',
-                read_objects,
-            )
-            if named:
-                path = self._beside(self.obj_id_file)
-                name_objects(videos, named, path, self.ann_file)
-        objects = None
-        if self.meta_file is not None:
-            objects = self._read_table(
-                self.meta_file,
-                'categories; set meta_file=None to go without',
-                'meta-missing',
-            )
+        named = self._read_table(
+            self.obj_id_file,
+            'expressions with objects',
+            'file-missing',
+            read_objects,
+        )
+        if named:
+            path = self._beside(self.obj_id_file)
+            name_objects(videos, named, path, self.ann_file)
+        objects = self._read_table(
+            self.meta_file,
+            'categories; set meta_file=None to go without',
+            'meta-missing',
+        )
         clips = [
             clip
             for video_id, video in videos.items()
@@ -193,7 +191,7 @@ class RefYouTubeVOSDataset(BaseReferDataset):
         self,
         video_id: str,
         video: VideoEntry,
-        objects: Mapping[str, dict] | None,
+        objects: Mapping[str, dict],
     ) -> Iterator[dict]:
         """Yield the clips of a video, one per expression."""
         known = self._known_objects(video_id, objects)
@@ -225,29 +223,24 @@ class RefYouTubeVOSDataset(BaseReferDataset):
             }
 
     def _known_objects(
-        self, video_id: str, objects: Mapping[str, dict] | None
+        self, video_id: str, objects: Mapping[str, dict]
     ) -> dict | None:
         """Return the objects of a video by id, if a file names them."""
         if not objects:
             return None
-        path = self._beside(self.meta_file)
+        known = objects.get(video_id, {}).get('objects')
+        if isinstance(known, dict):
+            return known
+        code = 'table-wrong'
+        message = f'video {video_id} has no table "objects".'
         if video_id not in objects:
-            self.report(
-                'meta-video-missing',
+            code = 'meta-video-missing'
+            message = (
                 f'video {video_id} of {self.ann_file} is not there; the two '
-                'files belong to different splits.',
-                path,
+                'files belong to different splits.'
             )
-            return None
-        known = objects[video_id].get('objects')
-        if not isinstance(known, dict):
-            self.report(
-                'table-wrong',
-                f'video {video_id} has no table "objects".',
-                path,
-            )
-            return None
-        return known
+        self.report(code, message, self._beside(self.meta_file))
+        return None
 
     def _label(
         self, video_id: str, exp_id: str, obj_id: str, known: Mapping

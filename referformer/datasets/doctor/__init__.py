@@ -4,26 +4,19 @@
 It has no parser of its own. It builds the datasets of a config (``check``),
 runs the transforms that read their files over every frame once (``loading``,
 ``video``), collects the typed errors, and adds what only a look across files
-can tell (``rules``; ``public_sets`` for one set each). Datasets of users are
+can tell (``video_rules``, ``split_rules``). Datasets of users are
 covered by that as they are. ``kinds`` knows where the public sets put their
 splits.
 """
 
 from referformer.datasets.doctor.check import check_datasets
 from referformer.datasets.doctor.kinds import KINDS, Source, list_sources
-from referformer.datasets.doctor.problems import LEVELS, PROBLEMS
-from referformer.datasets.doctor.report import (
-    Finding,
-    Observation,
-    Report,
-)
+from referformer.datasets.doctor.problems import PROBLEMS
+from referformer.datasets.doctor.report import Report
 
 __all__ = [
     'KINDS',
-    'LEVELS',
     'PROBLEMS',
-    'Finding',
-    'Observation',
     'Report',
     'Source',
     'check_datasets',

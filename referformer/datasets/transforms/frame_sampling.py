@@ -10,6 +10,7 @@ splits every sequence, also a string, which it would split into letters.
 import random
 from collections.abc import Sequence
 
+import numpy as np
 from mmcv.transforms import BaseTransform
 
 from referformer.errors import ConfigError
@@ -49,14 +50,11 @@ def to_frames(item: dict, indices: Sequence[int]) -> dict[str, list]:
     }
     frames['frame_id'] = list(indices)
     frames['frame_name'] = names
-    if item.get('img_dir') is not None:
-        frames['img_path'] = [
-            f'{item["img_dir"]}/{name}{item["img_suffix"]}' for name in names
-        ]
-    if item.get('mask_dir') is not None:
-        frames['mask_path'] = [
-            f'{item["mask_dir"]}/{name}{item["mask_suffix"]}' for name in names
-        ]
+    for kind in ('img', 'mask'):
+        folder, suffix = item.get(f'{kind}_dir'), item.get(f'{kind}_suffix')
+        if folder is not None:
+            paths = [f'{folder}/{name}{suffix}' for name in names]
+            frames[f'{kind}_path'] = paths
     frames.setdefault('mask_path', [None] * len(names))
     if item.get('annotated') is not None:
         position = list(indices).index(item['annotated'])
@@ -181,11 +179,6 @@ class SampleWindow(_SampleSome):
                 'annotated.'
             )
         start = centre - self.num_frames // 2
-        last = results['num_frames'] - 1
-        return to_frames(
-            results,
-            [
-                min(max(i, 0), last)
-                for i in range(start, start + self.num_frames)
-            ],
-        )
+        window = np.arange(start, start + self.num_frames)
+        window = window.clip(0, results['num_frames'] - 1)
+        return to_frames(results, window.tolist())

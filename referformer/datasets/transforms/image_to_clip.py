@@ -124,9 +124,8 @@ class ImageToClip(BaseTransform):
             )
         image, masks = images[0], masks[0].masks
         frames = [(image, masks)]
-        frames += [
-            self._vary(image, masks) for _ in range(self.num_frames - 1)
-        ]
+        for _ in range(self.num_frames - 1):
+            frames.append(self._vary(image, masks))
         random.shuffle(frames)
         clip = {
             key: values * self.num_frames for key, values in results.items()
@@ -137,11 +136,9 @@ class ImageToClip(BaseTransform):
         for t, (_, masks) in enumerate(frames):
             visible = masks.any(axis=(1, 2))
             masks = masks[visible]
-            boxes = np.zeros((len(masks), 4), np.float32)
-            for box, mask in zip(boxes, masks, strict=True):
-                box[:] = mask_to_box(mask)
+            boxes = np.array([*map(mask_to_box, masks)], np.float32)
             clip['gt_masks'][t] = BitmapMasks(masks, *image.shape[:2])
-            clip['gt_bboxes'][t] = HorizontalBoxes(boxes)
+            clip['gt_bboxes'][t] = HorizontalBoxes(boxes.reshape(-1, 4))
             clip['gt_bboxes_labels'][t] = labels[visible]
         return clip
 
@@ -197,13 +194,8 @@ class ImageToClip(BaseTransform):
         """Return a homography that enlarges a part of the picture."""
         # corners from the top left one on, clockwise
         corners = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float32)
-        inwards = np.array(
-            [
-                [random.gauss(0, self.perspective) for _ in 'xy']
-                for _ in corners
-            ]
-        )
-        inwards = np.abs(inwards).clip(0, _MOST_INWARDS)
+        moves = [random.gauss(0, self.perspective) for _ in range(8)]
+        inwards = np.abs(moves).clip(0, _MOST_INWARDS).reshape(4, 2)
         source = corners + np.where(corners > 0, -inwards, inwards)
         return cv2.getPerspectiveTransform(
             np.float32(source * size), np.float32(corners * size)
@@ -220,10 +212,5 @@ class ImageToClip(BaseTransform):
         return matrix
 
     def __repr__(self) -> str:
-        return (
-            f'{type(self).__name__}(num_frames={self.num_frames}, '
-            f'rotation={self.rotation}, translation={self.translation}, '
-            f'perspective={self.perspective}, brightness={self.brightness}, '
-            f'hue_saturation={self.hue_saturation}, '
-            f'blur_prob={self.blur_prob}, blur_sizes={self.blur_sizes})'
-        )
+        settings = ', '.join(f'{k}={v}' for k, v in vars(self).items())
+        return f'{type(self).__name__}({settings})'
