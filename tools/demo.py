@@ -14,7 +14,7 @@ from typing import Any
 
 # torch and mmengine are imported in main(), so that --help and a mistyped
 # option answer at once.
-from referformer.utils.cli import keep_errors_in, run
+from referformer.utils.cli import prepare_output, run
 
 
 def seconds(text: str) -> float:
@@ -156,7 +156,7 @@ def main(argv: list[str] | None = None) -> None:
     from referformer.apis.results import Collector
     from referformer.errors import ConfigError
 
-    keep_errors_in(args.out)
+    prepare_output(Path(args.out, 'errors.log'), '--out')
     for text in args.expressions:
         # Path.is_file refuses long names
         if os.path.isfile(text):  # noqa: PTH113

@@ -194,3 +194,11 @@ def test_an_interrupt_leaves_nothing(tmp_path, arguments):
     assert process.returncode == 130, errors
     assert errors.strip().endswith('demo.py: interrupted')
     assert not out.exists()
+
+
+def test_a_place_that_cannot_be_written(demo, arguments):
+    line = ['a.mp4', 'a', *arguments, '--out', '/proc/gone']
+    with pytest.raises(
+        SystemExit, match=r'cannot write to /proc/gone.* choose another --out'
+    ):
+        run(demo, *line)
