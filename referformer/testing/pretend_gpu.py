@@ -33,7 +33,7 @@ from torch.utils.backend_registration import (
     _setup_privateuseone_for_python_backend,
 )
 
-__all__ = ['DEVICE', 'PretendGPU', 'Wait']
+__all__ = ['DEVICE', 'PretendGPU', 'Wait', 'register_device']
 
 DEVICE = 'pretend'
 aten = torch.ops.aten
@@ -107,8 +107,15 @@ class _Backend(_DummyBackendModule):
 
 
 @cache
-def _register_device() -> torch.library.Library:
-    """Make the device known; the result keeps the rules of autocast alive."""
+def register_device() -> torch.library.Library:
+    """Make the device known to this process.
+
+    It has to happen before the first backward pass of the process: PyTorch
+    counts the devices then, and once.
+
+    Returns:
+        torch.library.Library: The rules of autocast, which it keeps alive.
+    """
     _setup_privateuseone_for_python_backend(DEVICE, backend_module=_Backend())
     key = 'AutocastPrivateUse1'
     fall_through = torch.library.Library('_', 'IMPL', key)
@@ -309,7 +316,7 @@ class PretendGPU:
         self._stack = ExitStack()
 
     def __enter__(self) -> 'PretendGPU':
-        _register_device()
+        register_device()
         enter = self._stack.enter_context
         enter(
             mock.patch(

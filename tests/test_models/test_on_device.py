@@ -22,7 +22,13 @@ from referformer.testing import (
     shrink_model_cfg,
     tiny_model_cfg,
 )
-from referformer.testing.pretend_gpu import DEVICE, PretendGPU
+from referformer.testing.pretend_gpu import (
+    DEVICE,
+    PretendGPU,
+    register_device,
+)
+
+register_device()  # before any test of this process goes backward
 
 MODEL_DIR = Path(__file__).parents[2] / 'configs/_base_/models'
 BACKBONES = sorted(
