@@ -78,18 +78,24 @@ def gradients(model, data):
     }
 
 
-def run_rank(rank, folder):
+def run_rank(rank, folder, backend='gloo'):
     torch.set_num_threads(1)
+    device = 'cpu' if backend == 'gloo' else f'cuda:{rank}'
+    if backend == 'nccl':
+        torch.cuda.set_device(rank)
     dist.init_process_group(
-        'gloo',
+        backend,
         init_method=f'file://{folder}/rendezvous',
         rank=rank,
         world_size=2,
     )
     for number, (backbone, with_cp, annotated) in enumerate(CASES):
-        model = build(backbone, with_cp)
+        model = build(backbone, with_cp).to(device)
         wrapped = MMDistributedDataParallel(
-            model, find_unused_parameters=False, broadcast_buffers=False
+            model,
+            device_ids=None if device == 'cpu' else [rank],
+            find_unused_parameters=False,
+            broadcast_buffers=False,
         )
         # padded alike: padding is seen by the network
         whole = preprocess(model, batch(annotated))
@@ -99,7 +105,7 @@ def run_rank(rank, folder):
         if rank == 0:
             torch.save(
                 {
-                    name: param.grad
+                    name: param.grad.cpu()
                     for name, param in model.named_parameters()
                     if param.grad is not None
                 },
@@ -113,6 +119,14 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp('ddp')
     mp.spawn(run_rank, (folder,), nprocs=2)
     return folder
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason='needs two GPUs')
+def test_gradients_of_two_gpus(tmp_path):
+    mp.spawn(run_rank, (tmp_path, 'nccl'), nprocs=2)
+    for number in range(len(CASES)):
+        test_gradients_equal_one_process(tmp_path, number)
 
 
 @pytest.mark.parametrize('number', range(len(CASES)), ids=map(str, CASES))

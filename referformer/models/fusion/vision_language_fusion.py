@@ -7,6 +7,7 @@ from torch import Tensor
 from referformer.models.layers import MultiheadAttention
 from referformer.registry import MODELS
 from referformer.structures import TextFeatures
+from referformer.utils.precision import at_least_float32, without_autocast
 
 
 @MODELS.register_module()
@@ -34,7 +35,7 @@ class VisionLanguageFusion(BaseModule):
         self.attn = MultiheadAttention(embed_dims, num_heads, dropout)
 
     def forward(self, feats: Tensor, text: TextFeatures) -> Tensor:
-        """Fuse one level.
+        """Fuse one level, in float32 under any autocast.
 
         Args:
             feats (Tensor): Maps of one level, shape (B, C, h, w).
@@ -43,6 +44,11 @@ class VisionLanguageFusion(BaseModule):
         Returns:
             Tensor: Fused maps, shape (B, C, h, w).
         """
+        # what all later layers read; few words make it cheap in float32
+        with without_autocast(feats):
+            return self._fuse(at_least_float32(feats), text)
+
+    def _fuse(self, feats: Tensor, text: TextFeatures) -> Tensor:
         num_clips = text.words.shape[0]
         height, width = feats.shape[-2:]
         # [B, C, h, w] -> [N, T*h*w, C]

@@ -19,6 +19,7 @@ from referformer.models.layers import SinePositionalEncoding1D
 from referformer.models.text_encoders.hash_tokenizer import too_long
 from referformer.registry import MODELS, TASK_UTILS
 from referformer.structures import TextFeatures, TextTokens
+from referformer.utils.precision import without_autocast
 from referformer.utils.transfer import send
 
 #: Language models that take a mask of shape (N, 1, L, L) as it is.
@@ -250,7 +251,7 @@ class HFTextEncoder(BaseModule):
         return (words * weight).sum(1) / weight.sum(1)
 
     def forward(self, tokens: TextTokens) -> TextFeatures:
-        """Encode expressions.
+        """Encode expressions, in float32 under any autocast.
 
         Args:
             tokens (TextTokens): N expressions of L tokens.
@@ -263,6 +264,11 @@ class HFTextEncoder(BaseModule):
             ConfigError: If the encoder has no pooled output but ``pooling``
                 asks for it.
         """
+        # some ten tokens, which the whole clip is asked for
+        with without_autocast(tokens.ids):
+            return self._encode(tokens)
+
+    def _encode(self, tokens: TextTokens) -> TextFeatures:
         output = self.language_model(
             input_ids=tokens.ids, attention_mask=self._mask_of(tokens)
         )

@@ -142,7 +142,7 @@ class DeformableDecoder(BaseModule):
         padding_mask: Tensor,
         reg_branches: nn.ModuleList,
     ) -> DecoderStates:
-        """Decode queries.
+        """Decode queries, in float32 under any autocast.
 
         Args:
             queries (Tensor): Shape (B, Q, C).
@@ -160,6 +160,27 @@ class DeformableDecoder(BaseModule):
         Returns:
             DecoderStates: Of every layer.
         """
+        # a few queries, which every mask hangs on: float32 costs little here
+        with without_autocast(queries):
+            return self._decode(
+                *map(at_least_float32, (queries, pos, references, memory)),
+                levels,
+                valid_ratios,
+                padding_mask,
+                reg_branches,
+            )
+
+    def _decode(
+        self,
+        queries: Tensor,
+        pos: Tensor,
+        references: Tensor,
+        memory: Tensor,
+        levels: FeatureLevels,
+        valid_ratios: Tensor,
+        padding_mask: Tensor,
+        reg_branches: nn.ModuleList,
+    ) -> DecoderStates:
         # [B, 1, L, 4]; boxes and points of the frame to those of a level
         ratios = valid_ratios.repeat(1, 1, 2)[:, None]
         hidden, boxes = [], []
