@@ -64,6 +64,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     from mmengine.runner import Runner
 
     import referformer.registry  # noqa: F401  (makes the registries known)
+    from referformer.checkpoints.initial import whole_checkpoint_follows
     from referformer.errors import ConfigError, MissingCheckpointError
     from referformer.formats.files import write_json
     from referformer.utils.launch import (
@@ -86,18 +87,20 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         )
     cfg.load_from = args.checkpoint
     cfg.resume = False
-    if cfg.test_cfg.get('type') == 'TestLoop':
-        cfg.test_cfg.type = 'referformer.ResumableTestLoop'
-        cfg.test_cfg.update(fresh=args.fresh, amp=args.amp)
-    elif args.amp:
+    options = {'fresh': args.fresh, 'amp': args.amp}
+    options = {name: value for name, value in options.items() if value}
+    loop = cfg.test_cfg.get('type', 'TestLoop')
+    if options and 'ResumableTestLoop' not in str(loop):
         raise ConfigError(
-            f'--amp needs test_cfg=dict(type="TestLoop"), and {args.config} '
-            'has another loop.'
+            f'--{" and --".join(options)} works with '
+            'test_cfg=dict(type="referformer.ResumableTestLoop"), and '
+            f'{args.config} has {loop}.'
         )
+    cfg.test_cfg.update(options)
     hooks = cfg.setdefault('default_hooks', {})
     # A model with random weights would be scored without an error.
-    hooks['check_weights'] = dict(
-        type='referformer.CheckWeightsHook', strict=True
+    hooks.setdefault(
+        'check_weights', dict(type='referformer.CheckWeightsHook')
     )
     if args.show_dir is not None:
         hooks['visualization'] = dict(
@@ -107,7 +110,10 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
             show_dir=str(Path(args.show_dir).resolve()),
         )
     prepare_processes(cfg)
-    with explain_config_errors(args.config, cfg):
+    with (
+        explain_config_errors(args.config, cfg),
+        whole_checkpoint_follows(),
+    ):
         metrics = Runner.from_cfg(cfg).test()
     if is_main_process():
         print(json.dumps(metrics, indent=2, default=float))

@@ -72,7 +72,7 @@ class ReferInferencer(BaseInferencer):
             read_config(model), str(weights), device, scope, show_progress
         )
 
-    # -- what mmengine's constructor asks for ---------------------------------
+    # -- what the constructor of mmengine calls -------------------------------
 
     def _init_model(
         self, cfg: Config, weights: str, device: str = 'cpu'
@@ -132,9 +132,9 @@ class ReferInferencer(BaseInferencer):
             overlay: Whether to write an overlay to ``out_dir``.
             boxes: Whether to draw boxes on it.
             points: Whether to draw reference points on it.
-            fps: Frames per second to look at, see
+            fps: Frames per second to process, see
                 :func:`~referformer.media.sources.open_source`.
-            every: Look at every N-th frame only.
+            every: Process every N-th frame only.
             start: Seconds from the beginning at which to start.
             end: Seconds at which to stop.
             partial: Accept a video that is cut off.
@@ -148,7 +148,7 @@ class ReferInferencer(BaseInferencer):
             ``visualization``, the names of their overlays (None without).
 
         Raises:
-            ConfigError: If an argument is unusable.
+            ConfigError: If an argument has a wrong value.
             MediaError: If a video cannot be read to its end.
         """
         predictor = self.model.predictor.override(**prediction)
@@ -246,7 +246,7 @@ class ReferInferencer(BaseInferencer):
                 None is that of the model.
             sinks (Sequence[Sink]): Called with each result, besides files.
             folder (Path, optional): Where files go. None writes none.
-            options (OutputOptions, optional): What is written there.
+            options (OutputOptions, optional): Which files are written.
 
         Returns:
             dict[str, str]: Files written, see :class:`VideoResult`.

@@ -34,7 +34,7 @@ from referformer.visualization.drawing import colour_of
 
 @dataclass(frozen=True)
 class OutputOptions:
-    """What is written of a video.
+    """The files to write for a video.
 
     Args:
         masks (MaskFormat): ``'png'`` writes files, ``'rle'`` puts masks into
@@ -56,7 +56,7 @@ class OutputOptions:
         check_choice('masks', self.masks, get_args(MaskFormat))
 
 
-#: What a set of files consists of.
+#: Names of the files of a video.
 _FILES = ('results.json', 'overlay.mp4', 'overlay.png', 'masks')
 
 

@@ -38,12 +38,14 @@ class ItemId(NamedTuple):
             expressions.
         obj_id: The object it means, likewise.
         anchor: Start frame; ``None`` in testing.
+        subset: Part of the data set that is scored on its own, if any.
     """
 
     video_id: str
     exp_id: str | None
     obj_id: str | None
     anchor: int | None
+    subset: str | None = None
 
 
 class _Records:
@@ -170,14 +172,18 @@ class Items:
         """Describe an item without reading the names of its frames."""
         number, anchor = self._rows[index].tolist()
         if self.grouped:
-            first = self._members[self._starts[number]]
-            return ItemId(self._clips[first]['video_id'], None, None, None)
+            start, stop = self._starts[number : number + 2]
+            clips = [self._clips[clip] for clip in self._members[start:stop]]
+            subsets = {clip.get('subset') for clip in clips}
+            subset = subsets.pop() if len(subsets) == 1 else None
+            return ItemId(clips[0]['video_id'], None, None, None, subset)
         clip = self._clips[number]
         return ItemId(
             clip['video_id'],
             clip['exp_id'],
             clip['obj_id'],
             None if anchor == _NO_ANCHOR else anchor,
+            clip.get('subset'),
         )
 
     def subset(self, indices: int | Sequence[int]) -> 'Items':

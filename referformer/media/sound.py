@@ -1,5 +1,5 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
-"""The sound of a video, taken over into another one."""
+"""The sound of a video, copied into another one."""
 
 import warnings
 from collections.abc import Iterator

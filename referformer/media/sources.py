@@ -1,5 +1,5 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
-"""Frames of whatever people have: a video, a folder, an array, a picture."""
+"""Frames of a video, a folder of pictures, an array or a picture."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -46,12 +46,12 @@ class Frame:
 
 @dataclass(frozen=True)
 class FrameSource:
-    """The frames of one video that are to be looked at.
+    """The frames of one video that are to be processed.
 
     Iterating reads them one by one, in order, and may be repeated.
 
     Attributes:
-        name (str): What to call the video.
+        name (str): Name of the video.
         fps (float): Frames per second, the mean if the rate varies.
         indices (np.ndarray): Numbers of the frames, increasing, shape (n,).
         times (np.ndarray): Seconds from the beginning of the source to each
@@ -110,16 +110,16 @@ def open_source(
     end: float | None = None,
     partial: bool = False,
 ) -> FrameSource:
-    """Find out what the frames are; reads none, or one.
+    """Open a source of frames; at most one frame is read.
 
     Args:
         data (str | PathLike | np.ndarray): A video file, a folder of
             pictures (in the order of their names, numbers as numbers), a
             picture, or frames as uint8, BGR, shape (T, H, W, 3) or
             (H, W, 3).
-        fps (float, optional): Look at so many frames per second of a video,
-            by their time stamps. Anything else *has* this many; 6 if None.
-        every (int): Look at every N-th frame only.
+        fps (float, optional): Frames per second to process of a video, by
+            their time stamps. For anything else, its frame rate; 6 if None.
+        every (int): Process every N-th frame only.
         start (float, optional): Seconds from the beginning at which to start.
         end (float, optional): Seconds at which to stop.
         partial (bool): Accept a video that is cut off and take what is there.
@@ -179,7 +179,7 @@ def _choose(
     end: float | None,
     fps: float | None,
 ) -> np.ndarray:
-    """Return the positions of the frames to look at."""
+    """Return the positions of the frames to process."""
     # a time typed in with three digits means the frame it names
     slack = 5e-4
     first = 0 if start is None else np.searchsorted(times, start - slack)
@@ -188,7 +188,7 @@ def _choose(
     if fps is not None and len(chosen):
         seconds = times[chosen] - times[chosen[0]]
         ticks = np.arange(int(seconds[-1] * fps + slack) + 1) / fps
-        # what a player shows then; a slow video has nothing new at a tick
+        # the frame that a player shows at each tick; repeated ones once
         shown = np.searchsorted(seconds, ticks + slack, side='right') - 1
         chosen = chosen[np.unique(shown)]
     return chosen[::every]

@@ -1,5 +1,5 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
-"""Letters: fonts that know them, lines that fit, the strip of expressions."""
+"""Text: fonts, line breaks, the strip of expressions below a frame."""
 
 import functools
 from pathlib import Path
@@ -18,9 +18,9 @@ _STRIP_TEXT: Colour = (245, 245, 245)
 
 @functools.lru_cache(maxsize=64)
 def _font_path(letters: frozenset[str]) -> str:
-    """Return the font that knows most of the letters.
+    """Return the font that has most of the letters.
 
-    DejaVu Sans, which comes with matplotlib, wherever it knows all: Latin,
+    DejaVu Sans, which comes with matplotlib, if it has all of them: Latin,
     Greek, Cyrillic, Arabic and more. For others, such as Chinese, the fonts
     of the machine are searched.
     """

@@ -56,8 +56,8 @@ def test_a_pair_of_integers_for_every_start_frame():
     items = Items(clips, anchors=lambda clip: range(0, 8, 3))
     assert len(items) == 6 * 3
     assert items[4] == {**clips[1], 'anchor': 3}
-    assert items.id(4) == ('v0', '1', '1', 3)
-    assert Items(clips).id(4) == ('v1', '1', '1', None)
+    assert items.id(4)[:4] == ('v0', '1', '1', 3)
+    assert Items(clips).id(4)[:4] == ('v1', '1', '1', None)
 
 
 def test_bytes_do_not_grow_with_the_start_frames():
@@ -131,7 +131,7 @@ def test_clips_that_show_other_frames_are_never_put_together(other):
     items = Items(clips, grouped=True)
     assert [len(items[i]['expressions']) for i in range(len(items))] == [2, 1]
     assert [e['exp_id'] for e in items[0]['expressions']] == ['0', '2']
-    assert items.id(1) == ('v0', None, None, None)
+    assert items.id(1)[:4] == ('v0', None, None, None)
 
 
 def test_expressions_of_a_video_need_not_be_neighbours():

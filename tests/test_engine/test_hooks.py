@@ -169,7 +169,11 @@ def test_check_weights_names_the_file(tmp_path):
     strict = HOOKS.build(dict(type='CheckWeightsHook', strict=True))
     with pytest.raises(CheckpointError, match=r'^x\.pth does not .*strict=F'):
         strict.after_load_checkpoint(runner, weights)
-    runner._train_loop = {}  # a test
+    runner._train_loop = {}  # a test, which is strict in any case
+    with pytest.raises(CheckpointError, match=r'^x\.pth does not fit'):
+        HOOKS.build(dict(type='CheckWeightsHook')).after_load_checkpoint(
+            runner, weights
+        )
     with pytest.raises(CheckpointError, match=r'^x\.pth does not fit[^=]*$'):
         strict.after_load_checkpoint(runner, weights)
 

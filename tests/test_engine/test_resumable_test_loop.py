@@ -1,7 +1,9 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
 """An interrupted test goes on where it stopped."""
 
+import importlib
 import json
+import re
 from typing import ClassVar
 
 import numpy as np
@@ -14,6 +16,8 @@ from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
 from torch.utils.data import Dataset
 
+from referformer.datasets.items import ItemId
+from referformer.engine.loops import resumable_test_loop
 from referformer.engine.loops.resumable_test_loop import Finished, Journal
 from referformer.registry import DATASETS, METRICS, MODELS
 
@@ -26,7 +30,7 @@ class Numbers(Dataset):
 
     metainfo: ClassVar = dict(classes=('x',))
 
-    def __init__(self, same_names=False):
+    def __init__(self, same_names=False, data_root='', ann_file=''):
         self.same_names = same_names
 
     def __len__(self):
@@ -35,6 +39,10 @@ class Numbers(Dataset):
     def get_data_info(self, index):
         name = 0 if self.same_names else index
         return dict(video_id=f'set/v{name}', exp_id='0', value=index / 7)
+
+    def item_id(self, index):
+        name = 0 if self.same_names else index
+        return ItemId(f'set/v{name}', '0', None, None)
 
     def __getitem__(self, index):
         sample = BaseDataElement(metainfo=self.get_data_info(index))
@@ -164,6 +172,66 @@ def test_nothing_is_taken_over(tmp_path, changes):
         changes = {'model.type': 'Other'}
     run(tmp_path, **changes)
     assert len(Echo.seen) == NUM_ITEMS
+
+
+def test_notes_are_named_in_the_log(tmp_path):
+    interrupt(tmp_path)
+    run(tmp_path)
+    *_, log = sorted(tmp_path.glob('*/*.log'))
+    assert re.search(
+        r'WARNING - 4 of 7 items .* 3 are left; --fresh predicts all again\n',
+        log.read_text(),
+    )
+
+
+def test_an_annotation_file_that_changes(tmp_path):
+    (tmp_path / 'data').mkdir()
+    truth = tmp_path / 'data/truth.json'
+    truth.write_text('old')
+    changes = {
+        'test_dataloader.dataset.data_root': str(truth.parent),
+        'test_dataloader.dataset.ann_file': truth.name,
+    }
+    interrupt(tmp_path, **changes)
+    truth.write_text('newer')
+    run(tmp_path, **changes)
+    assert len(Echo.seen) == NUM_ITEMS
+
+
+@pytest.mark.parametrize('edited', ['metric', 'package'])
+def test_code_that_changes(tmp_path, monkeypatch, edited):
+    monkeypatch.syspath_prepend(tmp_path)
+    own = tmp_path / f'own_metric_{edited}.py'
+    own.write_text(
+        'from referformer.registry import METRICS\n'
+        'from tests.test_engine.test_resumable_test_loop import Mean\n\n'
+        '@METRICS.register_module(force=True)\n'
+        'class OwnMean(Mean):\n    pass\n'
+    )
+    importlib.import_module(own.stem)
+    package = tmp_path / 'package'
+    package.mkdir()
+    (package / 'fusion.py').touch()
+    monkeypatch.setattr(resumable_test_loop, '_PACKAGE', package)
+    changes = {'test_evaluator.0.type': 'OwnMean'}
+    interrupt(tmp_path, **changes)
+    path = own if edited == 'metric' else package / 'fusion.py'
+    path.write_text(path.read_text() + '\n')
+    run(tmp_path, **changes)
+    assert len(Echo.seen) == NUM_ITEMS
+
+
+def test_items_are_named_without_their_frames(tmp_path, monkeypatch):
+    read = Numbers.get_data_info
+    loaded = []
+
+    def count(self, index):
+        loaded.append(index)
+        return read(self, index)
+
+    monkeypatch.setattr(Numbers, 'get_data_info', count)
+    interrupt(tmp_path, at='set/v0', batch_size=1)
+    assert len(loaded) < NUM_ITEMS
 
 
 def test_notes_that_do_not_fit(tmp_path):

@@ -304,6 +304,13 @@ def test_overrides_are_typed():
             ['toy.py', 'work/epoch_3.pth', '--out=/proc/gone/scores.json'],
             r'cannot write to /proc/gone.* choose another --out\.',
         ),
+        (
+            [
+                *('toy.py', 'work/epoch_3.pth', '--fresh', '--amp'),
+                *('--cfg-options', 'test_cfg.type=TestLoop'),
+            ],
+            r'--fresh and --amp works with .*ResumableTestLoop.* has TestLoop',
+        ),
         (['toy.py', 'gone.pth'], r'gone\.pth is not a file; give a check'),
         (['toy.py', 'other.pth'], r'other\.pth does not fit the model'),
         (['toy.py', 'broken.pth'], r'broken\.pth is not a readable'),

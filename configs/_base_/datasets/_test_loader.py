@@ -6,4 +6,4 @@ test_dataloader = dict(
     drop_last=False,
     sampler=dict(type='DefaultSampler', shuffle=False, round_up=False),
 )
-test_cfg = dict(type='TestLoop')
+test_cfg = dict(type='referformer.ResumableTestLoop')

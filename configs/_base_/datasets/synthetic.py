@@ -69,4 +69,4 @@ test_dataloader = dict(
     ),
 )
 test_evaluator = dict(type='ReferVOSMetric')
-test_cfg = dict(type='TestLoop')
+test_cfg = dict(type='referformer.ResumableTestLoop')

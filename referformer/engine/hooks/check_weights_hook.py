@@ -29,7 +29,7 @@ class CheckWeightsHook(Hook):
     Args:
         strict (bool): Whether every weight of a checkpoint must match.
             Otherwise one is enough, for a model with other parts than the
-            checkpoint's. Defaults to False.
+            checkpoint's. Defaults to False. A test needs every weight.
     """
 
     priority = 'VERY_HIGH'
@@ -60,7 +60,7 @@ class CheckWeightsHook(Hook):
                 model.module if is_model_wrapper(model) else model,
                 state_dict_of(checkpoint),
                 source=str(checkpoint_to_load(runner)),
-                strict=self.strict,
+                strict=self.strict or not is_training(runner),
             )
         except CheckpointError as error:
             if is_training(runner) and not runner._resume:

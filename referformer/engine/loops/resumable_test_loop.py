@@ -1,9 +1,11 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
-"""Test loop that goes on where an interrupted one stopped."""
+"""Test loop that continues an interrupted test."""
 
 import json
+import os
 import shutil
-from collections.abc import Mapping, Sequence, Sized
+import sys
+from collections.abc import Iterator, Mapping, Sequence, Sized
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,9 +17,18 @@ from mmengine.runner import Runner, TestLoop
 from torch.utils.data import DataLoader
 
 from referformer.errors import ConfigError
-from referformer.registry import DATASETS, LOOPS
+from referformer.registry import (
+    DATASETS,
+    LOOPS,
+    METRICS,
+    MODELS,
+    TASK_UTILS,
+    TRANSFORMS,
+)
 from referformer.version import __version__
 
+_PACKAGE = Path(__file__).parents[2]
+_REGISTRIES = (MODELS, DATASETS, TRANSFORMS, METRICS, TASK_UTILS)
 AMP_DTYPES = {'bf16': torch.bfloat16, 'fp16': torch.float16}
 
 
@@ -26,7 +37,7 @@ class Finished(NamedTuple):
 
     Attributes:
         items (list[str]): Names of its items.
-        results (list[list]): For each metric, what it noted.
+        results (list[list]): For each metric, its intermediate results.
     """
 
     items: list[str]
@@ -55,8 +66,8 @@ class Journal:
 
     Args:
         folder (Path): Where the files lie.
-        fingerprint (str): Says what the results depend on. Notes that an
-            other model, checkpoint or dataset left in the folder are removed.
+        fingerprint (str): Digest of what the results depend on. Files with
+            another one are removed from the folder.
         fresh (bool): Whether to remove everything.
     """
 
@@ -86,10 +97,10 @@ class Journal:
         return entries
 
     def append(self, entry: Finished) -> None:
-        """Note a finished batch.
+        """Write a finished batch.
 
         Raises:
-            TypeError: If a metric notes what JSON cannot hold.
+            TypeError: If the results of a metric are not JSON.
         """
         line = json.dumps(entry, ensure_ascii=False)
         if self._file is None:
@@ -115,15 +126,17 @@ class Journal:
 class ResumableTestLoop(TestLoop):
     """Test, and on repetition predict only what is missing.
 
-    After each batch, what the metrics noted of it is appended to a file. A
-    run of the same model, checkpoint, dataset and metrics that was
-    interrupted leaves these files behind; the next one takes the notes over
-    and predicts the other items only. The score is the same. Nothing is left
-    once the score is known.
+    After each batch, the intermediate results of the metrics are appended to
+    a file. An interrupted run leaves these files behind; the next run of the
+    same model, checkpoint, dataset and metrics takes them over and predicts
+    the other items only. The score is the same. When the score is known, the
+    files are removed. A change of the config, of an annotation file or of the
+    source code (this package, and the modules of other classes that the
+    config names) makes the next run predict everything again.
 
-    Metrics must note what JSON can hold, and read tuples that came back as
-    lists; those of this package do. With others the loop says so and is an
-    ordinary one.
+    The intermediate results of metrics must be JSON, in which tuples become
+    lists; those of this package are. With other metrics, the log has a warning
+    and the test cannot be continued.
 
     Args:
         runner (Runner): The runner.
@@ -132,8 +145,7 @@ class ResumableTestLoop(TestLoop):
         progress_dir (str, optional): Folder for the notes, seen by all
             processes. Defaults to None: ``test_progress`` in the work
             directory.
-        fresh (bool): Whether to forget what was finished before. Defaults to
-            False.
+        fresh (bool): Whether to predict everything again. Defaults to False.
         amp (str, optional): ``'bf16'`` or ``'fp16'`` to predict in mixed
             precision. Defaults to None, float32.
     """
@@ -157,17 +169,16 @@ class ResumableTestLoop(TestLoop):
         if isinstance(dataloader, Mapping):
             dataloader = dict(dataloader)
             if isinstance(dataloader['dataset'], Mapping):
-                facts = [str(dataloader['dataset']), str(evaluator), str(amp)]
+                parts = [dataloader['dataset'], evaluator, amp]
                 dataset = DATASETS.build(dataloader['dataset'])
                 dataloader['dataset'] = dataset
-                # strangers may have no names, or the same one twice
+                # other datasets may lack unique item names
                 names = _names(dataset)
                 if len(set(names)) == len(dataset):
-                    facts += names
                     folder = Path(runner.work_dir, 'test_progress')
                     self.journal = Journal(
                         Path(progress_dir or folder),
-                        _fingerprint(runner, facts),
+                        _fingerprint(runner, parts, names),
                         fresh,
                     )
                     self._skip_finished(runner, dataloader, names)
@@ -177,7 +188,7 @@ class ResumableTestLoop(TestLoop):
     def _skip_finished(
         self, runner: Runner, dataloader: dict, names: Sequence[str]
     ) -> None:
-        """Take over what an earlier run noted and leave its items out."""
+        """Take over the results of an earlier run and leave its items out."""
         done: list = [None]
         if is_main_process():
             self.finished = self.journal.read()
@@ -188,10 +199,10 @@ class ResumableTestLoop(TestLoop):
             dataloader['sampler'] = dict(
                 type='referformer.RemainingSampler', indices=left
             )
-            runner.logger.info(
+            runner.logger.warning(
                 f'{len(names) - len(left)} of {len(names)} items were '
-                f'finished before (noted in {self.journal.folder}); '
-                f'{len(left)} are left.'
+                f'finished before (noted in {self.journal.folder}), '
+                f'{len(left)} are left; --fresh predicts all again'
             )
 
     def run(self) -> dict:
@@ -214,10 +225,10 @@ class ResumableTestLoop(TestLoop):
         return metrics
 
     def run_iter(self, idx: int, data_batch: dict) -> None:
-        """Predict and score a batch, then note it."""
+        """Predict and score a batch, then append it to the journal."""
         before = [len(metric.results) for metric in self.evaluator.metrics]
         device = next(self.runner.model.parameters()).device.type
-        # the base class switches autocast on and off but leaves its type be
+        # the base class enables autocast but does not set its type
         with torch.autocast(device, self.dtype, enabled=self.fp16):
             super().run_iter(idx, data_batch)
         if not self.taking_notes:
@@ -233,28 +244,64 @@ class ResumableTestLoop(TestLoop):
             self.journal.append(Finished(names, results))
         except TypeError as error:
             self.runner.logger.warning(
-                f'What a metric notes does not fit into JSON ({error}); if '
-                'interrupted, this test starts anew.'
+                f'The results of a metric are not JSON ({error}); '
+                'if interrupted, this test starts anew.'
             )
             self.taking_notes = False
 
 
 def _names(dataset: Sized) -> list[str]:
     """Names of all items; none if the dataset does not tell them."""
-    if not hasattr(dataset, 'get_data_info'):
-        return []
-    return [item_name(dataset.get_data_info(i)) for i in range(len(dataset))]
+    if hasattr(dataset, 'item_id'):
+        items = (dataset.item_id(i)._asdict() for i in range(len(dataset)))
+    elif hasattr(dataset, 'get_data_info'):
+        items = (dataset.get_data_info(i) for i in range(len(dataset)))
+    else:
+        items = ()
+    return [item_name(item) for item in items]
 
 
-def _fingerprint(runner: Runner, facts: Sequence[str]) -> str:
-    """Digest of everything that the notes of the metrics depend on."""
-    weights = Path(str(runner._load_from)).resolve()
-    stat = weights.stat() if weights.is_file() else None
-    facts = [
-        __version__,
-        str(runner.cfg.get('model')),
-        str(weights),
-        None if stat is None else [stat.st_size, stat.st_mtime_ns],
-        *facts,
-    ]
+def _fingerprint(
+    runner: Runner, parts: Sequence[Any], names: Sequence[str]
+) -> str:
+    """Digest of everything that the results of the metrics depend on."""
+    model, dataset = runner.cfg.get('model'), parts[0]
+    files = {
+        str(Path(str(runner._load_from)).resolve()),
+        *map(str, _PACKAGE.rglob('*.py')),
+        *_source_files([model, *parts]),
+        *_data_files(dataset),
+    }
+    settings = model, runner._load_from, *parts
+    facts = [__version__, *map(str, settings), *names]
+    for file in sorted(filter(os.path.isfile, files)):
+        stat = Path(file).stat()
+        facts.append([file, stat.st_size, stat.st_mtime_ns])
     return sha256(json.dumps(facts).encode()).hexdigest()
+
+
+def _source_files(part: Any) -> Iterator[str]:
+    """Yield the modules of the classes that a part of a config names."""
+    if isinstance(part, Mapping):
+        kind = part.get('type')
+        if isinstance(kind, str):
+            found = (registry.get(kind) for registry in _REGISTRIES)
+            kind = next(filter(None, found), None)
+        module = sys.modules.get(getattr(kind, '__module__', None))
+        yield getattr(module, '__file__', None) or ''
+        part = list(part.values())
+    if isinstance(part, list | tuple):
+        for value in part:
+            yield from _source_files(value)
+
+
+def _data_files(part: Any, root: str = '') -> Iterator[str]:
+    """Yield what may be files in the config of a dataset: annotations."""
+    if isinstance(part, str):
+        yield str(Path(root, part))
+    elif isinstance(part, Mapping):
+        root = part.get('data_root') or root
+        part = list(part.values())
+    if isinstance(part, list | tuple):
+        for value in part:
+            yield from _data_files(value, root)
