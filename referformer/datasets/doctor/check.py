@@ -8,15 +8,8 @@ from typing import Any
 from referformer.datasets.doctor.kinds import Source
 from referformer.datasets.doctor.problems import ENTAILED
 from referformer.datasets.doctor.report import Observation, Report
-from referformer.datasets.doctor.split import (
-    Split,
-    meta_objects,
-    read_content,
-)
-from referformer.datasets.doctor.split_rules import (
-    SPLIT_RULES,
-    splits_overlap,
-)
+from referformer.datasets.doctor.split import Split, read_content
+from referformer.datasets.doctor.split_rules import SPLIT_RULES, splits_overlap
 from referformer.datasets.doctor.video import (
     Shown,
     Video,
@@ -152,7 +145,7 @@ def find_videos(splits: Sequence[Split]) -> list[Video]:
     for number, split in enumerate(splits):
         if 'folder-misplaced' in split.codes:
             continue
-        objects = meta_objects(split)
+        objects = split.objects
         for clip in split.clips:
             name = clip['video_id']
             key = (*map(str, map(clip.get, ('img_dir', 'video_path'))), name)

@@ -120,12 +120,8 @@ class Report:
             numbers[finding.level] += finding.count
             times = f'  x {finding.count}' if finding.count > 1 else ''
             lines.append(f'{finding.level:8} {finding.code}{times}')
-            lines += textwrap.wrap(
-                finding.message,
-                width=79,
-                initial_indent=_INDENT,
-                subsequent_indent=_INDENT,
-            )
+            text = textwrap.fill(finding.message, 79 - len(_INDENT))
+            lines.append(textwrap.indent(text, _INDENT))
             lines += [f'{_INDENT}- {example}' for example in finding.examples]
             more = finding.count - len(finding.examples)
             lines += [f'{_INDENT}- and {more} more'] if more else []

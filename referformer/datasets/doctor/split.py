@@ -43,18 +43,23 @@ class Split(NamedTuple):
         """The folder of the set."""
         return Path(self.dataset.data_root or '.')
 
+    @property
+    def objects(self) -> dict[str, dict]:
+        """The objects of each video in ``meta.json``, if there is one."""
+        videos = read_videos(self.beside('meta_file'))
+        tables = {name: video.get('objects') for name, video in videos.items()}
+        return {k: v for k, v in tables.items() if isinstance(v, dict)}
 
-def beside(split: Split, argument: str) -> Path | None:
-    """Return a file that an argument of a dataset names."""
-    name = getattr(split.dataset, argument, None)
-    return name and split.root / name
+    def beside(self, argument: str) -> Path | None:
+        """Return a file that an argument of the dataset names."""
+        name = getattr(self.dataset, argument, None)
+        return name and self.root / name
 
-
-def told_in(split: Split, clip: Mapping) -> str:
-    """Return the annotation file that a clip comes from."""
-    name = f'instances_{clip.get("subset")}.json'
-    files = getattr(split.dataset, 'ann_files', ())
-    return str(next((f for f in files if f.name == name), split.path))
+    def told_in(self, clip: Mapping) -> str:
+        """Return the annotation file that a clip comes from."""
+        name = f'instances_{clip.get("subset")}.json'
+        files = getattr(self.dataset, 'ann_files', ())
+        return str(next((f for f in files if f.name == name), self.path))
 
 
 @lru_cache(maxsize=2)
@@ -75,10 +80,3 @@ def read_videos(path: Path | str | None) -> dict[str, dict]:
     videos = read_content(path).get('videos')
     videos = videos if isinstance(videos, dict) else {}
     return {k: v for k, v in videos.items() if isinstance(v, dict)}
-
-
-def meta_objects(split: Split) -> dict[str, dict]:
-    """Return the objects of each video in ``meta.json``, if there is one."""
-    videos = read_videos(beside(split, 'meta_file'))
-    objects = {name: video.get('objects') for name, video in videos.items()}
-    return {k: v for k, v in objects.items() if isinstance(v, dict)}

@@ -15,11 +15,8 @@ from referformer.datasets.a2d_sentences import A2DSentencesDataset
 from referformer.datasets.doctor.report import Observation
 from referformer.datasets.doctor.split import (
     Split,
-    beside,
-    meta_objects,
     read_content,
     read_videos,
-    told_in,
 )
 from referformer.datasets.jhmdb_sentences import JHMDBSentencesDataset
 from referformer.datasets.mevis import MeViSDataset
@@ -50,7 +47,7 @@ def sentences_odd(split: Split) -> Found:
     """Expressions that are blank, garbled, very long or ambiguous."""
     objects: dict[tuple, set] = defaultdict(set)
     for clip in split.clips:
-        text, path = clip.get('text'), told_in(split, clip)
+        text, path = clip.get('text'), split.told_in(clip)
         if not isinstance(text, str):
             continue
         where = f'video {clip["video_id"]}, expression {clip["exp_id"]}'
@@ -116,7 +113,7 @@ def videos_of_table(split: Split) -> Found:
     """What the loader passes over in an expressions file."""
     videos = read_videos(split.path)
     names = {clip['video_id'] for clip in split.clips}
-    left_out = read_videos(beside(split, 'exclude_ann_file'))
+    left_out = read_videos(split.beside('exclude_ann_file'))
     for name, video in videos.items():
         where, frames = f'video {name}', video.get('frames')
         if name in left_out or not isinstance(frames, list):
@@ -134,7 +131,7 @@ def videos_of_table(split: Split) -> Found:
 
 def videos_to_exclude(split: Split) -> Found:
     """Videos of test that must not be in valid."""
-    path = beside(split, 'exclude_ann_file')
+    path = split.beside('exclude_ann_file')
     if path is None or not (others := read_videos(path)):
         return
     if not others.keys() & read_videos(split.path).keys():
@@ -164,12 +161,12 @@ def categories_unknown(split: Split) -> Found:
     """Categories that training with categories refuses."""
     if type(split.dataset) is not RefYouTubeVOSDataset or split.full is None:
         return
-    for name, objects in meta_objects(split).items():
+    for name, objects in split.objects.items():
         for obj_id, entry in objects.items():
             category = entry.get('category') if isinstance(entry, dict) else ''
             if category not in split.dataset.CATEGORIES:
                 text = f'video {name}, id {obj_id}: {show(category)}'
-                path = str(beside(split, 'meta_file'))
+                path = str(split.beside('meta_file'))
                 yield Observation('category-unknown', path, text)
 
 
@@ -295,7 +292,7 @@ def splits_overlap(splits: Sequence[Split]) -> Found:
     shown: dict[tuple[bool, str, str], set] = defaultdict(set)
     for split in splits:
         for clip in split.clips:
-            key = (split.train, clip.get('subset', ''), told_in(split, clip))
+            key = (split.train, clip.get('subset', ''), split.told_in(clip))
             shown[key].add(str(clip['video_id']))
     for (train, subset, _), (test, other, path) in product(shown, shown):
         both = shown[train, subset, _] & shown[test, other, path]
