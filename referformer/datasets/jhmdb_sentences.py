@@ -6,7 +6,7 @@ from pathlib import Path
 from mmengine.logging import MMLogger
 
 from referformer.datasets.base_refer_dataset import BaseReferDataset
-from referformer.errors import MissingDataError, report_error
+from referformer.formats.frames import check_present
 from referformer.formats.jhmdb import (
     PAGE,
     JHMDBSample,
@@ -40,7 +40,8 @@ class JHMDBSentencesDataset(BaseReferDataset):
 
     def load_expressions(self) -> list[dict]:
         """Return one dict per frame to be scored."""
-        clips = list(map(self._make_clip, read_samples(self.ann_file)))
+        samples = read_samples(self.ann_file)
+        clips = list(map(self._make_clip, samples))
         names = {clip['image_id'] for clip in clips}
         if len(names) < len(clips):
             self.report(
@@ -48,19 +49,8 @@ class JHMDBSentencesDataset(BaseReferDataset):
                 f'of {len(clips)} rows only {len(names)} are about different '
                 f'frames; make it again, see {PAGE}.',
             )
-        folders = {clip['img_dir'] for clip in clips}
-        missing = sorted(f for f in folders if not Path(f).is_dir())
-        if missing:
-            report_error(
-                MissingDataError(
-                    f'{len(missing)} of {len(folders)} videos of '
-                    f'{self.ann_file} have no folder of frames, first '
-                    f'{missing[0]}',
-                    file=missing[0],
-                    remedy='extract the archive completely.',
-                    code='video-missing',
-                )
-            )
+        folders = {sample.image.parent.as_posix() for sample in samples}
+        check_present(self.data_root or '.', folders, self.ann_file, PAGE)
         return clips
 
     def filter_data(self) -> list[dict]:
