@@ -220,6 +220,20 @@ def test_one_expression_for_two_objects(tmp_path):
     assert found['expression-ambiguous'].level == 'note'
 
 
+@pytest.mark.parametrize('quick', [False, True])
+def test_two_datasets_that_list_different_frames(tmp_path, quick):
+    root = make_ref_youtube_vos(tmp_path / 'set')
+    path = root / 'meta_expressions/train/meta_expressions.json'
+    content = json.loads(path.read_text())
+    for video in content['videos'].values():
+        del video['frames'][2:]
+    path.with_name('short.json').write_text(json.dumps(content))
+    long = ytvos(root)
+    short = {**long, 'ann_file': 'meta_expressions/train/short.json'}
+    found = check(root, long, short, quick=quick)
+    assert 'error' not in {finding.level for finding in found.values()}
+
+
 def test_a_picture_that_is_to_be_turned(root):
     path = root / 'frames/zoo/1.jpg'
     with Image.open(path) as image:

@@ -203,7 +203,7 @@ def _show_frames(shown: Shown) -> None:
         return
     positions: Sequence[int] = range(item['num_frames'])
     if shown.quick:
-        _look_for_files(shown, positions)
+        _look_for_files(shown)
         positions = [item.get('annotated') or 0]
     size = 1 if item.get('video_path') is None else _CHUNK
     before = None
@@ -221,10 +221,10 @@ def _show_frames(shown: Shown) -> None:
             _show_masks(shown, position, frame)
 
 
-def _look_for_files(shown: Shown, positions: Sequence[int]) -> None:
+def _look_for_files(shown: Shown) -> None:
     """Look whether the files of frames and masks exist."""
     for clip in shown.clips:
-        for frame in open_frames(clip, positions):
+        for frame in open_frames(clip, range(clip['num_frames'])):
             paths = {'frame-missing': frame.get('img_path')}
             if frame.get('mask_missing') != 'absent':
                 paths['mask-missing'] = frame.get('mask_path')
