@@ -16,15 +16,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
-from referformer.checkpoints.matching import require_matching_weights
 from referformer.errors import CheckpointError, MissingCheckpointError
 from referformer.formats.files import atomic_path
 
 __all__ = [
     'load_checkpoint_safely',
-    'load_weights',
     'safe_globals',
     'save_checkpoint',
     'state_dict_of',
@@ -151,23 +148,6 @@ def load_checkpoint_safely(
         for name in list(weights):
             weights[name.removeprefix('module.')] = weights.pop(name)
     return content
-
-
-def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
-    """Give a model all the weights of a checkpoint.
-
-    Args:
-        model (nn.Module): The model.
-        path (str | PathLike): The checkpoint.
-
-    Raises:
-        MissingCheckpointError: If ``path`` is not a file.
-        CheckpointError: If the file cannot be read, or does not hold exactly
-            the weights of this model.
-    """
-    weights = state_dict_of(load_checkpoint_safely(path))
-    require_matching_weights(model, weights, source=str(path))
-    model.load_state_dict(weights, strict=False)
 
 
 def save_checkpoint(

@@ -379,8 +379,9 @@ def test_weights_are_needed(config, tmp_path):
     with pytest.raises(ValueError, match='weights='):
         ReferInferencer(config, None)
     torch.save({'x': torch.zeros(1)}, tmp_path / 'other.pth')
-    with pytest.raises(CheckpointError, match='does not fit'):
+    with pytest.raises(CheckpointError, match='does not fit') as caught:
         init_model(config, tmp_path / 'other.pth', 'cpu')
+    assert caught.value.file == str(tmp_path / 'other.pth')
 
 
 def test_init_model(config, checkpoint):

@@ -15,7 +15,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from referformer.checkpoints.io import load_weights
+from referformer.checkpoints.matching import require_matching_weights
 from referformer.errors import CheckpointError
 from referformer.registry import MODELS
 
@@ -113,7 +113,9 @@ def test_there_and_back(converter, golden_dir, large_files, capsys, case):
     assert printed == f'{ours}: {len(checkpoint["state_dict"])} tensors\n'
     model = build(case)
     # what tools/test.py demands
-    load_weights(model, ours)
+    weights = checkpoint['state_dict']
+    require_matching_weights(model, weights, source='ours.pth')
+    model.load_state_dict(weights)
     embedding = model.state_dict()['queries.query_embed.weight']
     assert torch.equal(embedding.half(), theirs['query_embed.weight'])
 

@@ -84,17 +84,16 @@ def main(argv: list[str] | None = None) -> None:
     from mmengine.dataset import pseudo_collate
     from mmengine.registry import init_default_scope
 
-    from referformer.checkpoints.io import load_weights
+    from referformer.apis import init_model
     from referformer.media.pictures import write_image
     from referformer.media.writer import write_video
-    from referformer.registry import DATASETS, MODELS, VISUALIZERS
+    from referformer.registry import DATASETS, VISUALIZERS
     from referformer.utils.launch import load_config
 
     prepare_output(args.out, '--out')
     cfg = load_config(args.config, args.cfg_options, args.work_dir, 'none')
     init_default_scope(cfg.default_scope)
-    model = MODELS.build(cfg.model).eval()
-    load_weights(model, args.checkpoint)
+    model = init_model(cfg, args.checkpoint, 'cpu')
     dataset = DATASETS.build(cfg.test_dataloader.dataset)
     visualizer = VISUALIZERS.build(dict(cfg.visualizer, vis_backends=None))
     items = [dataset.get_data_info(i) for i in range(len(dataset))]
