@@ -34,6 +34,15 @@ OPTIM = dict(
 )
 
 
+@pytest.fixture(autouse=True)
+def _no_tf32():
+    """Convolutions in float32, as recorded; PyTorch allows TF32 for them."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    yield
+    torch.backends.cudnn.allow_tf32 = before
+
+
 @pytest.mark.cuda
 @pytest.mark.parametrize('name', find_cases(DEFAULT_GOLDEN_DIR))
 def test_every_recorded_case(golden_dir, name):
@@ -108,7 +117,8 @@ def test_no_waiting(backbone, precision, annotated):
     model.eval()
     with torch.no_grad(), no_waiting():
         batch = model.data_preprocessor(data)
-        model.answer(*model.read(batch['inputs'], batch['data_samples']))
+        encoded = model.encode(batch['inputs'], batch['data_samples'])
+        model.predict_sequences(*encoded)
 
 
 @pytest.mark.cuda
