@@ -25,7 +25,10 @@ DEVICES = ['cpu', pytest.param('cuda', marks=pytest.mark.cuda)]
 HALVES = {'bf16': torch.bfloat16, 'fp16': torch.float16}
 #: Least share of mask pixels that bfloat16 leaves as they are, with random
 #: weights, whose logits are close to 0.
-EQUAL_PIXELS = {'r50': 0.999, 'swin-t': 0.993, 'vswin-t': 0.995}
+EQUAL_PIXELS = {
+    'cpu': {'r50': 0.999, 'swin-t': 0.993, 'vswin-t': 0.995},
+    'cuda': {'r50': 0.9985, 'swin-t': 0.997, 'vswin-t': 0.997},
+}
 OPTIM = dict(
     type='ReferOptimWrapper',
     constructor='MergedOptimWrapperConstructor',
@@ -56,7 +59,7 @@ def test_every_recorded_case(golden_dir, name):
 
 
 @pytest.mark.parametrize('device', DEVICES)
-@pytest.mark.parametrize('name', EQUAL_PIXELS)
+@pytest.mark.parametrize('name', EQUAL_PIXELS['cpu'])
 def test_bfloat16_masks(golden_dir, name, device):
     case = GoldenCase(golden_dir, name, device)
     full = case.nopad['frames']
@@ -69,7 +72,7 @@ def test_bfloat16_masks(golden_dir, name, device):
     )
     equal = (full == half).float().mean().item()
     print(f'{name} on {device}: {equal:.4%} of the mask pixels are equal')
-    assert equal >= EQUAL_PIXELS[name], f'{equal:.4%}'
+    assert equal >= EQUAL_PIXELS[device][name], f'{equal:.4%}'
 
 
 @pytest.mark.parametrize('device', DEVICES)
