@@ -33,9 +33,6 @@ def pytest_configure(config: pytest.Config) -> None:
     if 'OMP_NUM_THREADS' not in os.environ:
         os.environ['OMP_NUM_THREADS'] = '1'
         torch.set_num_threads(1)
-    # A test may not reach for the network, not even to fail.
-    os.environ.setdefault('HF_HUB_OFFLINE', '1')
-    os.environ.setdefault('TOKENIZERS_PARALLELISM', 'false')
     golden_dir = config.getoption('--golden-dir')
     if not golden_dir.is_dir() and golden_dir != DEFAULT_GOLDEN_DIR:
         raise pytest.UsageError(f'--golden-dir {golden_dir} is not a folder')

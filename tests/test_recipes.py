@@ -351,7 +351,8 @@ def test_windows_of_36_frames(monkeypatch):
     monkeypatch.chdir(ROOT)
     for stem, window in (('davis', 36), ('ytvos', None), ('joint', None)):
         cfg = load(ROOT / f'configs/referformer_r50_{stem}.py')
-        assert cfg.model.get('window') == window
+        predictor = cfg.model.get('predictor', {})
+        assert predictor.get('window') == window
 
 
 @pytest.mark.parametrize('path', CONFIGS, ids=[p.stem for p in CONFIGS])

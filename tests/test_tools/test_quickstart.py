@@ -1,5 +1,5 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
-"""The quickstart: with its commands replaced, and (slow) as it is."""
+"""The quickstart: with its commands replaced, and as it is."""
 
 import itertools
 import json
@@ -231,7 +231,6 @@ quickstart.main([])
 # -- all of it ----------------------------------------------------------------
 
 
-@pytest.mark.slow
 def test_quickstart(stages, num_steps, tmp_path):
     """A minute: every step as a newcomer sees it, then once more."""
     command = [

@@ -227,7 +227,8 @@ class ResumableTestLoop(TestLoop):
     def run_iter(self, idx: int, data_batch: dict) -> None:
         """Predict and score a batch, then append it to the journal."""
         before = [len(metric.results) for metric in self.evaluator.metrics]
-        device = next(self.runner.model.parameters()).device.type
+        weight = next(self.runner.model.parameters(), None)
+        device = 'cpu' if weight is None else weight.device.type
         # the base class enables autocast but does not set its type
         with torch.autocast(device, self.dtype, enabled=self.fp16):
             super().run_iter(idx, data_batch)
