@@ -58,6 +58,8 @@ class BaseReferDataset(BaseDataset):
     ``rles``          encoded masks, however the dataset's own loading
                       transform expects them
     ``annotated``     int, position of the only annotated frame
+    ``attributes``    dict[str, str], of which kind the expression is, as
+                      ``{'type': 'static'}``; scores are grouped by it
     ================ ==================================================
 
     Further keys are facts of the expression. They travel along to every
@@ -295,10 +297,11 @@ class BaseReferDataset(BaseDataset):
             position = objects.index(clip['obj_id'])
             other = by_object[objects[(position + 1) % len(objects)]]
             source = other[by_object[clip['obj_id']].index(clip) % len(other)]
+            of_text = {'text', 'attributes'} & source.keys()
             exchanged.append(
                 {
                     **clip,
-                    'text': source['text'],
+                    **{key: source[key] for key in of_text},
                     'text_obj_id': source['obj_id'],
                 }
             )

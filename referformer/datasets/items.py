@@ -25,7 +25,10 @@ FRAME_FACTS = (
     'annotated',
 )
 #: What belongs to an expression even if all of a video agree on it.
-IDENTITY = ('exp_id', 'text', 'text_obj_id', 'obj_id', 'label')
+IDENTITY = (
+    *('exp_id', 'text', 'text_obj_id', 'obj_id', 'label'),
+    'attributes',
+)
 _NO_ANCHOR = -1
 
 

@@ -114,6 +114,7 @@ class MeViSDataset(BaseReferDataset):
                 **self.frame_facts(video_id, video),
                 'exp_id': exp_id,
                 'text': expression['exp'],
+                'attributes': expression['attributes'],
                 'label': 0,
                 'mask_path': None if table is None else str(table.path),
                 **target,

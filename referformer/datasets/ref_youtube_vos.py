@@ -214,6 +214,7 @@ class RefYouTubeVOSDataset(BaseReferDataset):
                 **self.frame_facts(video_id, video),
                 'exp_id': exp_id,
                 'text': expression['exp'],
+                'attributes': expression['attributes'],
                 'obj_id': obj_id,
                 'label': label,
                 'mask_dir': f'{self.data_prefix["mask"]}/{video_id}'

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from referformer.errors import DataError, report_error
+from referformer.formats.attributes import AttributeField, read_attributes
 from referformer.formats.frames import (
     is_plain_name,
     is_relative_name,
@@ -19,8 +20,10 @@ class VideoEntry(TypedDict):
 
     Attributes:
         frames: Names of its frames in natural order, at least one.
-        expressions: By name; each has the text ``exp``, not empty, and
-            whatever else the file says.
+        expressions: By name; each has the text ``exp``, not empty, its
+            ``attributes``, a dict of texts (see
+            :mod:`referformer.formats.attributes`), and whatever else the
+            file says.
     """
 
     frames: list[str]
@@ -28,7 +31,11 @@ class VideoEntry(TypedDict):
 
 
 def read_expressions(
-    path: str | Path, *, what: str = 'expressions', positional: bool = False
+    path: str | Path,
+    *,
+    what: str = 'expressions',
+    positional: bool = False,
+    attribute: AttributeField | None = None,
 ) -> dict[str, VideoEntry]:
     """Read and check an expressions file.
 
@@ -40,6 +47,8 @@ def read_expressions(
         what: What the file is, for the messages.
         positional: Whether masks belong to positions in the list of frames,
             not to names; then the list must be in order.
+        attribute: Field of the set that holds an attribute, besides
+            ``attributes``.
 
     Returns:
         The videos by name.
@@ -50,7 +59,7 @@ def read_expressions(
     """
     videos = {}
     for name, entry in read_video_table(path, what).items():
-        parsed = parse_video(path, name, entry, positional)
+        parsed = parse_video(path, name, entry, positional, attribute)
         if parsed is not None:
             videos[name] = parsed
     return videos
@@ -99,6 +108,7 @@ def parse_video(
     name: str,
     entry: Mapping[str, Any],
     positional: bool = False,
+    attribute: AttributeField | None = None,
 ) -> VideoEntry | None:
     """Check a video of an expressions file.
 
@@ -107,6 +117,7 @@ def parse_video(
         name: Name of the video.
         entry: What the file says about it.
         positional: See :func:`read_expressions`.
+        attribute: Likewise.
 
     Returns:
         The video; ``None`` only while errors are collected.
@@ -171,7 +182,13 @@ def parse_video(
                 'its text.',
             )
             continue
-        spoken[exp_id] = expression
+        try:
+            attributes = read_attributes(expression, attribute)
+        except ValueError as error:
+            message = f', expression {exp_id} {error}; correct it.'
+            fault('attribute-wrong', message)
+            continue
+        spoken[exp_id] = {**expression, 'attributes': attributes}
     return VideoEntry(frames=ordered, expressions=spoken)
 
 

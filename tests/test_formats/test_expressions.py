@@ -6,6 +6,7 @@ import json
 import pytest
 
 from referformer.errors import DataError, collect_errors
+from referformer.formats.attributes import FIELDS, read_attributes
 from referformer.formats.expressions import (
     lists_by_object,
     read_expressions,
@@ -37,7 +38,8 @@ def test_frames_come_in_natural_order(file, encoding):
     videos = read_expressions(file(WHOLE, encoding))
     assert list(videos) == ['v1', 'set/v2']
     assert videos['v1']['frames'] == ['0', '9', '10']
-    assert videos['v1']['expressions'] == WHOLE['v1']['expressions']
+    (said,) = WHOLE['v1']['expressions'].values()
+    assert videos['v1']['expressions'] == {'0': {**said, 'attributes': {}}}
 
 
 def test_a_list_that_masks_are_counted_by_must_be_in_order(file):
@@ -51,7 +53,50 @@ def test_a_list_that_masks_are_counted_by_must_be_in_order(file):
         read_expressions(file(as_text), positional=True)
 
 
+def test_attributes_come_from_a_table_or_from_the_field_of_a_set(file):
+    own = {'exp': 'a', 'attributes': {'size': 'small'}}
+    said = {'0': {**own, 'type': 'static+dynamic'}, '1': {'exp': 'b'}}
+    path = file({'v': {'frames': ['0'], 'expressions': said}})
+    (video,) = read_expressions(path).values()
+    read = [e['attributes'] for e in video['expressions'].values()]
+    assert read == [{'size': 'small'}, {}]
+    with collect_errors() as errors:
+        videos = read_expressions(path, attribute=FIELDS['long-rvos'])
+    (kept,) = videos['v']['expressions'].values()
+    assert kept['attributes'] == {'size': 'small', 'type': 'hybrid'}
+    # an expression whose kind is not told belongs to no group
+    assert [error.code for error in errors] == ['attribute-wrong']
+    assert 'video v, expression 1 has type None; expected' in str(errors[0])
+
+
+@pytest.mark.parametrize(
+    ('name', 'value', 'kind'),
+    [
+        ('revos', 0, 'referring'),
+        ('revos', 1, 'reasoning'),
+        ('revos', 2, 'no-target'),
+        ('ref-sav', 0, 'long'),
+        ('ref-sav', 1, 'short'),
+        ('long-rvos', 'static', 'static'),
+        ('long-rvos', 'dynamic', 'dynamic'),
+    ],
+)
+def test_what_the_fields_of_the_public_sets_say(name, value, kind):
+    field = FIELDS[name]
+    attributes = read_attributes({field.field: value}, field)
+    assert attributes == {'type': kind}
+    for wrong in (True, 3, '0', None, [0]):
+        with pytest.raises(ValueError, match=f'has {field.field}'):
+            read_attributes({field.field: wrong}, field)
+
+
 FAULTS = {
+    'attribute-wrong': {
+        'v': {
+            'frames': ['0'],
+            'expressions': {'0': {'exp': 'a', 'attributes': ['static']}},
+        },
+    },
     'name-unsafe': {
         '../v': WHOLE['v1'],
         'v2': {**WHOLE['v1'], 'frames': ['../x', '1']},

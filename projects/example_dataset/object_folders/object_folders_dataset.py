@@ -22,6 +22,7 @@ class ObjectFoldersDataset(BaseReferDataset):
                 **self.frame_facts(video_id, video),
                 'exp_id': exp_id,
                 'text': expression['exp'],
+                'attributes': expression['attributes'],
                 'obj_id': str(expression['obj_id']),
                 'label': 0,
                 'mask_dir': f'{masks}/{video_id}/{expression["obj_id"]}',

@@ -23,6 +23,9 @@ ERRORS = {
     # expressions
     'expression-empty': 'an expression has no words',
     'expression-none': 'a video has no expression',
+    'attribute-wrong': (
+        'an expression is of no known kind, so its score has no group'
+    ),
     'object-id-missing': 'a training expression names no object (obj_id)',
     'object-id-wrong': 'an object id is no number from 1 to 255',
     # videos as folders of frames

@@ -23,6 +23,7 @@ from referformer.formats.frames import find_file
 _WORDS = (
     *('exp_id', 'text', 'text_obj_id', 'annotator', 'label'),
     *('image_id', 'subset', 'anchor', 'sample_idx', 'expressions'),
+    'attributes',
 )
 #: Frames that are decoded together, if they lie in a file.
 _CHUNK = 64

@@ -51,6 +51,7 @@ class PackReferInputs(BaseTransform):
         'video_id',
         'exp_id',
         'obj_id',
+        'attributes',
         'num_frames',
         'text_obj_id',
         'expressions',
