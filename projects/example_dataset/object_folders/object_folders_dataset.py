@@ -10,8 +10,7 @@ from referformer.registry import DATASETS
 class ObjectFoldersDataset(BaseReferDataset):
     """Masks ``<mask>/<video>/<object>/<frame>.png`` of 0 and 255.
 
-    There is no file where a frame does not show the object. ``data_prefix``
-    names the folders of the videos (``img``) and of the masks (``mask``).
+    There is no file where a frame does not show the object.
     """
 
     def load_expressions(self) -> list[dict]:
