@@ -18,7 +18,7 @@ train_dataloader = dict(
     sampler=dict(group_size=4, samples_per_epoch=4800),
     dataset=dict(
         data_root='data/quickstart/pairs/',
-        clip_length=1,
+        start_stride=1,
         pipeline=train_pipeline,
     ),
 )

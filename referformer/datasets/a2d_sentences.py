@@ -112,15 +112,15 @@ class A2DSentencesDataset(BaseReferDataset):
         """
         item = super().get_data_info(idx)
         length = len(VideoReader(item['video_path']))
-        if item['annotated'] >= length:
+        if item['annotated_frame_id'] >= length:
             raise DataError(
                 f'Video {item["video_path"]} has {length} frames, but frame '
-                f'{item["annotated"] + 1} is annotated',
+                f'{item["annotated_frame_id"] + 1} is annotated',
                 file=item['video_path'],
                 remedy='extract the videos again.',
                 code='video-short',
             )
-        item['num_frames'] = length
+        item['video_length'] = length
         item['frame_names'] = [f'{i + 1:05d}' for i in range(length)]
         return item
 
@@ -137,7 +137,6 @@ class A2DSentencesDataset(BaseReferDataset):
             'obj_id': str(sample.instance),
             'label': 0,
             'video_path': str(video),
-            'mask_path': str(folder / f'{sample.frame:05d}.h5'),
-            'mask_frame': sample.frame - 1,
-            'annotated': sample.frame - 1,
+            'masks_file': str(folder / f'{sample.frame:05d}.h5'),
+            'annotated_frame_id': sample.frame - 1,
         }

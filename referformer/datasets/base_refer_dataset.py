@@ -3,7 +3,7 @@
 
 from abc import abstractmethod
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,6 +20,24 @@ from referformer.formats.expressions import VideoEntry
 from referformer.registry import DATASETS
 from referformer.utils.seeding import seed_sample
 
+#: Arguments and keys of clips by the names that they had before.
+_RENAMED = {
+    'clip_length': 'start_stride',
+    'num_frames': 'video_length',
+    'annotated': 'annotated_frame_id',
+    'mask_frame': 'annotated_frame_id',
+    'mask_path': 'masks_file',
+}
+
+
+def _refuse_old_names(where: str, names: Collection[str]) -> None:
+    for old in names:
+        if old in _RENAMED and _RENAMED[old] not in names:
+            raise ConfigError(
+                f'{where} has "{old}", which is called "{_RENAMED[old]}" now; '
+                'rename it.'
+            )
+
 
 @DATASETS.register_module()
 class BaseReferDataset(BaseDataset):
@@ -28,54 +46,53 @@ class BaseReferDataset(BaseDataset):
     A subclass implements :meth:`load_expressions`. It returns one dict per
     (video, expression); the transforms of this package rely on these keys:
 
-    ============== ====================================================
-    ``video_id``    str, name of the video
-    ``exp_id``      str, name of the expression within the video
-    ``text``        str, the expression, not empty
-    ``obj_id``      str, the object it means; ``None`` if not published
-    ``label``       int, class of the object, 0 unless classes are told
-                    apart
-    ``num_frames``  int, frames of the whole video
-    ``frame_names`` list[str], names of all frames in temporal order
-    ``img_dir``     str, folder with ``<frame_name><img_suffix>``; other
-                    suffixes of pictures are found as well
-    ``img_suffix``  str
-    ``mask_dir``    str, folder with ``<frame_name><mask_suffix>``;
-                    ``None`` if there is no ground truth
-    ``mask_suffix`` str
-    ============== ====================================================
+    ================= =========================================================
+    ``video_id``      str, name of the video
+    ``exp_id``        str, name of the expression within the video
+    ``text``          str, the expression, not empty
+    ``obj_id``        str, the object it means; ``None`` if not published
+    ``label``         int, class of the object, 0 unless classes are told apart
+    ``video_length``  int, frames of the whole video
+    ``frame_names``   list[str], names of all frames in temporal order
+    ``img_dir``       str, folder with ``<frame_name><img_suffix>``; other
+                      suffixes of pictures are found as well
+    ``img_suffix``    str
+    ``mask_dir``      str, folder with ``<frame_name><mask_suffix>``; ``None``
+                      if there is no ground truth
+    ``mask_suffix``   str
+    ================= =========================================================
 
     Where masks are not maps of object ids, or not for every frame, or frames
     and masks are not files in folders at all, a clip also has
 
-    ================ ==================================================
-    ``mask_value``    int, the value that means the object in its mask,
-                      if that is not ``obj_id``
-    ``mask_missing``  ``'absent'`` if a missing file means that the frame
-                      does not show the object; else it is an error
-    ``video_path``    str, the video file whose frames they are
-    ``mask_path``     str, one file with the masks of all frames
-    ``rles``          encoded masks, however the dataset's own loading
-                      transform expects them
-    ``annotated``     int, position of the only annotated frame
-    ``attributes``    dict[str, str], of which kind the expression is, as
-                      ``{'type': 'static'}``; scores are grouped by it
-    ================ ==================================================
+    ======================= ===================================================
+    ``mask_value``          int, the value that means the object in its mask,
+                            if that is not ``obj_id``
+    ``mask_missing``        ``'absent'`` if a missing file means that the frame
+                            does not show the object; else it is an error
+    ``video_path``          str, the video file whose frames they are
+    ``masks_file``          str, one file with masks in another form
+    ``rles``                encoded masks, however the dataset's own loading
+                            transform expects them
+    ``annotated_frame_id``  int, position of the only annotated frame
+    ``attributes``          dict[str, str], of which kind the expression is, as
+                            ``{'type': 'static'}``; scores are grouped by it
+    ======================= ===================================================
 
     Further keys are facts of the expression. They travel along to every
     frame; ``extra_clip_keys`` of ``PackReferInputs`` passes them on to
     models and metrics.
 
     In training, each clip becomes several items: one per start frame
-    ``0, clip_length, 2 * clip_length, ...``, named by the additional key
-    ``anchor``; of a clip with a single annotated frame, one that starts
+    ``0, start_stride, 2 * start_stride, ...``, named by the additional key
+    ``start_frame``; of a clip with a single annotated frame, one that starts
     there. In test mode an item is a whole video with one expression, or
     with all of them. :class:`~referformer.datasets.items.Items` stores them
     without repetition; ``filter_data`` sees the clips.
 
     Args:
         *args: ``ann_file``, relative to ``data_root``, the folder of the set.
-        clip_length: Distance between the start frames of training items;
+        start_stride: Distance between the start frames of training items;
             the published recipe uses the length T of a clip.
         expression_from: ``'self'``, or ``'other_object'`` to give every clip
             an expression of *another* object of its video while ``obj_id``
@@ -108,15 +125,16 @@ class BaseReferDataset(BaseDataset):
     def __init__(
         self,
         *args: Any,
-        clip_length: int = 1,
+        start_stride: int = 1,
         expression_from: str = 'self',
         group_by_video: bool = False,
         test_mode: bool = False,
         **kwargs: Any,
     ) -> None:
-        if clip_length < 1:
+        _refuse_old_names(f'The config of {type(self).__name__}', kwargs)
+        if start_stride < 1:
             raise ConfigError(
-                f'clip_length is {clip_length}; it must be at least 1.'
+                f'start_stride is {start_stride}; it must be at least 1.'
             )
         check_choice(
             'expression_from', expression_from, ('self', 'other_object')
@@ -137,7 +155,7 @@ class BaseReferDataset(BaseDataset):
                 f'{type(self).__name__} show different frames.'
             )
         self.group_by_video = group_by_video
-        self.clip_length = clip_length
+        self.start_stride = start_stride
         self.expression_from = expression_from
         super().__init__(*args, test_mode=test_mode, **kwargs)
 
@@ -149,7 +167,7 @@ class BaseReferDataset(BaseDataset):
         clips = self.filter_data()
         self.items = Items(
             clips,
-            anchors=None if self.test_mode else self._anchors,
+            start_frames=None if self.test_mode else self._start_frames,
             grouped=self.group_by_video,
             serialize=self.serialize_data,
         )
@@ -227,7 +245,7 @@ class BaseReferDataset(BaseDataset):
         """
         return {
             'video_id': video_id,
-            'num_frames': len(video['frames']),
+            'video_length': len(video['frames']),
             'frame_names': video['frames'],
             'img_dir': f'{self.data_prefix["img"]}/{video_id}',
             'img_suffix': '.jpg',
@@ -249,10 +267,11 @@ class BaseReferDataset(BaseDataset):
                 file=self.ann_file,
                 code='expression-none',
             )
+        _refuse_old_names(f'A clip of {type(self).__name__}', clips[0])
         for clip in () if self.test_mode else clips:
             if clip['obj_id'] is None or all(
                 clip.get(key) is None
-                for key in ('mask_dir', 'mask_path', 'rles')
+                for key in ('mask_dir', 'masks_file', 'rles')
             ):
                 self.report(
                     'object-id-missing',
@@ -263,11 +282,11 @@ class BaseReferDataset(BaseDataset):
                 )
         return clips
 
-    def _anchors(self, clip: dict) -> Sequence[int]:
+    def _start_frames(self, clip: dict) -> Sequence[int]:
         """Return the start frames of the training items of a clip."""
-        if clip.get('annotated') is not None:
-            return (clip['annotated'],)
-        return range(0, clip['num_frames'], self.clip_length)
+        if clip.get('annotated_frame_id') is not None:
+            return (clip['annotated_frame_id'],)
+        return range(0, clip['video_length'], self.start_stride)
 
     def _exchange_expressions(self, clips: list[dict]) -> list[dict]:
         """Give each clip an expression of the next object of its video.

@@ -17,19 +17,19 @@ import numpy as np
 #: of these show different frames, and are never put together.
 FRAME_FACTS = (
     'video_id',
-    'num_frames',
+    'video_length',
     'frame_names',
     'img_dir',
     'img_suffix',
     'video_path',
-    'annotated',
+    'annotated_frame_id',
 )
 #: What belongs to an expression even if all of a video agree on it.
 IDENTITY = (
     *('exp_id', 'text', 'text_obj_id', 'obj_id', 'label'),
     'attributes',
 )
-_NO_ANCHOR = -1
+_NO_START = -1
 
 
 class ItemId(NamedTuple):
@@ -40,14 +40,14 @@ class ItemId(NamedTuple):
         exp_id: Name of the expression; ``None`` for a video with all of its
             expressions.
         obj_id: The object it means, likewise.
-        anchor: Start frame; ``None`` in testing.
+        start_frame: Start frame; ``None`` in testing.
         subset: Part of the data set that is scored on its own, if any.
     """
 
     video_id: str
     exp_id: str | None
     obj_id: str | None
-    anchor: int | None
+    start_frame: int | None
     subset: str | None = None
 
 
@@ -89,7 +89,7 @@ class Items:
     Args:
         clips: Clips with one expression each, as
             :meth:`BaseReferDataset.load_expressions` returns them.
-        anchors: Returns the start frames of the items that a clip makes;
+        start_frames: Returns the start frames of the items that a clip makes;
             ``None`` makes one item of each clip, without a start frame.
         grouped: Whether an item is a video with all of its expressions.
         serialize: Whether facts are stored as bytes, see
@@ -99,7 +99,7 @@ class Items:
     def __init__(
         self,
         clips: Sequence[dict],
-        anchors: Callable[[dict], Sequence[int]] | None = None,
+        start_frames: Callable[[dict], Sequence[int]] | None = None,
         grouped: bool = False,
         serialize: bool = True,
     ) -> None:
@@ -123,11 +123,11 @@ class Items:
         self._starts = np.searchsorted(
             self._owner[self._members], np.arange(len(videos) + 1)
         ).astype(np.int32)
-        if grouped or anchors is None:
+        if grouped or start_frames is None:
             number = np.arange(len(videos) if grouped else len(clips))
-            start = np.full(len(number), _NO_ANCHOR)
+            start = np.full(len(number), _NO_START)
         else:
-            starts = [np.array(anchors(clip), np.int32) for clip in clips]
+            starts = [np.array(start_frames(clip), np.int32) for clip in clips]
             number = np.repeat(np.arange(len(clips)), [*map(len, starts)])
             start = np.concatenate([np.empty(0, np.int32), *starts])
         #: int32, shape (items, 2): clip, or video if grouped; start frame.
@@ -142,12 +142,12 @@ class Items:
         Raises:
             IndexError: If there is none.
         """
-        number, anchor = self._rows[index].tolist()
+        number, start_frame = self._rows[index].tolist()
         if self.grouped:
             return self._group(number)
         item = {**self._videos[self._owner[number]], **self._clips[number]}
-        if anchor != _NO_ANCHOR:
-            item['anchor'] = anchor
+        if start_frame != _NO_START:
+            item['start_frame'] = start_frame
         return item
 
     def _group(self, video: int) -> dict:
@@ -173,7 +173,7 @@ class Items:
 
     def id(self, index: int) -> ItemId:
         """Describe an item without reading the names of its frames."""
-        number, anchor = self._rows[index].tolist()
+        number, start_frame = self._rows[index].tolist()
         if self.grouped:
             start, stop = self._starts[number : number + 2]
             clips = [self._clips[clip] for clip in self._members[start:stop]]
@@ -185,7 +185,7 @@ class Items:
             clip['video_id'],
             clip['exp_id'],
             clip['obj_id'],
-            None if anchor == _NO_ANCHOR else anchor,
+            None if start_frame == _NO_START else start_frame,
             clip.get('subset'),
         )
 

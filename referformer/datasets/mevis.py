@@ -88,7 +88,8 @@ class MeViSDataset(BaseReferDataset):
         usable = [
             clip
             for clip in clips
-            if clip['num_frames'] >= self.min_frames and clip['anno_ids'] != ()
+            if clip['video_length'] >= self.min_frames
+            and clip['anno_ids'] != ()
         ]
         if len(usable) < len(clips):
             MMLogger.get_current_instance().info(
@@ -116,7 +117,7 @@ class MeViSDataset(BaseReferDataset):
                 'text': expression['exp'],
                 'attributes': expression['attributes'],
                 'label': 0,
-                'mask_path': None if table is None else str(table.path),
+                'masks_file': None if table is None else str(table.path),
                 **target,
             }
 

@@ -127,7 +127,7 @@ class RefCOCODataset(BaseReferDataset):
             'text': sentence.text,
             'obj_id': sentence.obj_id,
             'label': 0,
-            'num_frames': 1,
+            'video_length': 1,
             'frame_names': [name.stem],
             'img_dir': str(
                 PurePosixPath(self.data_prefix['img'], name.parent)

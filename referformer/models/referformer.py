@@ -221,7 +221,7 @@ class ReferFormer(BaseDetector):
         visual = self.extract_feat(
             batch_inputs,
             [sample[0].img_shape[:2] for sample in batch_data_samples],
-            annotated_frames(batch_data_samples),
+            annotated_positions(batch_data_samples),
         )
         return visual, text
 
@@ -324,7 +324,7 @@ class ReferFormer(BaseDetector):
         """
         # what the host has to do comes before what the device has to do
         targets = stack_clip_targets(
-            batch_data_samples, annotated_frames(batch_data_samples)
+            batch_data_samples, annotated_positions(batch_data_samples)
         ).to(batch_inputs.device)
         visual, text = self.encode(batch_inputs, batch_data_samples)
         decoded, mask_feats = self.decode(visual, text)
@@ -362,10 +362,10 @@ def _mark_padding(sizes: Tensor, height: int, width: int) -> Tensor:
     return (padding | (columns >= sizes[:, 1:, None])).float()
 
 
-def annotated_frames(
+def annotated_positions(
     batch_data_samples: list[TrackDataSample],
 ) -> list[int] | None:
     """The annotated frame of each clip, where only one is annotated."""
-    if 'annotated_frame' not in batch_data_samples[0]:
+    if 'annotated_position' not in batch_data_samples[0]:
         return None
-    return [sample.annotated_frame for sample in batch_data_samples]
+    return [sample.annotated_position for sample in batch_data_samples]

@@ -44,7 +44,7 @@ def predict_samples(
         expressions are :class:`~referformer.structures.SoftMasks`, as they
         would not fit into memory.
     """
-    single = 'annotated_frame' in batch_data_samples[0]
+    single = 'annotated_position' in batch_data_samples[0]
     grouped = any('expressions' in sample for sample in batch_data_samples)
     if single or not (predictor.window or grouped):
         return _predict_batch(
@@ -72,8 +72,8 @@ def _predict_batch(
     found = found.to_host().suppress_low_scores(predictor.score_thr)
     for n, sample in enumerate(batch_data_samples):
         frames = sample.video_data_samples
-        if 'annotated_frame' in sample:
-            frames = [frames[sample.annotated_frame]]
+        if 'annotated_position' in sample:
+            frames = [frames[sample.annotated_position]]
         for t, frame in enumerate(frames):
             write_instances(predictor, model, frame, found, n, t)
     return batch_data_samples

@@ -26,7 +26,7 @@ def demo_refer_inputs(
     texts: Sequence[str] | None = None,
     absent: Sequence[tuple[int, int]] = (),
     num_classes: int = 1,
-    annotated_frames: Sequence[int] | None = None,
+    annotated_positions: Sequence[int] | None = None,
     with_annotations: bool = True,
     seed: int = 0,
 ) -> dict[str, list]:
@@ -46,7 +46,7 @@ def demo_refer_inputs(
         absent (Sequence[tuple[int, int]]): (clip, frame) pairs without the
             object.
         num_classes (int): Labels are drawn from this many.
-        annotated_frames (Sequence[int], optional): The one annotated frame
+        annotated_positions (Sequence[int], optional): The one annotated frame
             of each clip (A2D- and JHMDB-Sentences).
         with_annotations (bool): Whether frames have ``gt_instances``.
         seed (int): Seed of everything random.
@@ -68,9 +68,9 @@ def demo_refer_inputs(
         facts = dict(
             text=texts[n], video_id=f'demo_{n}', exp_id='0', obj_id='1'
         )
-        facts['num_frames'] = num_frames
-        if annotated_frames is not None:
-            facts['annotated_frame'] = annotated_frames[n]
+        facts['video_length'] = num_frames
+        if annotated_positions is not None:
+            facts['annotated_position'] = annotated_positions[n]
         frames = []
         for t in range(num_frames):
             frame = DetDataSample(

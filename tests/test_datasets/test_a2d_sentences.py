@@ -65,9 +65,9 @@ def test_an_item_is_one_annotated_frame(prepared):
     assert len(data) == 7
     assert item['video_id'] == '_0djE279Srg'
     assert item['image_id'] == 'v__0djE279Srg_f_6_i_0'
-    assert item['annotated'] == 5
-    assert item['num_frames'] == video.length
-    assert item['frame_names'][item['annotated']] == '00006'
+    assert item['annotated_frame_id'] == 5
+    assert item['video_length'] == video.length
+    assert item['frame_names'][item['annotated_frame_id']] == '00006'
     ids = [data.get_data_info(i)['exp_id'] for i in range(3)]
     assert len(set(ids)) == 3
 
@@ -77,7 +77,7 @@ def test_training_starts_at_the_annotated_frame(prepared):
     assert len(data) == 7
     for i in range(len(data)):
         item = data.get_data_info(i)
-        assert item['anchor'] == item['annotated']
+        assert item['start_frame'] == item['annotated_frame_id']
 
 
 def test_masks_lie_on_what_they_mean(prepared):
@@ -86,8 +86,8 @@ def test_masks_lie_on_what_they_mean(prepared):
     for i in range(len(data)):
         clip = data[i]
         sample = clip['data_samples']
-        frame = sample.video_data_samples[sample.annotated_frame]
-        image = clip['inputs'][sample.annotated_frame].numpy()
+        frame = sample.video_data_samples[sample.annotated_position]
+        image = clip['inputs'][sample.annotated_position].numpy()
         mask = frame.gt_instances.masks.to_ndarray()[0].astype(bool)
         inside = image[:, mask].mean(axis=1)
         colour = a2d.colour_of(int(sample.obj_id))
@@ -127,9 +127,9 @@ def test_the_window_is_the_published_one(prepared):
     data = dataset(prepared, TEST, pipeline, test_mode=True)
     first, second = data[0], data[1]
     assert first['frame_name'] == ['00001'] * 3 + ['00002', '00003']
-    assert first['annotated_frame'] == [0] * 5
+    assert first['annotated_position'] == [0] * 5
     assert second['frame_id'] == [4, 5, 6, 7, 8]
-    assert second['annotated_frame'] == [2] * 5
+    assert second['annotated_position'] == [2] * 5
 
 
 def test_either_name_of_the_folder_of_videos(root):
@@ -152,13 +152,13 @@ def test_a_mask_of_a_rounded_size(root):
         del file['reMask']
         file['reMask'] = np.pad(masks, ((0, 1), (0, 0)))
     frame = dataset(root, pipeline=LOAD)[0]['data_samples']
-    truth = frame.video_data_samples[frame.annotated_frame].gt_instances
+    truth = frame.video_data_samples[frame.annotated_position].gt_instances
     assert truth.masks.masks.shape == (1, 48, 80)
 
     test = Config.fromfile(CONFIGS / 'a2d.py').test_pipeline
     data = dataset(root, TRAIN, pipeline=test, test_mode=True)
     clip = data[0]['data_samples']
-    frame = clip.video_data_samples[clip.annotated_frame]
+    frame = clip.video_data_samples[clip.annotated_position]
     assert tuple(frame.ori_shape) == (48, 81)
     assert frame.gt_instances.masks.shape == (1, 48, 81)
 

@@ -15,7 +15,7 @@ class Clips(BaseReferDataset):
                 'text': f'{video} {obj_id} {exp_id}',
                 'obj_id': obj_id,
                 'label': 0,
-                'num_frames': length,
+                'video_length': length,
                 'frame_names': [f'{i:05d}' for i in range(length)],
                 'img_dir': 'img',
                 'img_suffix': '.jpg',
@@ -34,19 +34,19 @@ class Clips(BaseReferDataset):
         ]
 
 
-def test_training_items_start_every_clip_length():
-    items = [Clips(clip_length=3)[i] for i in range(9 + 2)]
-    anchors = [i['anchor'] for i in items if i['text'] == 'a 1 0']
-    assert anchors == [0, 3, 6]
-    assert [i['anchor'] for i in items if i['video_id'] == 'b'] == [0, 3]
-    assert len(Clips(clip_length=3)) == 11
+def test_training_items_start_at_every_start_stride():
+    items = [Clips(start_stride=3)[i] for i in range(9 + 2)]
+    start_frames = [i['start_frame'] for i in items if i['text'] == 'a 1 0']
+    assert start_frames == [0, 3, 6]
+    assert [i['start_frame'] for i in items if i['video_id'] == 'b'] == [0, 3]
+    assert len(Clips(start_stride=3)) == 11
 
 
 def test_test_items_are_whole_videos():
     dataset = Clips(test_mode=True)
     assert len(dataset) == 4
-    assert 'anchor' not in dataset[0]
-    assert dataset[0]['num_frames'] == 7
+    assert 'start_frame' not in dataset[0]
+    assert dataset[0]['video_length'] == 7
 
 
 def test_other_object_changes_the_words_and_nothing_else():
@@ -96,15 +96,26 @@ def test_one_item_where_one_frame_is_annotated():
     class Annotated(Clips):
         def load_expressions(self):
             return [
-                {**clip, 'annotated': 2} for clip in super().load_expressions()
+                {**clip, 'annotated_frame_id': 2}
+                for clip in super().load_expressions()
             ]
 
-    items = list(Annotated(clip_length=3))
-    assert [item['anchor'] for item in items] == [2] * 4
+    items = list(Annotated(start_stride=3))
+    assert [item['start_frame'] for item in items] == [2] * 4
+
+
+def test_clips_with_a_key_by_its_old_name():
+    class Older(Clips):
+        def load_expressions(self):
+            clips = super().load_expressions()
+            return [{**clip, 'annotated': 2} for clip in clips]
+
+    with pytest.raises(ValueError, match='called "annotated_frame_id" now'):
+        Older().full_init()
 
 
 @pytest.mark.parametrize(
-    'source', [{'mask_path': 'masks.mat'}, {'rles': [None]}]
+    'source', [{'masks_file': 'masks.mat'}, {'rles': [None]}]
 )
 def test_truth_in_other_places(source):
     class Elsewhere(Clips):
@@ -114,14 +125,15 @@ def test_truth_in_other_places(source):
                 for clip in super().load_expressions()
             ]
 
-    assert len(Elsewhere(clip_length=3)) == 11
+    assert len(Elsewhere(start_stride=3)) == 11
 
 
 @pytest.mark.parametrize(
     ('kwargs', 'message'),
     [
         ({'group_by_video': True}, 'group_by_video=True gives'),
-        ({'clip_length': 0}, 'clip_length is 0'),
+        ({'start_stride': 0}, 'start_stride is 0'),
+        ({'clip_length': 5}, '"clip_length", which is called "start_stride"'),
         ({'expression_from': 'nobody'}, "'nobody'"),
         ({'expression_from': 'other_object'}, 'test_mode=True'),
         ({'metainfo': {'empty': True}}, 'yields no clip'),

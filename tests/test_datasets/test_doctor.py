@@ -49,11 +49,11 @@ class TableDataset(BaseReferDataset):
                 'text': text,
                 'obj_id': '1',
                 'label': 0,
-                'num_frames': 3,
+                'video_length': 3,
                 'frame_names': ['0', '1', '2'],
                 'img_dir': str(root / 'frames' / video),
                 'img_suffix': '.jpg',
-                'mask_path': str(root / f'{video}.npy'),
+                'masks_file': str(root / f'{video}.npy'),
             }
             for video, text in rows
         ]
@@ -64,11 +64,11 @@ class LoadArrayMasks(BaseTransform):
     """Reads the mask of a frame; knows nothing of this package's bases."""
 
     def transform(self, results):
-        masks = np.load(results['mask_path'])
+        masks = np.load(results['masks_file'])
         if masks.shape[1:] != results['ori_shape']:
             raise DataError(
-                f'{results["mask_path"]}: sizes differ.',
-                file=results['mask_path'],
+                f'{results["masks_file"]}: sizes differ.',
+                file=results['masks_file'],
                 code='a-code-of-mine',
             )
         results['gt_masks'] = masks[results['frame_id']]
@@ -191,7 +191,7 @@ def test_every_file_is_decoded_once(root, monkeypatch):
 
     monkeypatch.setattr(LoadReferFrame, 'transform', count)
     (root / 'words.csv').write_text('zoo,a bear\nzoo,one that walks\n')
-    train = make_config(root, clip_length=1)
+    train = make_config(root, start_stride=1)
     test = make_config(root, test_mode=True)
     assert check(root, train, test)['split-overlap'].count == 1
     assert len(read) == len(set(read)) == 3

@@ -108,7 +108,7 @@ def test_a_frame_in_error_costs_its_share_of_every_expression(runner, name):
     dataset = run.test_dataloader.dataset
     videos = [dataset.get_data_info(i) for i in range(len(dataset))]
     shares = [
-        1 - 1 / video['num_frames']
+        1 - 1 / video['video_length']
         for video in videos
         for _ in video['expressions']
     ]

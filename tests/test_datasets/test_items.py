@@ -20,7 +20,7 @@ def make_clips(videos=2, expressions=3, frames=8, **facts):
             'text': f'the object number {number} of the video {video}',
             'obj_id': str(number),
             'label': 0,
-            'num_frames': frames,
+            'video_length': frames,
             'frame_names': names,
             'img_dir': f'data/set/train/JPEGImages/v{video}',
             'img_suffix': '.jpg',
@@ -53,9 +53,9 @@ def test_nothing_is_lost_or_shared(serialize):
 
 def test_a_pair_of_integers_for_every_start_frame():
     clips = make_clips()
-    items = Items(clips, anchors=lambda clip: range(0, 8, 3))
+    items = Items(clips, start_frames=lambda clip: range(0, 8, 3))
     assert len(items) == 6 * 3
-    assert items[4] == {**clips[1], 'anchor': 3}
+    assert items[4] == {**clips[1], 'start_frame': 3}
     assert items.id(4)[:4] == ('v0', '1', '1', 3)
     assert Items(clips).id(4)[:4] == ('v1', '1', '1', None)
 
@@ -63,8 +63,8 @@ def test_a_pair_of_integers_for_every_start_frame():
 def test_bytes_do_not_grow_with_the_start_frames():
     """18 000 expressions of 360 frames, scaled down to 180."""
     clips = make_clips(videos=20, expressions=9, frames=360)
-    few = Items(clips, anchors=lambda clip: (0,))
-    many = Items(clips, anchors=lambda clip: range(0, 360, 5))
+    few = Items(clips, start_frames=lambda clip: (0,))
+    many = Items(clips, start_frames=lambda clip: range(0, 360, 5))
     assert len(many) == 72 * len(few)
     size, smaller = len(pickle.dumps(many)), len(pickle.dumps(few))
     # two integers for each item more
@@ -75,7 +75,7 @@ def test_bytes_do_not_grow_with_the_start_frames():
 
 DIFFERING = {
     'mask_dir': [f'masks/{k}' for k in range(3)],
-    'mask_path': ['a.mat', 'b.mat', 'a.mat'],
+    'masks_file': ['a.mat', 'b.mat', 'a.mat'],
     'rles': [{'counts': k} for k in 'abc'],
     'mask_value': [1, 255, None],
     'type': ['static', 'dynamic', 'dynamic'],
@@ -121,7 +121,7 @@ def test_what_all_agree_on_is_known_of_the_video():
     [
         {'img_dir': 'elsewhere'},
         {'frame_names': ['a'] * 8},
-        {'annotated': 3},
+        {'annotated_frame_id': 3},
         {'video_path': 'v.mp4'},
     ],
 )
@@ -173,10 +173,10 @@ def test_subsets(indices, serialize):
 
 
 def test_lazy_datasets_read_when_they_are_asked():
-    dataset = Clips(lazy_init=True, clip_length=4)
+    dataset = Clips(lazy_init=True, start_stride=4)
     assert not hasattr(dataset, 'items')
     assert len(dataset) == 12
-    assert Clips(lazy_init=True, clip_length=4).item_id(1).anchor == 4
+    assert Clips(lazy_init=True, start_stride=4).item_id(1).start_frame == 4
     assert dataset.get_data_info(-1)['sample_idx'] == 11
     assert len(Clips(lazy_init=True).get_subset(3)) == 3
 
@@ -187,7 +187,7 @@ def test_filters_see_the_clips():
             length = self.filter_cfg['most_objects']
             return [c for c in self.data_list if int(c['obj_id']) < length]
 
-    dataset = Filtered(filter_cfg={'most_objects': 2}, clip_length=8)
+    dataset = Filtered(filter_cfg={'most_objects': 2}, start_stride=8)
     assert len(dataset) == 4
     assert len(Filtered(filter_cfg={'most_objects': 0})) == 0
 

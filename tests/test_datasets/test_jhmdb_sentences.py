@@ -99,10 +99,10 @@ def test_masks_lie_on_what_they_mean(prepared):
     for i in range(len(data)):
         clip = data[i]
         sample = clip['data_samples']
-        frame = sample.video_data_samples[sample.annotated_frame]
+        frame = sample.video_data_samples[sample.annotated_position]
         assert frame.frame_name == f'{frame.frame_id + 1:05d}'
         assert sample.image_id.endswith(f'_f_{frame.frame_id + 1}')
-        image = clip['inputs'][sample.annotated_frame].numpy()
+        image = clip['inputs'][sample.annotated_position].numpy()
         mask = frame.gt_instances.masks.to_ndarray()[0].astype(bool)
         np.testing.assert_array_equal(
             np.unique(image[:, mask], axis=1)[:, 0], jhmdb.actor_colour()
@@ -114,7 +114,7 @@ def test_the_window_ends_with_the_masks(prepared):
     sample = dataset(prepared)[5]['data_samples']
     names = [frame.frame_name for frame in sample.video_data_samples]
     assert names == ['00004', '00005', '00006', '00007', '00007']
-    assert sample.annotated_frame == 2
+    assert sample.annotated_position == 2
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def drawn(split, video_id, exp_id, t):
 
 
 def test_training_items(original):
-    dataset = build(original, clip_length=5)
+    dataset = build(original, start_stride=5)
     items = list(dataset)
     # Neither the video of one frame nor an expression without target.
     assert {item['video_id'] for item in items} == {
@@ -61,7 +61,7 @@ def test_training_items(original):
     }
     assert NO_TARGET == 1
     assert len(items) == 2 * (5 - NO_TARGET) + 2 * 2
-    assert [item['anchor'] for item in items[:4]] == [0, 5, 0, 5]
+    assert [item['start_frame'] for item in items[:4]] == [0, 5, 0, 5]
     item = items[4]
     assert item['text'] == 'The red and blue box going  right'
     assert item['obj_id'] == '0,2'
@@ -82,7 +82,7 @@ def test_training_masks_are_the_unions(original):
     pipeline = Config.fromfile(CONFIG).train_pipeline
     pipeline[2].transforms[2].prob = 0.0
     dataset = build(
-        original, clip_length=5, pipeline=[*pipeline[:3], pipeline[-1]]
+        original, start_stride=5, pipeline=[*pipeline[:3], pipeline[-1]]
     )
     absent = 0
     for index in range(len(dataset)):
@@ -130,7 +130,7 @@ def test_valid_has_no_ground_truth(original):
     kwargs = {'mask_file': None}
     dataset = build(original, 'valid', test_mode=True, **kwargs)
     assert dataset[0]['obj_id'] is None
-    assert dataset[0]['mask_path'] is None
+    assert dataset[0]['masks_file'] is None
     pipeline = Config.fromfile(CONFIG).test_pipeline
     for group in (False, True):
         dataset = build(

@@ -52,7 +52,7 @@ def train_set(root, pipeline, **kwargs):
             'data_root': str(root),
             'ann_file': TRAIN,
             'meta_file': 'train/meta.json',
-            'clip_length': 4,
+            'start_stride': 4,
             'pipeline': pipeline,
             **kwargs,
         }
@@ -181,7 +181,7 @@ def test_documented_augmentation_keeps_flips_true(synthetic_root, documented):
 
 def test_published_augmentation_agrees_within_a_clip(synthetic_root):
     cfg = Config.fromfile(CONFIG)
-    dataset = train_set(synthetic_root, cfg.train_pipeline, clip_length=5)
+    dataset = train_set(synthetic_root, cfg.train_pipeline, start_stride=5)
     seed(0)
     sizes = set()
     for index in range(40):
@@ -266,7 +266,7 @@ def batches(root, pipeline, workers):
                 'type': 'RefYouTubeVOSDataset',
                 'data_root': str(root),
                 'ann_file': TRAIN,
-                'clip_length': 8,
+                'start_stride': 8,
                 'pipeline': pipeline,
                 'indices': 12,
             },
@@ -317,8 +317,8 @@ def test_documented_dataset_builds():
     )
     try:
         exec(blocks[0], names)
-        dataset = names['MyReferDataset'](data_root='x', clip_length=1)
-        assert [i['anchor'] for i in dataset] == [0, 1]
+        dataset = names['MyReferDataset'](data_root='x', start_stride=1)
+        assert [i['start_frame'] for i in dataset] == [0, 1]
     finally:
         DATASETS.module_dict.pop('MyReferDataset', None)
 

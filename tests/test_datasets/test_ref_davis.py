@@ -77,7 +77,7 @@ def test_the_training_split_can_be_trained_on(converted):
         'train',
         meta_file='train/meta.json',
         with_category=True,
-        clip_length=5,
+        start_stride=5,
     )
     # Videos of 6, 5 and 7 frames.
     assert len(dataset) == 4 * (2 * 2 + 1 + 2)

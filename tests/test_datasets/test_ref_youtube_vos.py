@@ -44,7 +44,7 @@ def test_reads_the_training_set(synthetic_root):
             'data_root': str(synthetic_root),
             'ann_file': TRAIN,
             'meta_file': 'train/meta.json',
-            'clip_length': 4,
+            'start_stride': 4,
         }
     )
     videos = json.loads((synthetic_root / TRAIN).read_text())['videos']
@@ -53,7 +53,7 @@ def test_reads_the_training_set(synthetic_root):
     assert len(dataset) == 2 * expressions
     assert dataset.metainfo['classes'] == ('object',)
     item = dataset[1]
-    assert item['anchor'] == 4
+    assert item['start_frame'] == 4
     assert item['text'] == videos[item['video_id']]['expressions']['0']['exp']
     assert item['frame_names'] == videos[item['video_id']]['frames']
     assert isinstance(item['obj_id'], str)
@@ -145,7 +145,7 @@ def test_training_set_as_downloaded(tmp_path):
         make_ref_youtube_vos(tmp_path),
         meta_file='train/meta.json',
         with_category=True,
-        clip_length=5,
+        start_stride=5,
     )
     # Videos of 8, 6 and 7 frames, with 2, 1 and 2 objects said twice.
     assert len(dataset) == 2 * (2 * 2 + 2 * 1 + 2 * 2)

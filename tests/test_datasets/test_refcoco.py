@@ -80,7 +80,7 @@ def test_an_item_is_a_sentence(coco):
     assert first['obj_id'] == '5818570'
     # x, y, width, height of the annotation
     assert first['ori_bbox'] == [4, 6, 4 + 18, 6 + 30]
-    assert first['num_frames'] == len(first['frame_names']) == 1
+    assert first['video_length'] == len(first['frame_names']) == 1
     # The crowd is scored ...
     assert crowd['text'] == 'both in the middle'
     assert isinstance(crowd['rles'], dict)

@@ -16,11 +16,16 @@ class FakeDataset:
 
     def __init__(self):
         self.items = [
-            dict(video_id=video, obj_id=str(k), anchor=anchor, exp_id=str(e))
+            dict(
+                video_id=video,
+                obj_id=str(k),
+                start_frame=start_frame,
+                exp_id=str(e),
+            )
             for video, count in OBJECTS.items()
             for k in range(count)
             for e in range(2)
-            for anchor in (0, 4)
+            for start_frame in (0, 4)
         ]
 
     def __len__(self):
@@ -31,9 +36,11 @@ class FakeDataset:
 
 
 def clips(dataset, indices):
-    """(video, anchor) and objects of each run of one clip."""
+    """(video, start_frame) and objects of each run of one clip."""
     items = [dataset.items[i] for i in indices]
-    runs = groupby(items, key=lambda item: (item['video_id'], item['anchor']))
+    runs = groupby(
+        items, key=lambda item: (item['video_id'], item['start_frame'])
+    )
     return [(key, [item['obj_id'] for item in run]) for key, run in runs]
 
 

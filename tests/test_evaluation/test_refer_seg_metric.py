@@ -80,7 +80,7 @@ class Sentences:
             'image_id': f'v_{index}',
         }
         if self.num_frames > 1:
-            facts['annotated_frame'] = self.num_frames // 2
+            facts['annotated_position'] = self.num_frames // 2
         if boxes:
             facts['ori_bbox'] = box_of(truth)
         if subset:
@@ -188,11 +188,13 @@ def test_only_the_annotated_frame_counts():
     )
     sample['video_data_samples'][0].pred_track_instances = blank
     assert run(ReferSegMetric('a2d'), [sample]) == expected
-    sample['annotated_frame'] = 0
+    sample['annotated_position'] = 0
     with pytest.raises(ConfigError, match='no ground truth masks'):
         run(ReferSegMetric('a2d'), [sample])
-    del sample['annotated_frame']
-    with pytest.raises(ConfigError, match="3 frames but no 'annotated_frame'"):
+    del sample['annotated_position']
+    with pytest.raises(
+        ConfigError, match="3 frames but no 'annotated_position'"
+    ):
         run(ReferSegMetric('a2d'), [sample])
 
 

@@ -106,7 +106,7 @@ def test_training_step_of_every_backbone(gpu, backbone):
 @pytest.mark.parametrize('backbone', ['resnet', 'video-swin'])
 def test_clips_with_one_annotated_frame(gpu, backbone):
     data = demo_refer_inputs(
-        num_frames=3, annotated_frames=[2, 0], sizes=SIZES
+        num_frames=3, annotated_positions=[2, 0], sizes=SIZES
     )
     train(gpu, tiny_model(gpu, backbone=backbone), data)
     assert not gpu.waits, gpu.report()

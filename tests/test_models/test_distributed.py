@@ -56,7 +56,7 @@ def batch(annotated):
         num_frames=3,
         sizes=[(64, 96), (96, 64)],
         absent=() if annotated else [(1, 1)],
-        annotated_frames=(2, 0) if annotated else None,
+        annotated_positions=(2, 0) if annotated else None,
     )
 
 

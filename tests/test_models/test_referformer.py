@@ -325,7 +325,7 @@ def test_one_frame():
 
 
 def annotated_inputs():
-    return demo_refer_inputs(num_frames=3, annotated_frames=[1, 2])
+    return demo_refer_inputs(num_frames=3, annotated_positions=[1, 2])
 
 
 @pytest.mark.parametrize('backbone', BACKBONES)

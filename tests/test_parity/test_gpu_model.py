@@ -105,7 +105,7 @@ def no_waiting():
 def test_no_waiting(backbone, precision, annotated):
     model = MODELS.build(tiny_model_cfg(backbone, dropout=0.1)).cuda().train()
     wrapper = build_optim_wrapper(model, ConfigDict(OPTIM))
-    data = demo_refer_inputs(num_frames=3, annotated_frames=annotated)
+    data = demo_refer_inputs(num_frames=3, annotated_positions=annotated)
     dtype = HALVES.get(precision)
 
     def step():

@@ -52,7 +52,7 @@ def test_absent_frame_is_zero_and_invalid():
 
 
 def test_only_the_annotated_frame():
-    batch = samples(num_frames=3, annotated_frames=[2, 0])
+    batch = samples(num_frames=3, annotated_positions=[2, 0])
     every = stack_clip_targets(batch)
     one = stack_clip_targets(batch, [2, 0])
     assert one.boxes.shape == (2, 1, 4)

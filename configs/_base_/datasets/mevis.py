@@ -42,7 +42,7 @@ train_dataloader = dict(
         ann_file='train/meta_expressions.json',
         img_dir='train/JPEGImages',
         mask_file='train/mask_dict.json',
-        clip_length=5,
+        start_stride=5,
         pipeline=train_pipeline,
     ),
 )

@@ -43,7 +43,7 @@ train_dataloader = dict(
         ann_file='meta_expressions/train/meta_expressions.json',
         data_prefix=dict(img='train/JPEGImages', mask='train/Annotations'),
         meta_file='train/meta.json',
-        clip_length=5,
+        start_stride=5,
         pipeline=train_pipeline,
     ),
 )

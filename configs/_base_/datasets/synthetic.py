@@ -51,7 +51,7 @@ train_dataloader = dict(
         data_root=data_root,
         ann_file='meta_expressions/train/meta_expressions.json',
         data_prefix=dict(img='train/JPEGImages', mask='train/Annotations'),
-        clip_length=8,
+        start_stride=8,
         pipeline=train_pipeline,
     ),
 )

@@ -12,7 +12,7 @@ train_dataloader = dict(
         data_root=data_root,
         ann_file='train/meta_expressions.json',
         data_prefix=dict(img='train/JPEGImages', mask='train/Annotations'),
-        clip_length=5,
+        start_stride=5,
         pipeline=_base_.train_pipeline,
     )
 )

@@ -123,7 +123,7 @@ def build_split(source: Source, report: Report) -> Split | None:
         {'video_id': f'item {index}', 'exp_id': 0, **_shorten(clip, index)}
         for index in range(len(dataset))
         for clip in find_clips(raw_item(dataset, index))
-        if clip.get('anchor', 0) in (0, clip.get('annotated'))
+        if clip.get('start_frame', 0) in (0, clip.get('annotated_frame_id'))
     ]
     if 'test-list-missing' in codes:
         # Those without frames are most likely videos of test.
@@ -154,7 +154,7 @@ def find_videos(splits: Sequence[Split]) -> list[Video]:
             known = objects.get(name)
             videos[key] = Video(
                 items,
-                clip.get('num_frames', 1),
+                clip.get('video_length', 1),
                 None if known is None else frozenset(known),
             )
     return list(videos.values())

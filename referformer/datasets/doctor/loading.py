@@ -114,8 +114,10 @@ class Loading:
 
 def open_frames(item: dict, positions: Sequence[int]) -> list[dict]:
     """Return frames of a video of which nothing is read yet."""
-    # which may not be the annotated one
-    return _to_dicts(to_frames({**item, 'annotated': None}, positions))
+    annotated = item.get('annotated_frame_id')  # it may not be among them
+    clip = to_frames({**item, 'annotated_frame_id': None}, positions)
+    clip['annotated_frame_id'] = [annotated] * len(positions)
+    return _to_dicts(clip)
 
 
 def _to_dicts(clip: dict[str, list]) -> list[dict]:

@@ -75,7 +75,7 @@ def truth_absent(split: Split) -> Found:
     if any(
         clip.get(key) is not None
         for clip in split.clips
-        for key in ('mask_dir', 'mask_path', 'rles')
+        for key in ('mask_dir', 'masks_file', 'rles')
     ):
         return
     prefix = split.dataset.data_prefix or {}

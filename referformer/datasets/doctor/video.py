@@ -22,7 +22,7 @@ from referformer.formats.frames import find_file
 #: What differs between clips although they read the same.
 _WORDS = (
     *('exp_id', 'text', 'text_obj_id', 'annotator', 'label'),
-    *('image_id', 'subset', 'anchor', 'sample_idx', 'expressions'),
+    *('image_id', 'subset', 'start_frame', 'sample_idx', 'expressions'),
     'attributes',
 )
 #: Frames that are decoded together, if they lie in a file.
@@ -202,10 +202,10 @@ def _show_frames(shown: Shown) -> None:
         shown.whole = False
         shown.found.append(Observation('video-missing', str(folder)))
         return
-    positions: Sequence[int] = range(item['num_frames'])
+    positions: Sequence[int] = range(item['video_length'])
     if shown.quick:
         _look_for_files(shown)
-        positions = [item.get('annotated') or 0]
+        positions = [item.get('annotated_frame_id') or 0]
     size = 1 if item.get('video_path') is None else _CHUNK
     before = None
     for start in range(0, len(positions), size):
@@ -225,10 +225,10 @@ def _show_frames(shown: Shown) -> None:
 def _look_for_files(shown: Shown) -> None:
     """Look whether the files of frames and masks exist."""
     for clip in shown.clips:
-        for frame in open_frames(clip, range(clip['num_frames'])):
+        for frame in open_frames(clip, range(clip['video_length'])):
             paths = {'frame-missing': frame.get('img_path')}
             if frame.get('mask_missing') != 'absent':
-                paths['mask-missing'] = frame.get('mask_path')
+                paths['mask-missing'] = _mask_file(frame)
             for code, path in paths.items():
                 if path is not None and find_file(path) is None:
                     shown.found.append(Observation(code, str(path)))
@@ -261,9 +261,9 @@ def _read_frames(
 
 def _show_masks(shown: Shown, position: int, frame: dict) -> None:
     """Read the masks of a frame, each file once."""
-    opened: dict[tuple[str, ...], Any] = {}
+    opened: dict[tuple, Any] = {}
     for c, clip in enumerate(shown.clips):
-        if position >= clip['num_frames']:
+        if position >= clip['video_length']:
             continue
         facts = {**frame, **open_frames(clip, [position])[0]}
         try:
@@ -275,11 +275,16 @@ def _show_masks(shown: Shown, position: int, frame: dict) -> None:
             shown.visible[c] |= mask is not None and bool(np.any(mask))
 
 
+def _mask_file(frame: dict) -> str | None:
+    """Return the file that has the mask of a frame, if it is a file."""
+    return frame.get('mask_path') or frame.get('masks_file')
+
+
 def _read_mask(
     shown: Shown,
     clip: dict,
     facts: dict,
-    opened: dict[tuple[str, ...], Any],
+    opened: dict[tuple, Any],
 ) -> np.ndarray | None:
     """Return the mask of a clip in a frame, shape (H, W) or (n, H, W)."""
     mask = None
@@ -291,11 +296,11 @@ def _read_mask(
                 mask = facts['gt_masks']
                 mask = getattr(mask, 'masks', mask)
             continue
-        source = ('mask_path', 'mask_frame', 'mask_missing')
-        key = tuple(str(facts.get(name)) for name in source)
+        source = ('annotated_frame_id', 'mask_missing')
+        key = (_mask_file(facts), *map(facts.get, source))
         if key not in opened:
             opened[key] = source = transform.open(facts)
-            if getattr(source, 'dtype', None) == np.uint8:
+            if key[0] and getattr(source, 'dtype', None) == np.uint8:
                 ids = shown.ids.setdefault(Path(key[0]).parent, set())
                 ids |= set(np.flatnonzero(np.bincount(source.ravel())))
         if opened[key] is not None:

@@ -84,9 +84,9 @@ def objects_never_seen(shown: Shown) -> Found:
         text = f'id {item["obj_id"]}'
         if item.get('rles') is not None:
             yield Observation('mask-empty', shown.paths[0], text)
-        elif item.get('annotated') is not None:
-            text = f'frame {item["annotated"] + 1}, {text}'
-            yield Observation('mask-empty', item['mask_path'], text)
+        elif item.get('annotated_frame_id') is not None:
+            text = f'frame {item["annotated_frame_id"] + 1}, {text}'
+            yield Observation('mask-empty', item['masks_file'], text)
         elif item.get('mask_dir') is not None:
             yield Observation('object-never-seen', item['mask_dir'], text)
 
@@ -118,7 +118,7 @@ def annotations_of_mevis(shown: Shown) -> Found:
     item = shown.item
     if not item.get('anno_ids'):
         return
-    table = open_mask_table(item['mask_path'])
+    table = open_mask_table(item['masks_file'])
     ids = {a for clip in shown.clips for a in clip['anno_ids'] or ()}
     for anno_id in sorted(ids):
         where = f'video {item["video_id"]}, annotation {anno_id}'
@@ -126,8 +126,10 @@ def annotations_of_mevis(shown: Shown) -> Found:
             masks = table[anno_id]
         except DataError:
             continue  # already reported
-        if len(masks) > item['num_frames']:
-            text = f'{where}: {len(masks)} masks, {item["num_frames"]} frames'
+        if len(masks) > item['video_length']:
+            text = (
+                f'{where}: {len(masks)} masks, {item["video_length"]} frames'
+            )
             yield Observation('masks-of-frames-differ', str(table.path), text)
         if not any(masks):
             yield Observation('annotation-never-seen', str(table.path), where)

@@ -23,8 +23,7 @@ _FILE_KEYS = (
     'img_suffix',
     'mask_dir',
     'mask_suffix',
-    'anchor',
-    'annotated',
+    'start_frame',
 )
 
 
@@ -39,7 +38,7 @@ def to_frames(item: dict, indices: Sequence[int]) -> dict[str, list]:
         Lists of length T: ``img_path`` (unless the frames lie in a video
         file), ``mask_path`` (``None`` without files of masks),
         ``frame_name``, ``frame_id`` (position in the video),
-        ``annotated_frame`` (position in the clip) if only one frame is
+        ``annotated_position`` (position in the clip) if only one frame is
         annotated, and each remaining key of the item, its value repeated.
     """
     names = [item['frame_names'][i] for i in indices]
@@ -56,9 +55,9 @@ def to_frames(item: dict, indices: Sequence[int]) -> dict[str, list]:
             paths = [f'{folder}/{name}{suffix}' for name in names]
             frames[f'{kind}_path'] = paths
     frames.setdefault('mask_path', [None] * len(names))
-    if item.get('annotated') is not None:
-        position = list(indices).index(item['annotated'])
-        frames['annotated_frame'] = [position] * len(names)
+    if item.get('annotated_frame_id') is not None:
+        position = list(indices).index(item['annotated_frame_id'])
+        frames['annotated_position'] = [position] * len(names)
     return frames
 
 
@@ -101,21 +100,21 @@ class SampleClipFrames(_SampleSome):
         ConfigError: If ``num_frames`` is less than 1.
     """
 
-    def sample(self, anchor: int, video_length: int) -> list[int]:
+    def sample(self, start_frame: int, video_length: int) -> list[int]:
         """Draw the positions of the frames.
 
         Args:
-            anchor: Start frame.
+            start_frame: Start frame.
             video_length: Frames of the video.
 
         Returns:
             T positions, not decreasing.
         """
         if self.num_frames == 1:
-            return [anchor]
-        before = max(0, anchor - random.randint(1, 3))
-        after = min(video_length - 1, anchor + random.randint(1, 3))
-        chosen = [before, anchor, after]
+            return [start_frame]
+        before = max(0, start_frame - random.randint(1, 3))
+        after = min(video_length - 1, start_frame + random.randint(1, 3))
+        chosen = [before, start_frame, after]
         missing = self.num_frames - 3
         if missing > 0:
             everything = range(video_length)
@@ -132,14 +131,16 @@ class SampleClipFrames(_SampleSome):
 
     def transform(self, results: dict) -> dict[str, list]:
         """Turn an item into the frames of a clip; see :func:`to_frames`."""
-        anchor = results.get('anchor')
-        if anchor is None:
+        start_frame = results.get('start_frame')
+        if start_frame is None:
             raise ConfigError(
-                'SampleClipFrames needs the start frame ("anchor"), which '
-                'datasets give in training only; use SampleAllFrames with '
+                'SampleClipFrames needs the key "start_frame", which datasets '
+                'give in training only; use SampleAllFrames with '
                 'test_mode=True.'
             )
-        return to_frames(results, self.sample(anchor, results['num_frames']))
+        return to_frames(
+            results, self.sample(start_frame, results['video_length'])
+        )
 
 
 @TRANSFORMS.register_module()
@@ -148,7 +149,7 @@ class SampleAllFrames(BaseTransform):
 
     def transform(self, results: dict) -> dict[str, list]:
         """Turn an item into all its frames; see :func:`to_frames`."""
-        return to_frames(results, range(results['num_frames']))
+        return to_frames(results, range(results['video_length']))
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}()'
@@ -171,14 +172,13 @@ class SampleWindow(_SampleSome):
 
     def transform(self, results: dict) -> dict[str, list]:
         """Turn an item into the frames of a window; see :func:`to_frames`."""
-        centre = results.get('annotated')
+        centre = results.get('annotated_frame_id')
         if centre is None:
             raise ConfigError(
-                'SampleWindow needs the position of the annotated frame '
-                '("annotated"); use SampleAllFrames where all frames are '
-                'annotated.'
+                'SampleWindow needs the key "annotated_frame_id"; use '
+                'SampleAllFrames where all frames are annotated.'
             )
         start = centre - self.num_frames // 2
         window = np.arange(start, start + self.num_frames)
-        window = window.clip(0, results['num_frames'] - 1)
+        window = window.clip(0, results['video_length'] - 1)
         return to_frames(results, window.tolist())

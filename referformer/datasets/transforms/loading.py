@@ -141,7 +141,9 @@ class BaseLoadReferAnnotations(BaseTransform):
     frame without ground truth is not changed; in a clip with a single
     annotated frame the other frames have no mask.
 
-    Required keys: ``mask_path``, ``obj_id``, ``label``, ``ori_shape``. Added
+    Required keys: ``mask_path`` (file with the mask of the frame) or
+    ``masks_file`` (file with the masks of all frames or objects), ``obj_id``,
+    ``label``, ``ori_shape``. Added
     keys, n = 1 when the object is visible in the frame and else 0:
     ``gt_masks`` (BitmapMasks, n x H x W), ``gt_bboxes`` (HorizontalBoxes,
     shape (n, 4), see :func:`mask_to_box`), ``gt_bboxes_labels`` (int64,
@@ -157,8 +159,8 @@ class BaseLoadReferAnnotations(BaseTransform):
         """Read the masks of all objects in a frame.
 
         Args:
-            results: The frame. Of an expression it knows ``mask_path`` and
-                ``mask_missing`` only.
+            results: The frame. Of an expression it knows ``mask_path``,
+                ``masks_file`` and ``mask_missing`` only.
 
         Returns:
             What :meth:`select` picks from, ``None`` if the frame is not
@@ -202,7 +204,7 @@ class BaseLoadReferAnnotations(BaseTransform):
         mask = None
         if source is not None:
             mask = self.mask(source, results, results)
-        elif results.get('annotated_frame') is not None:
+        elif results.get('annotated_position') is not None:
             # all frames of a clip must have the same keys
             mask = np.zeros(results['ori_shape'], bool)
         if mask is None:
@@ -237,6 +239,9 @@ class BaseLoadReferAnnotations(BaseTransform):
         for expression in results['expressions']:
             facts = {
                 'mask_path': self._mask_path(results, expression),
+                'masks_file': expression.get(
+                    'masks_file', results.get('masks_file')
+                ),
                 'mask_missing': expression.get('mask_missing', 'error'),
             }
             frame, key = {**results, **facts}, tuple(facts.values())
@@ -255,9 +260,7 @@ class BaseLoadReferAnnotations(BaseTransform):
         if expression.get('mask_dir') is not None:
             name = f'{results["frame_name"]}{expression["mask_suffix"]}'
             return f'{expression["mask_dir"]}/{name}'
-        if 'mask_dir' in expression or 'mask_path' in expression:
-            return expression.get('mask_path')
-        return results['mask_path']
+        return None if 'mask_dir' in expression else results['mask_path']
 
     def mask(
         self, source: Any, results: dict, expression: dict
@@ -269,11 +272,11 @@ class BaseLoadReferAnnotations(BaseTransform):
             frame = results.get('img_path') or (
                 f'{results["frame_name"]} of {results.get("video_path")}'
             )
+            path = results['mask_path'] or results.get('masks_file')
             raise DataError(
-                f'Mask {results["mask_path"]} is {mask.shape[1]}x'
-                f'{mask.shape[0]}, its frame {frame} {shape[1]}x{shape[0]}; '
-                'both must be of one size.',
-                file=results['mask_path'],
+                f'Mask {path} is {mask.shape[1]}x{mask.shape[0]}, its frame '
+                f'{frame} {shape[1]}x{shape[0]}; both must be of one size.',
+                file=path,
                 code='mask-transposed'
                 if mask.shape == shape[::-1]
                 else 'mask-size-differs',

@@ -24,20 +24,21 @@ _ROUNDING = 2
 class LoadA2DAnnotations(BaseLoadReferAnnotations):
     """Read the mask of the referred object from the frame's HDF5 file.
 
-    Only the frame ``mask_frame`` (position in the video) has one. Where the
-    mask and the frame differ by a rounded pixel or two, the mask is scaled to
-    the frame in training; in testing, after the resize, it is left alone and
-    its size becomes ``ori_shape``: that is the size it is scored at.
+    Only the frame ``annotated_frame_id`` (position in the video) has one.
+    Where the mask and the frame differ by a rounded pixel or two, the mask is
+    scaled to the frame in training; in testing, after the resize, it is left
+    alone and its size becomes ``ori_shape``: that is the size it is scored
+    at.
 
     Required keys: those of :class:`BaseLoadReferAnnotations`, ``frame_id`` and
-    ``mask_frame``.
+    ``annotated_frame_id``.
     """
 
     def open(self, results: dict) -> A2DFrame | None:
         """Return the instances of the frame, ``None`` if not annotated."""
-        if results['frame_id'] != results['mask_frame']:
+        if results['frame_id'] != results['annotated_frame_id']:
             return None
-        frame = read_a2d_frame(Path(results['mask_path']))
+        frame = read_a2d_frame(Path(results['masks_file']))
         shape, height_width = frame.masks.shape[1:], results['ori_shape']
         difference = np.abs(np.subtract(shape, height_width)).max()
         if not 0 < difference <= _ROUNDING:
@@ -66,9 +67,9 @@ class LoadA2DAnnotations(BaseLoadReferAnnotations):
         instance = int(expression['obj_id'])
         if instance not in source.ids:
             raise DataError(
-                f'{results["mask_path"]} has the instances {source.ids}, but '
+                f'{results["masks_file"]} has the instances {source.ids}, but '
                 f'an expression is about {instance}',
-                file=results['mask_path'],
+                file=results['masks_file'],
                 remedy='make the annotation files again by '
                 'tools/dataset_converters/a2d_to_coco.py.',
                 code='instance-missing',
@@ -80,10 +81,11 @@ class LoadA2DAnnotations(BaseLoadReferAnnotations):
 class LoadJHMDBAnnotations(BaseLoadReferAnnotations):
     """Read the mask of the actor from the video's ``puppet_mask.mat``.
 
-    Only that of the frame ``mask_frame`` (position in the video) is read.
+    Only that of the frame ``annotated_frame_id`` (position in the video) is
+    read.
 
     Required keys: those of :class:`BaseLoadReferAnnotations`, ``frame_id`` and
-    ``mask_frame``.
+    ``annotated_frame_id``.
     """
 
     def open(self, results: dict) -> np.ndarray | None:
@@ -92,11 +94,11 @@ class LoadJHMDBAnnotations(BaseLoadReferAnnotations):
         Raises:
             DataError: If the file ends before the frame.
         """
-        position = results['mask_frame']
+        position = results['annotated_frame_id']
         if results['frame_id'] != position:
             return None
         return read_puppet_mask(
-            Path(results['mask_path']), position, results['ori_shape']
+            Path(results['masks_file']), position, results['ori_shape']
         )
 
     def select(
@@ -110,16 +112,16 @@ class LoadJHMDBAnnotations(BaseLoadReferAnnotations):
 class LoadMeViSAnnotations(BaseLoadReferAnnotations):
     """Read the union of the objects meant from ``mask_dict.json``.
 
-    Required keys: ``mask_path`` (the table, ``None`` without ground truth),
+    Required keys: ``masks_file`` (the table, ``None`` without ground truth),
     ``frame_id``, ``anno_ids``, ``label``, ``ori_shape``. Added keys: those of
     :class:`BaseLoadReferAnnotations`.
     """
 
     def open(self, results: dict) -> MaskTable | None:
         """Return the table, opened once a process."""
-        if results['mask_path'] is None:
+        if results['masks_file'] is None:
             return None
-        return open_mask_table(results['mask_path'])
+        return open_mask_table(results['masks_file'])
 
     def select(
         self, source: MaskTable, results: dict, expression: dict

@@ -25,7 +25,7 @@ class ObjectGroupSampler(Sampler):
 
     Args:
         dataset (BaseDataset): Its items have ``video_id``, ``obj_id`` and
-            ``anchor``.
+            ``start_frame``.
         group_size (int): Most objects drawn from one clip.
         samples_per_epoch (int, optional): End an epoch after so many samples
             of all ranks; None for all clips. Short epochs mean frequent
@@ -56,7 +56,7 @@ class ObjectGroupSampler(Sampler):
         clips = defaultdict(lambda: defaultdict(list))
         for index in range(len(dataset)):
             item = dataset.get_data_info(index)
-            clip = clips[item['video_id'], item['anchor']]
+            clip = clips[item['video_id'], item['start_frame']]
             clip[item['obj_id']].append(index)
         # per clip, the items of each object
         self.clips = [list(objects.values()) for objects in clips.values()]

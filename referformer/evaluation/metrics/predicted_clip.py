@@ -30,7 +30,7 @@ class PredictedClip(NamedTuple):
         exp_id (str): Name of the expression, unique within the video.
         frames (Sequence): T ``DetDataSample`` in order of time.
         text (str): The expression.
-        annotated_frame (int | None): Position of the only frame that is
+        annotated_position (int | None): Position of the only frame that is
             scored.
         subset (str): Part of the data set that is scored on its own.
         image_id (int | str): Id in the ground-truth file of the data set.
@@ -41,7 +41,7 @@ class PredictedClip(NamedTuple):
     exp_id: str
     frames: Sequence[Any]
     text: str = ''
-    annotated_frame: int | None = None
+    annotated_position: int | None = None
     subset: str = ''
     image_id: int | str = ''
     box: Box | None = None
@@ -234,7 +234,7 @@ def read_clip(data_sample: Mapping[str, Any]) -> PredictedClip:
         expression,
         frames,
         text=str(data_sample.get('text', '')),
-        annotated_frame=data_sample.get('annotated_frame'),
+        annotated_position=data_sample.get('annotated_position'),
         subset=str(data_sample.get('subset', '')),
         image_id=data_sample.get('image_id', f'{video}/{expression}'),
         box=None if box is None else tuple(map(float, box)),

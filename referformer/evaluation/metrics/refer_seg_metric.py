@@ -72,7 +72,7 @@ class ReferSegMetric(BaseMetric):
     ``referformer/evaluation/functional/segm.py`` defines them. AP of a size
     that no object has is left out.
 
-    Scored is the frame ``annotated_frame`` of a clip, or the only one.
+    Scored is the frame ``annotated_position`` of a clip, or the only one.
     Nothing but run-length codes is kept.
 
     Args:
@@ -138,12 +138,12 @@ class ReferSegMetric(BaseMetric):
     def _read_sample(self, data_sample: dict) -> SentenceResult:
         """One sentence."""
         clip = read_clip(data_sample)
-        index = clip.annotated_frame
+        index = clip.annotated_position
         if index is None:
             if len(clip.frames) > 1:
                 raise ConfigError(
                     f'{clip.name} has {len(clip.frames)} frames but no '
-                    "'annotated_frame' that says which one is scored."
+                    "'annotated_position' that says which one is scored."
                 )
             index = 0
         mask = clip.true_mask(index)

@@ -17,7 +17,7 @@ def make_clip(boxes, **kwargs):
         'video_id': ['v'] * frames,
         'exp_id': ['0'] * frames,
         'obj_id': ['1'] * frames,
-        'num_frames': [9] * frames,
+        'video_length': [9] * frames,
         'frame_name': [f'{i:05d}' for i in range(frames)],
         'frame_id': list(range(frames)),
         'ori_shape': [(12, 16)] * frames,
@@ -49,7 +49,7 @@ def test_packs_a_clip():
     assert packed['inputs'][1].unique().tolist() == [1]
     sample = packed['data_samples']
     assert sample.text == 'a dog'
-    assert sample.num_frames == 9
+    assert sample.video_length == 9
     assert 'text_obj_id' not in sample.metainfo_keys()
     assert [len(f.gt_instances) for f in sample.video_data_samples] == [1, 0]
     seen, absent = sample.video_data_samples

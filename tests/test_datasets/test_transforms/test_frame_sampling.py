@@ -16,7 +16,7 @@ def make_item(length=8, **kwargs):
         'video_id': 'v',
         'text': 'abcde',
         'obj_id': '1',
-        'num_frames': length,
+        'video_length': length,
         'frame_names': [f'{5 * i:05d}' for i in range(length)],
         'img_dir': 'img/v',
         'img_suffix': '.jpg',
@@ -26,22 +26,22 @@ def make_item(length=8, **kwargs):
     }
 
 
-def draws(num_frames, anchor, length, times=300):
+def draws(num_frames, start_frame, length, times=300):
     sampler = SampleClipFrames(num_frames)
-    return [sampler.sample(anchor, length) for _ in range(times)]
+    return [sampler.sample(start_frame, length) for _ in range(times)]
 
 
 @pytest.mark.parametrize('num_frames', [1, 2, 3, 4, 5, 6, 8, 20])
 @pytest.mark.parametrize('length', [1, 2, 3, 7, 36])
 def test_clips_are_sorted_and_inside_the_video(num_frames, length):
-    for anchor in {0, length // 2, length - 1}:
-        for clip in draws(num_frames, anchor, length, times=30):
+    for start_frame in {0, length // 2, length - 1}:
+        for clip in draws(num_frames, start_frame, length, times=30):
             assert len(clip) == num_frames
             assert clip == sorted(clip)
             assert clip[0] >= 0
             assert clip[-1] < length
             if num_frames != 2:
-                assert anchor in clip
+                assert start_frame in clip
 
 
 def test_one_frame_is_the_start_frame():
@@ -114,10 +114,10 @@ def test_seeded_draws_repeat():
 
 def test_every_value_becomes_a_list_per_frame():
     # A text of exactly T letters must not be dealt out to the frames.
-    frames = SampleClipFrames(5)(make_item(anchor=3))
+    frames = SampleClipFrames(5)(make_item(start_frame=3))
     assert all(isinstance(v, list) and len(v) == 5 for v in frames.values())
     assert frames['text'] == ['abcde'] * 5
-    assert frames['num_frames'] == [8] * 5
+    assert frames['video_length'] == [8] * 5
     for i, name, image, mask in zip(
         *(frames[k] for k in ('frame_id', 'frame_name', 'img_path')),
         frames['mask_path'],
@@ -126,7 +126,7 @@ def test_every_value_becomes_a_list_per_frame():
         assert name == f'{5 * i:05d}'
         assert image == f'img/v/{name}.jpg'
         assert mask == f'mask/v/{name}.png'
-    assert 'anchor' not in frames
+    assert 'start_frame' not in frames
 
 
 def test_all_frames_in_order_without_ground_truth():
@@ -145,33 +145,33 @@ def test_all_frames_in_order_without_ground_truth():
     ],
 )
 def test_window_around_the_annotated_frame(annotated, expected, place):
-    frames = SampleWindow(5)(make_item(annotated=annotated))
+    frames = SampleWindow(5)(make_item(annotated_frame_id=annotated))
     assert frames['frame_id'] == expected
-    assert frames['annotated_frame'] == [place] * 5
+    assert frames['annotated_position'] == [place] * 5
     assert frames['frame_id'][place] == annotated
 
 
 def test_an_even_window():
-    frames = SampleWindow(4)(make_item(annotated=4))
+    frames = SampleWindow(4)(make_item(annotated_frame_id=4))
     assert frames['frame_id'] == [2, 3, 4, 5]
 
 
 def test_the_annotated_frame_of_a_training_clip():
     for seed in range(50):
         random.seed(seed)
-        item = make_item(annotated=seed % 8, anchor=seed % 8)
+        item = make_item(annotated_frame_id=seed % 8, start_frame=seed % 8)
         frames = SampleClipFrames(6)(item)
-        (place,) = set(frames['annotated_frame'])
+        (place,) = set(frames['annotated_position'])
         assert frames['frame_id'][place] == seed % 8
 
 
 def test_frames_of_a_video_file():
-    item = make_item(annotated=4, img_dir=None, mask_dir=None)
-    item.update(video_path='v.mp4', mask_path='masks.mat')
+    item = make_item(annotated_frame_id=4, img_dir=None, mask_dir=None)
+    item.update(video_path='v.mp4', masks_file='masks.mat')
     frames = SampleWindow(3)(item)
     assert 'img_path' not in frames
     assert frames['video_path'] == ['v.mp4'] * 3
-    assert frames['mask_path'] == ['masks.mat'] * 3
+    assert frames['masks_file'] == ['masks.mat'] * 3
 
 
 def test_errors():

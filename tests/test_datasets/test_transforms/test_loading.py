@@ -139,7 +139,7 @@ def test_frames_with_another_suffix_are_found(frame, tmp_path, suffix):
 def test_frames_beside_the_annotated_one(frame):
     # One with and one without keys would not go through a broadcaster.
     out = LoadReferAnnotations()(
-        {**frame, 'mask_path': None, 'annotated_frame': 1}
+        {**frame, 'mask_path': None, 'annotated_position': 1}
     )
     assert len(out['gt_masks']) == len(out['gt_bboxes']) == 0
     assert (out['gt_masks'].height, out['gt_masks'].width) == (24, 40)
