@@ -200,14 +200,14 @@ def test_bfloat16_scores_alike(overfitted):
     config = overfitted / 'overfit.py'
     checkpoint = overfitted / 'work/iter_80.pth'
     full = score(config, checkpoint)['refer/J&F']
-    half = score(config, checkpoint, '--amp')['refer/J&F']
+    half = score(config, checkpoint, '--precision', 'bf16')['refer/J&F']
     assert half != full  # something was rounded
     assert half == pytest.approx(full, abs=1)
 
 
 def test_training_in_bfloat16(data, tmp_path):
     losses = []
-    for number, options in enumerate(((), ('--amp',))):
+    for number, options in enumerate(((), ('--precision', 'bf16'))):
         folder = tmp_path / f'run{number}'
         config = write_config(
             folder / 'half.py',

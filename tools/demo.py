@@ -120,8 +120,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     group.add_argument(
         '--precision',
-        choices=('fp32', 'bf16', 'fp16'),
-        help="type of the arithmetic (default: the config's, or fp32)",
+        choices=('auto', 'fp32', 'bf16', 'fp16'),
+        help='type of the arithmetic; auto: bf16 where the hardware is made '
+        "for it, else fp32 (default: the config's, or fp32)",
     )
     group = parser.add_argument_group('output')
     group.add_argument(

@@ -40,11 +40,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         'interrupted run of the same test has finished are not repeated',
     )
     parser.add_argument(
-        '--amp',
-        nargs='?',
-        const='bf16',
-        choices=('bf16', 'fp16'),
-        help='predict in mixed precision (--amp alone: bf16)',
+        '--precision',
+        choices=('auto', 'fp32', 'bf16', 'fp16'),
+        help='type of the arithmetic; auto: bf16 where the hardware is made '
+        "for it, else fp32 (default: the config's, or fp32)",
     )
     add_common_options(parser)
     args = parser.parse_args(argv)
@@ -60,6 +59,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     import json
     from pathlib import Path
 
+    from mmengine.device import get_device
     from mmengine.dist import is_main_process
     from mmengine.runner import Runner
 
@@ -72,6 +72,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         load_run,
         prepare_processes,
     )
+    from referformer.utils.precision import choose_precision
 
     if args.out is not None:
         prepare_output(args.out, '--out')
@@ -87,16 +88,21 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         )
     cfg.load_from = args.checkpoint
     cfg.resume = False
-    options = {'fresh': args.fresh, 'amp': args.amp}
-    options = {name: value for name, value in options.items() if value}
-    loop = cfg.test_cfg.get('type', 'TestLoop')
-    if options and 'ResumableTestLoop' not in str(loop):
-        raise ConfigError(
-            f'--{" and --".join(options)} works with '
-            'test_cfg=dict(type="referformer.ResumableTestLoop"), and '
-            f'{args.config} has {loop}.'
-        )
-    cfg.test_cfg.update(options)
+    if args.fresh:
+        loop = cfg.test_cfg.get('type', 'TestLoop')
+        if 'ResumableTestLoop' not in str(loop):
+            raise ConfigError(
+                '--fresh works with '
+                'test_cfg=dict(type="referformer.ResumableTestLoop"), and '
+                f'{args.config} has {loop}.'
+            )
+        cfg.test_cfg.fresh = True
+    predictor = cfg.model.get('predictor') or {}
+    precision = args.precision or predictor.get('precision')
+    if precision is not None:
+        # Chosen here, so that a test is continued in the same arithmetic.
+        precision = choose_precision(precision, get_device())
+        cfg.model.predictor = dict(predictor, precision=precision)
     hooks = cfg.setdefault('default_hooks', {})
     # A model with random weights would be scored without an error.
     hooks.setdefault(

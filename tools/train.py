@@ -22,12 +22,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument('config', help='config file, or name of a config')
     parser.add_argument(
-        '--amp',
-        nargs='?',
-        const='bf16',
-        choices=('bf16', 'fp16'),
-        help='train in mixed precision: bf16 (what --amp alone means), or '
-        'fp16 with a scaled loss on GPUs that lack it',
+        '--precision',
+        choices=('fp32', 'bf16', 'fp16'),
+        help='type of the arithmetic: bf16, or fp16 with a scaled loss on '
+        "GPUs that lack it (default: the config's, or fp32)",
     )
     parser.add_argument(
         '--auto-scale-lr',
@@ -72,11 +70,11 @@ def main(argv: list[str] | None = None) -> None:
             f'{args.config} only scores a trained model: it has no training '
             'data or schedule; run tools/test.py CONFIG CHECKPOINT.'
         )
-    if args.amp == 'bf16':
+    if args.precision in ('fp32', 'bf16'):
         cfg.optim_wrapper.update(
-            type='referformer.ReferOptimWrapper', precision='bf16'
+            type='referformer.ReferOptimWrapper', precision=args.precision
         )
-    elif args.amp == 'fp16':
+    elif args.precision == 'fp16':
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
     if args.auto_scale_lr:

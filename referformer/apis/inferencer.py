@@ -22,6 +22,7 @@ from referformer.media.sources import FrameSource, open_source
 from referformer.models import ReferFormer
 from referformer.prediction import FrameResult, Predictor, segment_frames
 from referformer.prediction.background import BackgroundWriter, queue_depth
+from referformer.prediction.predictor import device_of
 from referformer.registry import VISUALIZERS
 from referformer.utils.configs import read_config
 from referformer.visualization import ReferLocalVisualizer
@@ -254,7 +255,8 @@ class ReferInferencer(BaseInferencer):
         options = options or OutputOptions()
         if options.masks == 'png' and folder is None:
             raise ConfigError("masks='png' needs a folder: set out_dir")
-        predictor = (predictor or self.model.predictor).resolved()
+        predictor = predictor or self.model.predictor
+        predictor = predictor.resolved(device_of(self.model))
         keep_images = options.overlay and folder is not None
         files: dict[str, str] = {}
         with ExitStack() as exits:

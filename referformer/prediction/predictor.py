@@ -16,7 +16,7 @@ evaluation mode.
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any, Generic, Literal, NamedTuple, get_args
 
@@ -37,14 +37,17 @@ from referformer.structures import (
     TextFeatures,
     VisualFeatures,
 )
+from referformer.utils.precision import (
+    Precision,
+    autocast,
+    choose_precision,
+)
 
 Link = Literal['none', 'overlap']
-Precision = Literal['fp32', 'bf16', 'fp16']
 
 #: Frames of a window of a stream where none is set: that of the published
 #: inference on Ref-DAVIS17.
 DEFAULT_WINDOW = 36
-_DTYPES = {'bf16': torch.bfloat16, 'fp16': torch.float16}
 
 
 class EncodedWindow(NamedTuple, Generic[Item]):
@@ -87,8 +90,9 @@ class Predictor:
             quarter of the window.
         mask_thr (float): Probability above which a pixel is foreground.
         score_thr (float): Masks of frames that score less are emptied.
-        precision (Precision): Type of the model's arithmetic. ``'fp32'``
-            leaves an autocast of the caller as it is.
+        precision (Precision): Type of the model's arithmetic. ``'auto'`` is
+            ``'bf16'`` where the hardware is made for it, else ``'fp32'``,
+            which leaves an autocast of the caller as it is.
         batch_frames (int, optional): Frames times expressions that are
             decoded at once. None is 64 on a GPU, which many keep busy, and
             one expression on a CPU, whose caches are too small for more.
@@ -127,8 +131,11 @@ class Predictor:
             settings.setdefault('overlap', None)
         return replace(self, **settings)
 
-    def resolved(self) -> 'Predictor':
-        """Return a copy whose window and overlap are numbers.
+    def resolved(self, device: torch.device) -> 'Predictor':
+        """Return a copy in which nothing is left to be chosen.
+
+        Args:
+            device (torch.device): Where the model runs.
 
         Raises:
             ConfigError: If the overlap does not fit into the window.
@@ -142,13 +149,16 @@ class Predictor:
                 f'windows of {window} frames cannot be linked by {overlap} '
                 'of them; the overlap must be shorter than the window'
             )
-        return replace(self, window=window, overlap=overlap)
+        return replace(
+            self,
+            window=window,
+            overlap=overlap,
+            precision=choose_precision(self.precision, device),
+        )
 
     def arithmetic(self, device: torch.device) -> AbstractContextManager:
         """Context in which a model on this device is run."""
-        if self.precision == 'fp32':
-            return nullcontext()
-        return torch.autocast(device.type, _DTYPES[self.precision])
+        return autocast(self.precision, device)
 
     # -- windows x expressions ------------------------------------------------
 
@@ -157,7 +167,7 @@ class Predictor:
         self, model: ReferFormer, texts: Sequence[str]
     ) -> TextFeatures:
         """Encode E expressions, normalised as in training."""
-        with self.arithmetic(_device_of(model)):
+        with self.arithmetic(device_of(model)):
             return model.extract_text(texts)
 
     @torch.no_grad()
@@ -179,9 +189,10 @@ class Predictor:
             EncodedWindow: A window and its features. The next one is encoded
             when it is asked for.
         """
-        settings = self.resolved()
+        device = device_of(model)
+        settings = self.resolved(device)
         for window in cut_windows(frames, settings.window, settings.overlap):
-            with self.arithmetic(_device_of(model)):
+            with self.arithmetic(device):
                 visual = model.extract_feat(to_clip(window.frames)[None])
             yield EncodedWindow(window, visual)
             del window, visual
@@ -210,7 +221,7 @@ class Predictor:
             # the link chooses among all queries, not the model's selector
             selector = MeanScoreSelector(model.queries.num_queries)
             linker = OverlapLinker()
-        overlap = self.resolved().overlap
+        overlap = self.resolved(device_of(model)).overlap
         for window, visual in encoded:
             found = self._decode(model, visual, text, selector).to_host()
             if linker is not None:
@@ -279,7 +290,8 @@ class Predictor:
         return predict_samples(self, model, batch_inputs, batch_data_samples)
 
 
-def _device_of(model: ReferFormer) -> torch.device:
+def device_of(model: ReferFormer) -> torch.device:
+    """Return the device that a model is on."""
     return next(model.parameters()).device
 
 

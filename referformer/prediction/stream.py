@@ -31,6 +31,7 @@ from referformer.prediction.predictor import (
     EncodedWindow,
     Predictor,
     WindowPredictions,
+    device_of,
 )
 from referformer.structures import SoftMasks
 
@@ -106,7 +107,7 @@ def encode_video(
         batch = {'inputs': [clip], 'data_samples': None}
         return model.data_preprocessor(batch)['inputs'][0]
 
-    predictor = (predictor or model.predictor).resolved()
+    predictor = (predictor or model.predictor).resolved(device_of(model))
     ahead = prefetch(prepared(), queue_depth(predictor.window, frame_bytes))
     try:
         yield from predictor.encode_windows(model, ahead, to_clip)

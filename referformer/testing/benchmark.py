@@ -34,7 +34,7 @@ from referformer.utils.launch import load_config
 from referformer.utils.seeding import SeededIndex
 
 ROOT = Path(__file__).resolve().parents[2]
-AMP = ('off', 'bf16', 'fp16')
+PRECISIONS = ('fp32', 'bf16', 'fp16')
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
@@ -152,8 +152,10 @@ def change_setting(
     kind = type(getattr(setting, key))
     if type(value) is not kind or (kind is int and value < 1):
         raise ConfigError(f'{option} {key}={value}: not a {kind.__name__}')
-    if key == 'amp' and value not in AMP:
-        raise ConfigError(f'{option} amp={value}: not one of {AMP}')
+    if key == 'precision' and value not in PRECISIONS:
+        raise ConfigError(
+            f'{option} precision={value}: not one of {PRECISIONS}'
+        )
     return setting._replace(**{key: value})
 
 
@@ -190,7 +192,7 @@ def measure_model(
     training = command == 'train'
     if training and 'optim_wrapper' not in load_config(config):
         raise ConfigError(f'{config} trains nothing.', file=config)
-    if not on_gpu and any(setting.amp == 'fp16' for setting in settings):
+    if not on_gpu and any(s.precision == 'fp16' for s in settings):
         raise ConfigError('fp16 needs a GPU; on a CPU there is bf16.')
     steps = [model_step(config, s, device, training) for s in settings]
     rows = [{**s._asdict(), 'options': dict(s.options)} for s in settings]

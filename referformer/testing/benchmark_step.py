@@ -160,7 +160,7 @@ class Setting(NamedTuple):
         width (int): Likewise.
         batch (int): Clips at a time.
         expressions (int): Expressions of each clip (prediction only).
-        amp (str): 'off', 'bf16' or 'fp16'.
+        precision (str): 'fp32', 'bf16' or 'fp16'.
         compile (bool): Whether to compile the model.
         options (tuple): Overrides of the config, (key, value) pairs.
     """
@@ -170,7 +170,7 @@ class Setting(NamedTuple):
     width: int
     batch: int
     expressions: int
-    amp: str
+    precision: str
     compile: bool
     options: tuple[tuple[str, Any], ...] = ()
 
@@ -203,7 +203,9 @@ def model_step(
     torch.manual_seed(0)
     model = MODELS.build(offline_model_cfg(cfg.model)).to(device)
     model.train(training)
-    dtype = {'bf16': torch.bfloat16, 'fp16': torch.float16}.get(setting.amp)
+    dtype = {'bf16': torch.bfloat16, 'fp16': torch.float16}.get(
+        setting.precision
+    )
     data = demo_refer_inputs(
         batch_size=setting.batch,
         num_frames=setting.frames,

@@ -91,10 +91,10 @@ def load_run(args: Namespace) -> Config:
     )
     require_model(args.config, cfg)
     prepare_output(Path(cfg.work_dir, 'errors.log'), '--work-dir')
-    if args.amp == 'fp16' and not torch.cuda.is_available():
+    if args.precision == 'fp16' and not torch.cuda.is_available():
         raise ConfigError(
-            '--amp fp16 needs a CUDA device, and none was found; --amp bf16 '
-            'does not.'
+            '--precision fp16 needs a CUDA device, and none was found; '
+            '--precision bf16 does not.'
         )
     if args.tf32:
         torch.backends.cuda.matmul.allow_tf32 = True

@@ -14,6 +14,7 @@ from mmdet.structures import DetDataSample, TrackDataSample
 from referformer.media.sources import Frame, open_source
 from referformer.prediction import Predictor, segment_frames
 from referformer.prediction.background import BackgroundWriter, queue_depth
+from referformer.utils import precision
 
 from ..test_models.helpers import build_model
 
@@ -194,15 +195,29 @@ def test_thresholds(model):
     assert high < low
 
 
-@pytest.mark.parametrize('precision', ['bf16', 'fp16'])
-def test_low_precision(model, precision):
+@pytest.mark.parametrize('half', ['bf16', 'fp16'])
+def test_low_precision(model, half):
     video = noise(4)
     exact = run(model, video, TEXTS)
-    rough = run(model, video, TEXTS, precision=precision)
+    rough = run(model, video, TEXTS, precision=half)
     for a, b in zip(exact, rough, strict=True):
         assert b.scores.dtype == np.float32
         np.testing.assert_allclose(a.scores, b.scores, atol=0.05)
         assert (a.scores != b.scores).any()
+
+
+@pytest.mark.parametrize('amx', [False, True])
+def test_precision_by_processor(model, monkeypatch, amx):
+    precision._fastest_precision.cache_clear()
+    monkeypatch.setattr(precision, 'has_amx', lambda: amx)
+    chosen = Predictor(precision='auto').resolved(torch.device('cpu'))
+    assert chosen.precision == ('bf16' if amx else 'fp32')
+    video = noise(4)
+    assert_equal_results(
+        run(model, video, TEXTS, precision='auto'),
+        run(model, video, TEXTS, precision=chosen.precision),
+    )
+    precision._fastest_precision.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -220,7 +235,7 @@ def test_low_precision(model, precision):
 )
 def test_options_are_checked(model, options, reason):
     with pytest.raises(ValueError, match=reason):
-        Predictor(**options).resolved()
+        Predictor(**options).resolved(torch.device('cpu'))
 
 
 def test_an_interrupt_ends_all_threads(model):

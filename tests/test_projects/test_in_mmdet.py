@@ -34,7 +34,8 @@ def test_training_and_scores(arguments):
     folder, (config, *options) = arguments
     assert Config.fromfile(config).default_scope == 'mmdet'
     name = 'experiment_name='
-    script('train').main([config, '--amp', *options, f'{name}{folder}/train'])
+    half = ['--precision', 'bf16']
+    script('train').main([config, *half, *options, f'{name}{folder}/train'])
     script('test').main(
         [
             config,

@@ -105,9 +105,10 @@ def test_another_checkout_that_cannot_run(main, tmp_path, capfd):
     assert 'holds no package referformer' in capfd.readouterr().err
 
 
-@pytest.mark.parametrize('amp', ['off', 'bf16'])
-def test_training_step(main, amp):
-    report = main(['train', CONFIG, *SMALL, '--amp', amp, '--batch', '2'])
+@pytest.mark.parametrize('precision', ['fp32', 'bf16'])
+def test_training_step(main, precision):
+    options = ['--precision', precision, '--batch', '2']
+    report = main(['train', CONFIG, *SMALL, *options])
     (found,) = report['measured']
     assert {'criterion', 'backward', 'optimizer'} <= set(found['stages'])
     assert found['seconds']['min'] > 0
@@ -151,7 +152,10 @@ def test_scoring(main):
         (['infer', CONFIG, '--vs', 'frames'], 'KEY=VALUE'),
         (['infer', CONFIG, '--vs', 'frames=many'], 'frames=many: not a int'),
         (['infer', CONFIG, '--plot', 'x.png'], 'what --sweep measures'),
-        (['infer', CONFIG, '--vs', 'amp=int8'], 'amp=int8: not one of'),
+        (
+            ['infer', CONFIG, '--vs', 'precision=int8'],
+            'precision=int8: not one of',
+        ),
         (['data', CONFIG], 'does not exist'),
     ],
 )

@@ -214,7 +214,7 @@ def test_a_config_without_test(trained):
 @pytest.mark.parametrize(
     ('options', 'reason'),
     [
-        (['--amp', 'fp16'], '--amp fp16 needs a CUDA device'),
+        (['--precision', 'fp16'], '--precision fp16 needs a CUDA device'),
         (['--auto-scale-lr'], r'needs auto_scale_lr\.base_batch_size'),
         (
             ['--cfg-options', 'model.type=ToyModle'],
@@ -306,10 +306,10 @@ def test_overrides_are_typed():
         ),
         (
             [
-                *('toy.py', 'work/epoch_3.pth', '--fresh', '--amp'),
+                *('toy.py', 'work/epoch_3.pth', '--fresh'),
                 *('--cfg-options', 'test_cfg.type=TestLoop'),
             ],
-            r'--fresh and --amp works with .*ResumableTestLoop.* has TestLoop',
+            r'--fresh works with .*ResumableTestLoop.* has TestLoop',
         ),
         (['toy.py', 'gone.pth'], r'gone\.pth is not a file; give a check'),
         (['toy.py', 'other.pth'], r'other\.pth does not fit the model'),
@@ -356,7 +356,7 @@ def test_slurm_starts_torchrun_on_the_nodes(tmp_path):
             'gpu',
             'job',
             'a b.py',
-            '--amp',
+            '--precision=bf16',
         ],
         env=dict(
             ENV,
@@ -376,5 +376,5 @@ def test_slurm_starts_torchrun_on_the_nodes(tmp_path):
     assert '--nnodes=2 --nproc-per-node=4' in done.stdout
     assert '--rdzv-endpoint=n1:20041' in done.stdout
     assert done.stdout.rstrip().endswith(
-        'tools/train.py a b.py --amp --launcher pytorch'
+        'tools/train.py a b.py --precision=bf16 --launcher pytorch'
     )

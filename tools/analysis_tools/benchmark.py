@@ -11,7 +11,7 @@ Examples:
     python tools/analysis_tools/benchmark.py infer CONFIG --vs ../old-checkout
     python tools/analysis_tools/benchmark.py infer CONFIG \
         --sweep frames=5,10,20,36 --plot work_dirs/frames.png
-    python tools/analysis_tools/benchmark.py train CONFIG --amp bf16 \
+    python tools/analysis_tools/benchmark.py train CONFIG --precision bf16 \
         --vs model.backbone.with_cp=True
     python tools/analysis_tools/benchmark.py data CONFIG --workers 4
     python tools/analysis_tools/benchmark.py eval --masks 2000
@@ -65,10 +65,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     model.add_argument('--batch', type=positive, default=1, help='clips')
     model.add_argument(
-        '--amp',
-        choices=('off', 'bf16', 'fp16'),
-        default='off',
-        help='automatic mixed precision',
+        '--precision',
+        choices=('fp32', 'bf16', 'fp16'),
+        default='fp32',
+        help='type of the arithmetic (default fp32)',
     )
     model.add_argument(
         '--compile', action='store_true', help='use torch.compile'
@@ -84,8 +84,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         default=[],
         metavar='KEY=VALUE|FOLDER',
         help='a second setting, measured in turn with the first: frames, '
-        'height, width, batch, expressions, amp, compile, or a key of the '
-        'config; or the folder of another checkout of this project',
+        'height, width, batch, expressions, precision, compile, or a key of '
+        'the config; or the folder of another checkout of this project',
     )
     model.add_argument(
         '--sweep',
@@ -181,7 +181,7 @@ def read_settings(args: argparse.Namespace) -> 'list[Setting]':
         *args.size,
         args.batch,
         getattr(args, 'expressions', 1),
-        args.amp,
+        args.precision,
         args.compile,
         tuple(args.cfg_options.items()),
     )

@@ -95,7 +95,7 @@ def list_steps(args: argparse.Namespace) -> list[Step]:
     for backbone in args.backbones:
         for frames in args.frames:
             name = f'{backbone}_T{frames}'
-            half = ['--vs', 'amp=bf16']
+            half = ['--vs', 'precision=bf16']
             steps.append(
                 timing(f'infer_{name}_bf16', 'infer', backbone, frames, *half)
             )
@@ -173,7 +173,7 @@ def describe(report: dict) -> str:
     parts = []
     for row in report['measured']:
         setting = row['setting']
-        name = setting.get('checkout', setting['amp'])
+        name = setting.get('checkout', setting['precision'])
         parts.append(
             f'{Path(name).name}, E={setting["expressions"]}: '
             f'{1e3 * row["seconds"]["median"]:.1f} ms, '

@@ -10,13 +10,11 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from mmengine.dist import barrier, broadcast_object_list, is_main_process
 from mmengine.evaluator import Evaluator
 from mmengine.runner import Runner, TestLoop
 from torch.utils.data import DataLoader
 
-from referformer.errors import ConfigError
 from referformer.registry import (
     DATASETS,
     LOOPS,
@@ -29,7 +27,6 @@ from referformer.version import __version__
 
 _PACKAGE = Path(__file__).parents[2]
 _REGISTRIES = (MODELS, DATASETS, TRANSFORMS, METRICS, TASK_UTILS)
-AMP_DTYPES = {'bf16': torch.bfloat16, 'fp16': torch.float16}
 
 
 class Finished(NamedTuple):
@@ -146,8 +143,6 @@ class ResumableTestLoop(TestLoop):
             processes. Defaults to None: ``test_progress`` in the work
             directory.
         fresh (bool): Whether to predict everything again. Defaults to False.
-        amp (str, optional): ``'bf16'`` or ``'fp16'`` to predict in mixed
-            precision. Defaults to None, float32.
     """
 
     def __init__(
@@ -157,19 +152,13 @@ class ResumableTestLoop(TestLoop):
         evaluator: Evaluator | dict | list,
         progress_dir: str | None = None,
         fresh: bool = False,
-        amp: str | None = None,
     ) -> None:
-        if amp not in (None, *AMP_DTYPES):
-            raise ConfigError(
-                f'amp is {amp!r}; use one of {tuple(AMP_DTYPES)} or None.'
-            )
-        self.dtype = AMP_DTYPES.get(amp)
         self.journal: Journal | None = None
         self.finished: list[Finished] = []
         if isinstance(dataloader, Mapping):
             dataloader = dict(dataloader)
             if isinstance(dataloader['dataset'], Mapping):
-                parts = [dataloader['dataset'], evaluator, amp]
+                parts = [dataloader['dataset'], evaluator]
                 dataset = DATASETS.build(dataloader['dataset'])
                 dataloader['dataset'] = dataset
                 # other datasets may lack unique item names
@@ -182,7 +171,7 @@ class ResumableTestLoop(TestLoop):
                         fresh,
                     )
                     self._skip_finished(runner, dataloader, names)
-        super().__init__(runner, dataloader, evaluator, fp16=amp is not None)
+        super().__init__(runner, dataloader, evaluator)
         self.taking_notes = self.journal is not None
 
     def _skip_finished(
@@ -227,11 +216,7 @@ class ResumableTestLoop(TestLoop):
     def run_iter(self, idx: int, data_batch: dict) -> None:
         """Predict and score a batch, then append it to the journal."""
         before = [len(metric.results) for metric in self.evaluator.metrics]
-        weight = next(self.runner.model.parameters(), None)
-        device = 'cpu' if weight is None else weight.device.type
-        # the base class enables autocast but does not set its type
-        with torch.autocast(device, self.dtype, enabled=self.fp16):
-            super().run_iter(idx, data_batch)
+        super().run_iter(idx, data_batch)
         if not self.taking_notes:
             return
         results = [
