@@ -130,7 +130,8 @@ def flat(scores):
     return {
         f'refer/{prefix}{key}': 100 * part[key]
         for prefix, part in parts.items()
-        for key in ('J&F', 'J', 'F')
+        for key in ('J&F', 'J', 'F', 'tIoU', 'vIoU')
+        if key in part
     }
 
 

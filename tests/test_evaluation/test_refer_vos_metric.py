@@ -31,7 +31,18 @@ def expected_scores(clips):
     ]
     j = 100 * np.mean([scores.j.mean() for scores in pairs])
     f = 100 * np.mean([scores.f.mean() for scores in pairs])
-    return {'refer/J&F': (j + f) / 2, 'refer/J': j, 'refer/F': f}
+    t_iou, v_iou = [], []
+    for pred, gt, scores in zip(clips.preds, clips.gts, pairs, strict=True):
+        shown, found = (masks.any(axis=(1, 2)) for masks in (gt, pred))
+        t_iou.append((shown & found).sum() / (shown | found).sum())
+        v_iou.append(scores.j[shown & found].sum() / (shown | found).sum())
+    return {
+        'refer/J&F': (j + f) / 2,
+        'refer/J': j,
+        'refer/F': f,
+        'refer/tIoU': 100 * np.mean(t_iou),
+        'refer/vIoU': 100 * np.mean(v_iou),
+    }
 
 
 def test_mean_over_expressions():
@@ -61,6 +72,8 @@ def test_registered_and_prefix():
         'val/J&F',
         'val/J',
         'val/F',
+        'val/tIoU',
+        'val/vIoU',
     }
 
 
@@ -115,8 +128,8 @@ def test_several_objects_are_one_referent():
 def test_masks_are_not_kept():
     metric = ReferVOSMetric()
     metric.process(None, [ClipSet(1).sample(0)])
-    ((score,),) = metric.results
-    assert all(isinstance(value, str | int | float) for value in score)
+    # Nor does anything else that JSON, hence a resumed test, cannot hold.
+    assert len(json.dumps(metric.results)) < 400
 
 
 def encoded(sample):
@@ -183,6 +196,77 @@ def test_table(tmp_path):
     )
     assert rows['video1/0']['num_frames'] == 3
     assert rows['video1/0']['text'] == 'a thing'
+
+
+def described(sample, **attributes):
+    """The sample with attributes of its expression."""
+    return {**sample, 'attributes': attributes}
+
+
+def test_means_by_attribute(tmp_path):
+    clips = ClipSet()
+    kinds = ['static', 'dynamic', 'static', 'static', 'dynamic']
+    samples = [
+        described(clips.sample(index), type=kind)
+        for index, kind in enumerate(kinds)
+    ]
+    path = tmp_path / 'table.json'
+    scores = run(ReferVOSMetric(group_by='type', outfile=str(path)), samples)
+    assert scores == run(ReferVOSMetric(group_by=['type']), samples[::-1])
+    for kind in ('static', 'dynamic'):
+        chosen = [
+            sample
+            for sample, value in zip(samples, kinds, strict=True)
+            if value == kind
+        ]
+        for name, value in run(ReferVOSMetric(), chosen).items():
+            name = name.removeprefix('refer/')
+            assert scores[f'refer/type={kind}/{name}'] == value
+    assert scores['refer/mean over type/J'] == pytest.approx(
+        (scores['refer/type=static/J'] + scores['refer/type=dynamic/J']) / 2
+    )
+    rows = json.loads(path.read_text())['per_expression']
+    assert rows['video0/1']['attributes'] == {'type': 'dynamic'}
+    with pytest.raises(ConfigError, match='attribute'):
+        run(ReferVOSMetric(group_by='kind'), samples)
+
+
+def test_expressions_without_target():
+    nothing = np.zeros((2, *SHAPE), bool)
+    something = nothing.copy()
+    something[1, 3:9, 3:9] = True
+    samples = [
+        make_sample('v', str(e), pred, gt).to_dict()
+        for e, (pred, gt) in enumerate(
+            [
+                (nothing, nothing),
+                (something, nothing),
+                (something, something),
+                (something, something),
+                (nothing, something),
+            ]
+        )
+    ]
+    scores = run(ReferVOSMetric(), samples)
+    assert scores['refer/N-acc'] == 50
+    assert scores['refer/T-acc'] == pytest.approx(200 / 3)
+
+
+def test_robustness_needs_the_whole_video():
+    clips = ClipSet(2)
+    samples = [clips.sample(index) for index in range(2)]
+    metric = ReferVOSMetric(robustness=True)
+    metric.process(None, samples)
+    found = metric.evaluate(2)['refer/R']
+    robust = []
+    for own in range(2):
+        for t, pred in enumerate(clips.preds[own]):
+            false = (pred & ~clips.gts[own][t]).sum()
+            objects = (clips.gts[0][t] | clips.gts[1][t]).sum()
+            robust.append(max(1 - false / (objects + 1e-6), 0))
+    assert found == pytest.approx(100 * np.mean(robust))
+    with pytest.raises(ConfigError, match='group_by_video=True'):
+        run(ReferVOSMetric(robustness=True), samples)
 
 
 def test_no_ground_truth():

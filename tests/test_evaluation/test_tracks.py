@@ -8,6 +8,7 @@ import pytest
 from referformer.errors import DataError
 from referformer.evaluation.functional import (
     MaskOutline,
+    TargetScores,
     boundary_accuracy,
     region_similarity,
     score_targets,
@@ -66,16 +67,21 @@ def test_expressions_that_mean_the_same_share_an_outline(monkeypatch):
     scores = score_targets(iter(preds), targets, true_mask)
     assert asked == [('one', first.shape), ('two', first.shape)]
     assert len(drawn) == 5 + 2
-    for pred, target, (j, f, area) in zip(
-        preds, targets, scores.T, strict=True
-    ):
-        assert j == region_similarity(pred, truths[target])
-        assert f == boundary_accuracy(pred, truths[target])
-        assert area == truths[target].sum()
+    for pred, target, row in zip(preds, targets, scores.T, strict=True):
+        truth, found = truths[target], TargetScores(*row)
+        assert found.j == region_similarity(pred, truth)
+        assert found.f == boundary_accuracy(pred, truth)
+        assert found.true_area == truth.sum()
+        assert found.pred_area == pred.sum()
+        assert found.false_area == (pred & ~truth).sum()
+        assert found.foreground == (first | second).sum()
     # No prediction at all is worse than an empty one.
     lost = score_targets([None, preds[1]], ['one', 'two'], true_mask)
-    assert lost[:, 0].tolist() == [0, 0, 0]
-    assert np.array_equal(lost[:, 1], scores[:, 1])
+    lost = TargetScores(*lost[:, 0])
+    assert (lost.j, lost.f, lost.true_area) == (0, 0, 0)
+    assert math.isnan(lost.pred_area)
+    lost = score_targets([None], ['one'], true_mask, shape=first.shape)
+    assert TargetScores(*lost[:, 0]).true_area == first.sum()
     with pytest.raises(DataError, match='bring both to one size'):
         score_targets([preds[0].T], ['one'], true_mask)
 

@@ -2,10 +2,11 @@
 """Scores of masks, free of any deep-learning library.
 
 ``kernel`` compares two masks, ``tracks`` the objects of a frame or a video,
-``protocols`` says what is matched and averaged, ``segm`` has the measures of
-COCO, and ``label_folders`` and ``expression_masks`` score files. ``commands``
-are those of ``tools/eval_masks.py``, whose help must not wait for numpy:
-hence names are imported on first use.
+``protocols`` says how label maps are matched and averaged,
+``expression_scores`` has the measures of expressions, ``segm`` those of COCO;
+``label_folders`` and ``expression_masks`` score files, and ``comparison``
+compares two results. ``commands`` are those of ``tools/eval_masks.py``, whose
+help must not wait for numpy: hence names are imported on first use.
 """
 
 from importlib import import_module
@@ -17,6 +18,7 @@ _HOMES = {
     'region_similarity': 'kernel',
     'SequenceScores': 'tracks',
     'SequenceStatistics': 'tracks',
+    'TargetScores': 'tracks',
     'TrueLabels': 'tracks',
     'VideoScores': 'tracks',
     'score_targets': 'tracks',
@@ -27,7 +29,11 @@ _HOMES = {
     'merge_objects': 'protocols',
     'summarize': 'protocols',
     'summarize_annotators': 'protocols',
-    'summarize_expressions': 'protocols',
+    'ExpressionProtocol': 'expression_scores',
+    'mean_scores': 'expression_scores',
+    'measure_expression': 'expression_scores',
+    'split_annotators': 'expression_scores',
+    'summarize_expressions': 'expression_scores',
 }
 
 __all__ = list(_HOMES)

@@ -5,15 +5,18 @@ Each expression is scored on its own, on all frames of its video, and may mean
 several objects (their union) or none.
 """
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from referformer.errors import DataError
+from referformer.evaluation.functional.expression_scores import (
+    measure_expression,
+)
 from referformer.evaluation.functional.tracks import (
-    SequenceScores,
+    TargetScores,
     TrueMask,
     score_targets,
 )
@@ -36,11 +39,14 @@ class VideoTargets(NamedTuple):
         frames (tuple[str, ...]): Names of its frames, in order of time.
         targets (dict[str, Hashable]): What each expression means, in the
             words of the ground truth.
+        attributes (Mapping[str, Mapping[str, str]] | None): Of each
+            expression, such as its type.
     """
 
     video: str
     frames: tuple[str, ...]
     targets: dict[str, Hashable]
+    attributes: Mapping[str, Mapping[str, str]] | None = None
 
     def mask_name(self, expression: str, index: int) -> str:
         """Name of the predicted mask of an expression in frame ``index``."""
@@ -107,7 +113,7 @@ class _Chunk(NamedTuple):
 def _score_masks(
     shared: tuple[GroundTruth, PredictedMasks], chunk: _Chunk
 ) -> np.ndarray:
-    """Read and score some frames: J, F and area, shape (3, E, frames)."""
+    """Read and score some frames: shape (6, E, frames), as TargetScores."""
     truth, preds = shared
     clip, scores = chunk.clip, []
     for index in chunk.indices:
@@ -118,7 +124,7 @@ def _score_masks(
             for name in names
         )
         targets = list(clip.targets.values())
-        scores.append(score_targets(masks, targets, true_mask))
+        scores.append(score_targets(masks, targets, true_mask, shape=shape))
     return np.stack(scores, axis=2)
 
 
@@ -126,13 +132,14 @@ class ExpressionFolderScores(NamedTuple):
     """Scores of a folder or zip file of predictions.
 
     Attributes:
-        expressions (dict[tuple[str, str], SequenceScores]): By video and
-            expression.
+        expressions (dict[str, dict]): By ``<video>/<expression>``: what
+            :func:`measure_expression` says, and ``attributes`` if there are
+            any.
         num_missing (int): Masks that do not exist.
         num_unannotated (int): Frames left out for want of ground truth.
     """
 
-    expressions: dict[tuple[str, str], SequenceScores]
+    expressions: dict[str, dict[str, Any]]
     num_missing: int
     num_unannotated: int
 
@@ -185,11 +192,16 @@ def score_expressions(
         by_video.setdefault(chunk.clip.video, []).append(scores)
     expressions, unseen = {}, []
     for clip in clips:
-        j, f, area = np.concatenate(by_video[clip.video], axis=2)
+        table = np.concatenate(by_video[clip.video], axis=2)
         for e, (expression, target) in enumerate(clip.targets.items()):
-            expressions[clip.video, expression] = SequenceScores(j[e], f[e])
-            if target and not area[e].any():
-                unseen.append(f'{clip.video}/{expression}')
+            name = f'{clip.video}/{expression}'
+            entry = measure_expression(TargetScores(*table[:, e]))
+            attributes = (clip.attributes or {}).get(expression)
+            if attributes:
+                entry['attributes'] = dict(attributes)
+            expressions[name] = entry
+            if target and not entry['has_target']:
+                unseen.append(name)
     if unseen:
         warn(
             f'no frame shows what {len(unseen)} expressions mean: '

@@ -7,6 +7,7 @@ once, whatever the number of masks it is compared with.
 """
 
 import math
+from collections.abc import Sequence
 from functools import cached_property, lru_cache
 
 import cv2
@@ -195,9 +196,13 @@ class MaskOutline:
 
         return cv2.countNonZero(common(mine, self) & common(theirs, other))
 
+    def overlap(self, other: 'MaskOutline') -> int:
+        """Number of pixels that both masks have."""
+        return self._shared(self._region, other, other._region)
+
     def iou(self, other: 'MaskOutline') -> float:
         """Region similarity J with another mask, 1 if both are empty."""
-        inter = self._shared(self._region, other, other._region)
+        inter = self.overlap(other)
         union = self.area + other.area - inter
         return inter / union if union else 1.0
 
@@ -215,6 +220,22 @@ class MaskOutline:
         if precision + recall == 0:
             return 0.0
         return 2 * precision * recall / (precision + recall)
+
+
+def union_area(masks: Sequence[MaskOutline]) -> int:
+    """Number of pixels that at least one of several masks has."""
+    masks = [mask for mask in masks if mask.area]
+    if len(masks) < 2:
+        return sum(mask.area for mask in masks)
+    top = min(mask._top for mask in masks)
+    left = min(mask._left for mask in masks)
+    bottom = max(mask._bottom for mask in masks)
+    right = max(mask._right for mask in masks)
+    union = np.zeros((bottom - top, right - left), np.uint8)
+    for mask in masks:
+        rows = slice(mask._top - top, mask._bottom - top)
+        union[rows, mask._left - left : mask._right - left] |= mask._region
+    return cv2.countNonZero(union)
 
 
 def compare(

@@ -1,30 +1,27 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
-"""Matching and averaging of each protocol.
+"""Label maps: matching and averaging of each protocol.
 
-Label maps: a :class:`LabelProtocol` pairs predicted and true objects, and
-:func:`summarize` averages over objects. Masks of expressions: nothing is
-matched, and :func:`summarize_expressions` averages over expressions.
-Ref-DAVIS17 is scored either way, see :func:`summarize_annotators` and
-:func:`split_annotators`.
+A :class:`LabelProtocol` pairs predicted and true objects, and
+:func:`summarize` averages over objects; :func:`summarize_annotators` does so
+for Ref-DAVIS17. Masks of expressions are not matched, see
+:mod:`.expression_scores`.
 
 Symbols: ``T`` frames, ``G`` ground-truth objects, ``P`` predicted objects.
 """
 
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from referformer.errors import DataError
+from referformer.evaluation.functional.expression_scores import mean_scores
 from referformer.evaluation.functional.tracks import (
     FrameScores,
-    SequenceScores,
     SequenceStatistics,
     VideoScores,
     sequence_statistics,
 )
-from referformer.formats.davis_text import NUM_ANNOTATORS
 
 MAX_PROPOSALS = 20
 """Proposals a video that the DAVIS-2017 unsupervised task allows."""
@@ -201,41 +198,6 @@ def count_frames(videos: Mapping[str, VideoScores]) -> int:
     return sum(scores.j.shape[1] for scores in videos.values())
 
 
-def mean_scores(entries: Iterable[Mapping[str, float]]) -> dict[str, float]:
-    """Mean ``J&F``, ``J`` and ``F`` of entries with ``J`` and ``F``.
-
-    The same to the last bit, in whatever order they come; at least one.
-    """
-    scores = [(entry['J'], entry['F']) for entry in entries]
-    j, f = (math.fsum(s) / len(scores) for s in zip(*scores, strict=True))
-    return {'J&F': (j + f) / 2, 'J': j, 'F': f}
-
-
-def summarize_expressions(
-    expressions: Mapping[tuple[str, str], SequenceScores],
-) -> dict[str, Any]:
-    """Mean over frames, then over expressions.
-
-    Args:
-        expressions (Mapping): Scores by video and expression, not empty.
-
-    Returns:
-        dict: ``J&F``, ``J``, ``F`` as fractions, and ``per_expression``:
-        ``<video>/<expression>`` -> ``J&F``, ``J``, ``F``, ``num_frames``.
-    """
-    per_expression = {
-        f'{video}/{expression}': {
-            'J&F': float(j.mean() + f.mean()) / 2,
-            'J': float(j.mean()),
-            'F': float(f.mean()),
-            'num_frames': len(j),
-        }
-        for (video, expression), (j, f) in sorted(expressions.items())
-    }
-    means = mean_scores(per_expression.values())
-    return {**means, 'per_expression': per_expression}
-
-
 def merge_objects(probabilities: Sequence[np.ndarray]) -> np.ndarray:
     """Let the objects of a frame compete for its pixels.
 
@@ -283,27 +245,3 @@ def summarize_annotators(
         }
     means = mean_scores(per_annotator.values())
     return {**means, 'per_annotator': per_annotator}
-
-
-def split_annotators(
-    per_expression: Mapping[str, Mapping[str, float]],
-) -> dict[str, dict[str, float]]:
-    """Mean ``J&F``, ``J``, ``F`` of each annotator, ``anno_<i>``.
-
-    Args:
-        per_expression (Mapping): ``<video>/<expression>`` -> ``J``, ``F``.
-
-    Raises:
-        DataError: If the expressions are not numbered as in Ref-DAVIS17.
-    """
-    groups: dict[str, list[Mapping[str, float]]] = {}
-    for name, entry in per_expression.items():
-        number = name.rpartition('/')[2]
-        if not number.isdecimal():
-            raise DataError(
-                f'The expression {name} has no number; in Ref-DAVIS17 number '
-                '4 * k + a is what annotator a says of object k.'
-            )
-        key = f'anno_{int(number) % NUM_ANNOTATORS}'
-        groups.setdefault(key, []).append(entry)
-    return {key: mean_scores(groups[key]) for key in sorted(groups)}

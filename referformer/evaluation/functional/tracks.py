@@ -19,6 +19,7 @@ from referformer.evaluation.functional.kernel import (
     MaskOutline,
     check_same_shape,
     compare,
+    union_area,
 )
 
 VOID_LABEL = 255
@@ -70,13 +71,38 @@ def sequence_scores(
     return SequenceScores(*np.array(scores, np.float64).reshape(-1, 2).T)
 
 
+class TargetScores(NamedTuple):
+    """What is measured of an expression in every frame.
+
+    Each has the shape (T,), float64.
+
+    Attributes:
+        j (np.ndarray): Region similarity.
+        f (np.ndarray): Boundary accuracy.
+        true_area (np.ndarray): Pixels of the true mask.
+        pred_area (np.ndarray): Pixels of the predicted mask; NaN where there
+            is no prediction, which counts as wrong.
+        false_area (np.ndarray): Predicted pixels outside of the true mask.
+        foreground (np.ndarray): Pixels of all objects that the expressions
+            of the video mean.
+    """
+
+    j: np.ndarray
+    f: np.ndarray
+    true_area: np.ndarray
+    pred_area: np.ndarray
+    false_area: np.ndarray
+    foreground: np.ndarray
+
+
 def score_targets(
     preds: Iterable[ArrayLike | None],
     targets: Sequence[Hashable],
     true_mask: TrueMask,
     bound_th: float = BOUND_TH,
+    shape: tuple[int, int] | None = None,
 ) -> np.ndarray:
-    """J and F of all expressions in one frame.
+    """Measure all expressions of a video in one frame.
 
     Several expressions may mean the same: the outline of a target is drawn
     once, however many predictions it is compared with.
@@ -87,27 +113,38 @@ def score_targets(
         targets (Sequence[Hashable]): What each expression means.
         true_mask (TrueMask): Gives the mask of a target.
         bound_th (float): Tolerance, see :func:`tolerance_radius`.
+        shape (tuple[int, int], optional): Size of the frame. Without it the
+            true mask of an expression without prediction counts as empty.
 
     Returns:
-        np.ndarray: J, F and the pixels of the true mask (0 where ``preds``
-        has None), float64, shape (3, E).
+        np.ndarray: The values of :class:`TargetScores`, float64, shape
+        (6, E).
 
     Raises:
         DataError: If the sizes of two masks differ.
     """
-    scores = np.zeros((3, len(targets)))
+    scores = TargetScores(*np.zeros((6, len(targets))))
     outlines: dict[Hashable, MaskOutline] = {}
     for e, (pred, target) in enumerate(zip(preds, targets, strict=True)):
-        if pred is None:
-            continue
-        mine = MaskOutline(pred, bound_th=bound_th)
-        if target not in outlines:
-            mask = true_mask(target, mine.shape)
+        mine = None if pred is None else MaskOutline(pred, bound_th=bound_th)
+        size = shape if mine is None else mine.shape
+        if target not in outlines and size is not None:
+            mask = true_mask(target, size)
             outlines[target] = MaskOutline(mask, bound_th=bound_th)
-        truth = outlines[target]
+        truth = outlines.get(target)
+        scores.true_area[e] = truth.area if truth else 0
+        if mine is None:
+            scores.pred_area[e] = math.nan
+            continue
         check_same_shape(mine.shape, truth.shape, 'pred')
-        scores[:, e] = mine.iou(truth), mine.boundary_f(truth), truth.area
-    return scores
+        shared = mine.overlap(truth)
+        union = mine.area + truth.area - shared
+        scores.j[e] = shared / union if union else 1
+        scores.f[e] = mine.boundary_f(truth)
+        scores.pred_area[e] = mine.area
+        scores.false_area[e] = mine.area - shared
+    scores.foreground[:] = union_area(list(outlines.values()))
+    return np.stack(scores)
 
 
 class SequenceStatistics(NamedTuple):

@@ -35,6 +35,8 @@ class PredictedClip(NamedTuple):
         subset (str): Part of the data set that is scored on its own.
         image_id (int | str): Id in the ground-truth file of the data set.
         box (Box | None): The annotated box, x1, y1, x2, y2 in pixels.
+        attributes (Mapping[str, str] | None): Of the expression, such as its
+            type.
     """
 
     video_id: str
@@ -45,6 +47,7 @@ class PredictedClip(NamedTuple):
     subset: str = ''
     image_id: int | str = ''
     box: Box | None = None
+    attributes: Mapping[str, str] | None = None
 
     @property
     def name(self) -> str:
@@ -238,6 +241,7 @@ def read_clip(data_sample: Mapping[str, Any]) -> PredictedClip:
         subset=str(data_sample.get('subset', '')),
         image_id=data_sample.get('image_id', f'{video}/{expression}'),
         box=None if box is None else tuple(map(float, box)),
+        attributes=data_sample.get('attributes'),
     )
 
 
@@ -262,15 +266,15 @@ def score_frames(
         bound_th (float): Tolerance, see ``functional.kernel``.
 
     Yields:
-        np.ndarray: J and F of the next frame, float64, shape (2, E).
+        np.ndarray: The values of ``functional.TargetScores`` of the next
+        frame, float64, shape (6, E).
     """
     for index in range(len(clips[0].frames)):
         targets = [clip.truth_key(index) for clip in clips]
         owners = dict(zip(targets, clips, strict=True))
-        scores = score_targets(
+        yield score_targets(
             (clip.mask(index) for clip in clips),
             targets,
             lambda key, _, o=owners, t=index: o[key].true_mask(t),
             bound_th,
         )
-        yield scores[:2]

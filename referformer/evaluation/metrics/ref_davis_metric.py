@@ -12,17 +12,16 @@ from mmengine.logging import MMLogger
 from referformer.errors import ConfigError, check_choice
 from referformer.evaluation.functional import (
     PROTOCOLS,
-    SequenceScores,
+    TargetScores,
     TrueLabels,
     VideoScores,
+    measure_expression,
     merge_objects,
+    split_annotators,
     summarize_annotators,
     summarize_expressions,
 )
-from referformer.evaluation.functional.protocols import (
-    remark_on_late_objects,
-    split_annotators,
-)
+from referformer.evaluation.functional.protocols import remark_on_late_objects
 from referformer.evaluation.metrics.predicted_clip import (
     PredictedClip,
     group_clips,
@@ -51,7 +50,7 @@ class VideoResult(NamedTuple):
     """Scores of one video, of each annotator or by expression."""
 
     video_id: str
-    scores: list[VideoScores] | dict[str, SequenceScores]
+    scores: list[VideoScores] | dict[str, dict[str, Any]]
 
 
 @METRICS.register_module()
@@ -204,9 +203,9 @@ class RefDAVISMetric(BaseMetric):
                 self._join_parts(annotators[0])
         else:
             expressions = {
-                (video.video_id, expression): SequenceScores._make(score)
+                f'{video.video_id}/{expression}': measures
                 for video in videos
-                for expression, score in video.scores.items()
+                for expression, measures in video.scores.items()
             }
             summary = summarize_expressions(expressions)
             per_expression = summary['per_expression']
@@ -222,14 +221,12 @@ class RefDAVISMetric(BaseMetric):
         return metrics
 
 
-def _score_expressions(
-    clips: list[PredictedClip],
-) -> dict[str, SequenceScores]:
-    """Score the expressions of a video."""
-    j, f = np.stack(list(score_frames(clips)), axis=2)
+def _score_expressions(clips: list[PredictedClip]) -> dict[str, dict]:
+    """Measure the expressions of a video."""
+    tables = np.stack(list(score_frames(clips)), axis=2)
     return {
-        clip.exp_id: SequenceScores(*scores)
-        for clip, *scores in zip(clips, j, f, strict=True)
+        clip.exp_id: measure_expression(TargetScores(*tables[:, e]))
+        for e, clip in enumerate(clips)
     }
 
 

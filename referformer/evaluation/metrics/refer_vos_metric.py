@@ -1,14 +1,24 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
 """J, F and J&F of referring video object segmentation."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 from mmengine.evaluator import BaseMetric
 
+from referformer.errors import ConfigError
+from referformer.evaluation.functional import (
+    ExpressionProtocol,
+    TargetScores,
+    measure_expression,
+    summarize_expressions,
+)
+from referformer.evaluation.functional.expression_scores import group_rows
 from referformer.evaluation.functional.kernel import BOUND_TH
-from referformer.evaluation.functional.protocols import mean_scores
 from referformer.evaluation.metrics.predicted_clip import (
+    PredictedClip,
     group_clips,
     score_frames,
 )
@@ -21,30 +31,76 @@ from referformer.registry import METRICS
 
 
 class ExpressionScore(NamedTuple):
-    """Mean J and F of one expression over the frames of its video."""
+    """Measures of one expression over the frames of its video.
+
+    Attributes:
+        video_id (str): Name of the video.
+        exp_id (str): Name of the expression.
+        measures (dict): What ``functional.measure_expression`` says, with the
+            ``text`` and the ``attributes`` of the expression.
+        together (int): Expressions of the video that were scored with it.
+    """
 
     video_id: str
     exp_id: str
-    j: float
-    f: float
-    num_frames: int
-    text: str
+    measures: dict[str, Any]
+    together: int
+
+
+def score_clips(
+    clips: Sequence[PredictedClip], bound_th: float = BOUND_TH
+) -> list[ExpressionScore]:
+    """Score the expressions of a video.
+
+    Args:
+        clips (Sequence[PredictedClip]): E expressions of one video.
+        bound_th (float): Tolerance, see ``functional.kernel``.
+
+    Raises:
+        DataError: If the sizes of masks differ.
+        ConfigError: If a frame has no ground truth, no prediction or lacks a
+            meta key.
+    """
+    frames = list(score_frames(clips, bound_th))
+    # Frame by frame, as always: numpy sums long rows in another order.
+    means = (sum(frames) / len(frames))[:2].T.tolist()
+    records = []
+    for e, (clip, (j, f)) in enumerate(zip(clips, means, strict=True)):
+        scores = TargetScores(*np.stack([frame[:, e] for frame in frames], 1))
+        measures = measure_expression(scores)
+        measures |= {'J&F': (j + f) / 2, 'J': j, 'F': f, 'text': clip.text}
+        if clip.attributes:
+            measures['attributes'] = dict(clip.attributes)
+        records.append(
+            ExpressionScore(clip.video_id, clip.exp_id, measures, len(clips))
+        )
+    return records
 
 
 @METRICS.register_module()
 class ReferVOSMetric(BaseMetric):
-    """Mean J, F and J&F over expressions, in percent.
+    """J, F, tIoU, vIoU and more, mean over expressions, in percent.
 
     Each expression is scored on all frames of its video, those where the
     object is out of sight included (an empty prediction is right there), and
     counts once however long the video is. A clip is reduced to a few numbers
     as soon as it is predicted, so memory does not grow with the data set.
 
+    ``J&F``, ``J``, ``F``, ``tIoU`` and ``vIoU`` are always reported, ``N-acc``
+    and ``T-acc`` if an expression has no target. They are defined in
+    ``referformer/evaluation/functional/expression_scores.py``.
+
     Args:
         outfile (str, optional): JSON file for the table of expressions,
             written by the main process. Defaults to None, no table.
         bound_th (float): Boundary tolerance as a fraction of the image
             diagonal. Defaults to 0.008, the value of DAVIS.
+        group_by (str | Sequence[str]): Attributes of expressions, such as
+            ``'type'``: reports the means of the expressions with each value
+            too, as ``type=static/J&F``. Defaults to none.
+        robustness (bool): Whether to report ``R`` of ReVOS. All expressions
+            of a video must arrive together: set ``group_by_video=True`` in
+            the dataset. Defaults to False.
         **kwargs: Arguments of mmengine's ``BaseMetric``; ``prefix`` is
             'refer' by default.
     """
@@ -55,11 +111,15 @@ class ReferVOSMetric(BaseMetric):
         self,
         outfile: str | None = None,
         bound_th: float = BOUND_TH,
+        group_by: str | Sequence[str] = (),
+        robustness: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.outfile = outfile
         self.bound_th = bound_th
+        names = (group_by,) if isinstance(group_by, str) else tuple(group_by)
+        self.protocol = ExpressionProtocol(names, robustness)
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Score the clips of a batch, frame by frame.
@@ -69,42 +129,53 @@ class ReferVOSMetric(BaseMetric):
             ConfigError: If a frame has no ground truth, no prediction or
                 lacks a meta key.
         """
-        records = []
-        for clips in group_clips(data_samples):
-            num_frames = len(clips[0].frames)
-            means = sum(score_frames(clips, self.bound_th)) / num_frames
-            records += [
-                ExpressionScore(
-                    clip.video_id, clip.exp_id, j, f, num_frames, clip.text
-                )
-                for clip, j, f in zip(clips, *means.tolist(), strict=True)
+        self.results.append(
+            [
+                record
+                for clips in group_clips(data_samples)
+                for record in score_clips(clips, self.bound_th)
             ]
-        self.results.append(records)
+        )
 
     def compute_metrics(self, results: list) -> dict[str, float]:
-        """Average over expressions: ``J&F``, ``J`` and ``F`` in percent.
+        """Average over expressions, all and by attribute, in percent.
 
         Raises:
             DataError: If there are no results.
+            ConfigError: If no expression has an attribute to group by, or
+                ``robustness`` lacks expressions of a video.
         """
-        scores = gather_records(
+        records = gather_records(
             results,
             ExpressionScore._make,
             lambda score: (score.video_id, score.exp_id),
             type(self).__name__,
         )
-        means = [mean_scores([{'J': s.j, 'F': s.f}]) for s in scores]
-        metrics = percent(mean_scores(means))
+        if self.protocol.robustness:
+            _check_together(records)
+        entries = {f'{r.video_id}/{r.exp_id}': r.measures for r in records}
+        summary = summarize_expressions(entries, self.protocol)
+        metrics = percent(summary)
+        for name, row in group_rows(summary).items():
+            metrics |= percent(row, f'{name}/')
         if self.outfile is not None:
-            per_expression = {
-                f'{score.video_id}/{score.exp_id}': {
-                    **percent(mean),
-                    'num_frames': score.num_frames,
-                    'text': score.text,
-                }
-                for score, mean in zip(scores, means, strict=True)
+            table = {'num_expressions': len(records), **metrics}
+            table['per_expression'] = {
+                name: {**entry, **percent(entry)}
+                for name, entry in summary['per_expression'].items()
             }
-            table = {'num_expressions': len(scores), **metrics}
-            table['per_expression'] = per_expression
             write_table(self.outfile, table)
         return metrics
+
+
+def _check_together(records: Sequence[ExpressionScore]) -> None:
+    """Raise unless all expressions of each video were scored together."""
+    numbers = Counter(record.video_id for record in records)
+    for record in records:
+        if record.together != numbers[record.video_id]:
+            raise ConfigError(
+                f'The {numbers[record.video_id]} expressions of the video '
+                f'{record.video_id} came in several parts, but R compares '
+                'with the objects of all of them; set group_by_video=True in '
+                'the dataset.'
+            )

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from mmengine.logging import MMLogger
 
 from referformer.errors import DataError
+from referformer.evaluation.functional.expression_scores import MEASURES
 from referformer.formats.files import write_json
 from referformer.utils.console import shorten
 
@@ -60,10 +61,12 @@ def gather_records(
     return [unique[name] for name in sorted(unique)]
 
 
-def percent(scores: Mapping[str, float], prefix: str = '') -> dict[str, float]:
-    """``J&F``, ``J`` and ``F`` in percent, with names that start so."""
+def percent(scores: Mapping[str, Any], prefix: str = '') -> dict[str, float]:
+    """Measures of expressions in percent, with names that start so."""
     return {
-        f'{prefix}{name}': 100 * scores[name] for name in ('J&F', 'J', 'F')
+        f'{prefix}{name}': 100 * scores[name]
+        for name in MEASURES
+        if name in scores
     }
 
 

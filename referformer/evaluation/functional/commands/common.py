@@ -74,6 +74,24 @@ def add_jobs(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_expression_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--group-by`` and ``--robustness``: what is reported."""
+    parser.add_argument(
+        '--group-by',
+        nargs='+',
+        default=(),
+        metavar='ATTRIBUTE',
+        help='attributes of expressions, such as type: print the means of '
+        'the expressions with each value as well',
+    )
+    parser.add_argument(
+        '--robustness',
+        action='store_true',
+        help='report R of ReVOS, how little is predicted outside of the '
+        'object',
+    )
+
+
 def note_protocol(
     title: str,
     switches: Mapping[str, str],

@@ -17,6 +17,7 @@ from referformer.evaluation.functional.commands.common import (
     Scores,
     add_choice,
     add_command,
+    add_expression_options,
     add_jobs,
     note_protocol,
 )
@@ -94,6 +95,7 @@ def add_commands(commands: Any) -> None:
             'masks that are not in --pred: refuse to score, or count '
             'J = F = 0',
         )
+        add_expression_options(parser)
         add_jobs(parser)
     for parser in (ref_ytvos, ref_davis):  # their ground truth is label maps
         add_choice(
@@ -135,15 +137,17 @@ def _read_targets(
     for video, entry in entries.items():
         if video in excluded:
             continue
-        targets = {}
+        targets, attributes = {}, {}
         for name, expression in entry['expressions'].items():
+            attributes[name] = expression.get('attributes', {})
             try:
                 targets[name] = read_target(expression)
             except ValueError as error:
                 raise DataError(
                     f'{path}: {video}/{name} has {error}.', file=path
                 ) from None
-        videos.append(VideoTargets(video, tuple(entry['frames']), targets))
+        frames = tuple(entry['frames'])
+        videos.append(VideoTargets(video, frames, targets, attributes))
     return videos
 
 
@@ -230,7 +234,8 @@ def _score(
     from referformer.evaluation.functional.expression_masks import (
         score_expressions,
     )
-    from referformer.evaluation.functional.protocols import (
+    from referformer.evaluation.functional.expression_scores import (
+        ExpressionProtocol,
         summarize_expressions,
     )
     from referformer.formats.predictions import open_predictions
@@ -243,9 +248,9 @@ def _score(
     preds = open_predictions(args.pred, frames)
     found = score_expressions(clips, truth, preds, **switches, jobs=args.jobs)
     counts = {
-        'num_videos': len({video for video, _ in found.expressions}),
+        'num_videos': len({n.rpartition('/')[0] for n in found.expressions}),
         'num_expressions': len(found.expressions),
-        'num_masks': sum(len(s.j) for s in found.expressions.values()),
+        'num_masks': sum(e['num_frames'] for e in found.expressions.values()),
         'num_missing': found.num_missing,
         'num_unannotated_frames': found.num_unannotated,
     }
@@ -255,7 +260,8 @@ def _score(
     )
     switches = {'matching': 'none', **switches}
     protocol = note_protocol(title, switches, counts, text, begin)
-    scores = summarize_expressions(found.expressions)
+    reported = ExpressionProtocol(tuple(args.group_by), args.robustness)
+    scores = summarize_expressions(found.expressions, reported)
     per_expression = scores.pop('per_expression')
     return {**scores, 'protocol': protocol, 'per_expression': per_expression}
 
@@ -270,13 +276,23 @@ def _check_videos(title: str, number: int, expected: int) -> None:
 
 
 def _table(scores: Scores) -> str:
-    """J&F, J and F in percent, one row each."""
+    """Measures in percent, one row for all, each annotator and each group."""
+    from referformer.evaluation.functional.expression_scores import (
+        MEASURES,
+        group_rows,
+    )
+
     rows = {**scores.get('per_annotator', {}), 'mean': scores}
+    rows |= group_rows(scores)
+    columns = [m for m in MEASURES if any(m in row for row in rows.values())]
     width = max(map(len, rows))
-    lines = [f'{"":{width}}    J&F      J      F']
+    lines = [' ' * width + ''.join(f'{name:>7}' for name in columns)]
     for name, row in rows.items():
-        j_and_f, j, f = (100 * row[key] for key in ('J&F', 'J', 'F'))
-        lines.append(f'{name:{width}} {j_and_f:6.2f} {j:6.2f} {f:6.2f}')
+        cells = (
+            f'{100 * row[m]:7.2f}' if m in row else f'{"-":>7}'
+            for m in columns
+        )
+        lines.append(f'{name:{width}}' + ''.join(cells))
     return '\n'.join(lines)
 
 
@@ -295,7 +311,9 @@ def _run_ref_ytvos(args: argparse.Namespace) -> Scores:
 
 
 def _run_ref_davis(args: argparse.Namespace) -> Scores:
-    from referformer.evaluation.functional.protocols import split_annotators
+    from referformer.evaluation.functional.expression_scores import (
+        split_annotators,
+    )
 
     if args.protocol == 'published':
         scores = _score_annotators(args)
@@ -323,6 +341,11 @@ def _score_annotators(args: argparse.Namespace) -> Scores:
         summarize_annotators,
     )
 
+    if args.group_by or args.robustness:
+        raise ConfigError(
+            'The published protocol scores objects, not expressions; take '
+            '--protocol per-expression for --group-by and --robustness.'
+        )
     if (args.missing, args.unannotated) != ('error', 'error'):
         raise ConfigError(
             'The published protocol scores complete label maps of annotated '
