@@ -202,6 +202,54 @@ def test_scores_are_means_over_expressions(case):
     assert scores['protocol']['num_expressions'] == len(names)
 
 
+def test_measures_and_groups(case, capsys):
+    plain = case.score()
+    path = next(case.gt.glob('meta_expressions*'))
+    if path.is_dir():
+        path = path / 'valid/meta_expressions.json'
+    content = json.loads(path.read_text())
+    kinds = {}
+    for video, entry in content['videos'].items():
+        for name, expression in entry['expressions'].items():
+            kind = ('static', 'dynamic')[len(kinds) % 2]
+            expression['attributes'] = {'type': kind}
+            kinds[f'{video}/{name}'] = kind
+    path.write_text(json.dumps(content))
+    capsys.readouterr()
+    scores = case.score('--group-by', 'type', '--robustness', '--jobs', 2)
+    printed = capsys.readouterr().out.splitlines()
+    for key in ('J&F', 'J', 'F', 'tIoU', 'vIoU'):
+        assert scores[key] == plain[key]
+    found = scores['per_attribute']['type']
+    for kind in ('static', 'dynamic'):
+        rows = [
+            entry
+            for name, entry in scores['per_expression'].items()
+            if kinds[name] == kind
+        ]
+        group = found['groups'][kind]
+        assert group['num_expressions'] == len(rows)
+        for key in ('J', 'F', 'tIoU', 'vIoU', 'R'):
+            mean = np.mean([row[key] for row in rows])
+            assert group[key] == pytest.approx(mean, abs=1e-12)
+        assert any(line.startswith(f'type={kind} ') for line in printed)
+    assert 'R' in next(line.split() for line in printed if 'tIoU' in line)
+    # R, once more from the masks themselves.
+    expected = []
+    for (video, name), masks in case.truths.items():
+        objects = [m for (v, _), m in case.truths.items() if v == video]
+        for frame, truth in masks.items():
+            pred = case.preds[video, name][frame]
+            foreground = np.any([m[frame] for m in objects], axis=0).sum()
+            false = (pred & ~truth).sum() / (foreground + 1e-6)
+            expected.append((max(1 - false, 0), len(masks)))
+    robust, lengths = np.array(expected).T
+    mean = (robust / lengths).sum() / len(case.truths)
+    assert scores['R'] == pytest.approx(mean, abs=1e-12)
+    case.out.unlink()
+    assert 'they have: type.' in case.error(capsys, '--group-by', 'kind')
+
+
 def test_every_form_of_the_prediction_scores_the_same(case, tmp_path):
     scores = case.score()
     nested = tmp_path / 'nested'
@@ -470,7 +518,13 @@ def test_missing_masks(case, capsys):
     scores = case.score('--missing', 'zero')
     lost = full['per_expression'].pop(f'{video}/{name}')
     zero = scores['per_expression'].pop(f'{video}/{name}')
-    assert zero == {'J&F': 0, 'J': 0, 'F': 0, 'num_frames': len(masks)}
+    assert zero == {
+        **dict.fromkeys(('J&F', 'J', 'F', 'tIoU', 'vIoU'), 0),
+        'num_frames': len(masks),
+        'has_target': lost['has_target'],
+        # "Nothing is there" would have to be written, too.
+        'answered': not lost['has_target'],
+    }
     assert lost['J'] > 0
     assert scores['per_expression'] == full['per_expression']
     assert scores['J'] == pytest.approx(
