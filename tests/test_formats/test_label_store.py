@@ -142,7 +142,7 @@ def race(folder, seed, names, log):
                     claim.fail('by chance')
                 elif rng.random() < 0.9:
                     claim.finish([{'seed': seed}] * 3)
-                    with open(log, 'a') as file:
+                    with log.open('a') as file:
                         file.write(f'{name}\n')
 
 
