@@ -62,7 +62,7 @@ class Labeller:
         self.inferencer = ReferInferencer(
             config, checkpoint, device, show_progress=False
         )
-        predictor = self.inferencer.model.predictor.resolved()
+        predictor = self.inferencer.model.predictor
         settings = {
             'checkpoint': _hash_file(Path(checkpoint)),
             'model': _hash_text(str(self.inferencer.cfg.get('model'))),
