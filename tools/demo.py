@@ -14,7 +14,7 @@ from typing import Any
 
 # torch and mmengine are imported in main(), so that --help and a mistyped
 # option answer at once.
-from referformer.utils.cli import prepare_output, run
+from referformer.utils.cli import add_former_name, prepare_output, run
 
 
 def seconds(text: str) -> float:
@@ -102,12 +102,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="frames that linked windows share (default: the config's, or a "
         'quarter)',
     )
-    group.add_argument(
-        '--thr',
+    mask_thr = group.add_argument(
+        '--mask-thr',
         type=float,
         metavar='P',
         help="probability above which a pixel counts (default: the config's)",
     )
+    add_former_name(group, '--thr', mask_thr)
     group.add_argument(
         '--score-thr',
         type=float,
@@ -181,8 +182,8 @@ def main(argv: list[str] | None = None) -> None:
         )
     inferencer = ReferInferencer(args.config, args.checkpoint, args.device)
     predictor = inferencer.model.predictor.override(
-        mask_thr=args.thr,
-        **given('window', 'link', 'overlap', 'score_thr', 'precision'),
+        **given('window', 'link', 'overlap', 'precision'),
+        **given('mask_thr', 'score_thr'),
     )
     collector = Collector(texts, 'none')
     files = inferencer.run(

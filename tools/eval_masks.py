@@ -18,7 +18,7 @@ from referformer.evaluation.functional.commands import (
     sentences,
 )
 from referformer.formats.files import write_json
-from referformer.utils.cli import prepare_output, run
+from referformer.utils.cli import current_set_name, prepare_output, run
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -29,6 +29,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     commands = parser.add_subparsers(metavar='COMMAND', required=True)
     for module in (label_maps, expressions, sentences):
         module.add_commands(commands)
+    argv = sys.argv[1:] if argv is None else list(argv)
+    argv[:1] = map(current_set_name, argv[:1])
     return parser.parse_args(argv)
 
 

@@ -24,6 +24,8 @@ from referformer.errors import ConfigError, DataError, ReferError
 __all__ = [
     'add_cfg_options',
     'add_common_options',
+    'add_former_name',
+    'current_set_name',
     'keep_errors_in',
     'parse_overrides',
     'positive',
@@ -33,6 +35,13 @@ __all__ = [
 ]
 
 LOG_NAME = 'errors.log'
+#: Former spelling of a data set on command lines and in configs -> its name.
+FORMER_SET_NAMES = {
+    'ref-ytvos': 'ref-youtube-vos',
+    'ref-davis17': 'ref-davis',
+    'a2d-sentences': 'a2d',
+    'jhmdb-sentences': 'jhmdb',
+}
 _log_folder: Path | None = None
 
 
@@ -176,6 +185,26 @@ def positive(text: str) -> int:
             f'{text!r} is not a whole number above 0'
         )
     return int(text)
+
+
+def current_set_name(name: str) -> str:
+    """Return the name of a data set, which may come in a former spelling."""
+    return FORMER_SET_NAMES.get(name, name)
+
+
+def add_former_name(
+    parser: argparse.ArgumentParser, name: str, action: argparse.Action
+) -> None:
+    """Accept an option by its former name too; the help does not show it."""
+    parser.add_argument(
+        name,
+        dest=action.dest,
+        nargs=action.nargs,
+        type=action.type,
+        choices=action.choices,
+        default=argparse.SUPPRESS,
+        help=argparse.SUPPRESS,
+    )
 
 
 def add_cfg_options(parser: argparse.ArgumentParser) -> None:

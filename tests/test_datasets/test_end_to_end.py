@@ -13,7 +13,7 @@ from .helpers import ROOT, Oracle, make_runner
 
 #: What prepares the set; videos in its test split, where that is checked.
 SETS = {
-    'ref-ytvos': (ref_youtube_vos.prepare_ref_youtube_vos, 2),
+    'ref-youtube-vos': (ref_youtube_vos.prepare_ref_youtube_vos, 2),
     'ref-davis': (ref_davis.prepare_ref_davis, 2),
     'mevis': (mevis.prepare_mevis, None),
 }
@@ -42,7 +42,7 @@ def runner(prepared, tmp_path):
     return build
 
 
-@pytest.mark.parametrize('name', ['ref-ytvos', 'mevis'])
+@pytest.mark.parametrize('name', ['ref-youtube-vos', 'mevis'])
 def test_one_training_step_and_a_scored_test(runner, name):
     run = runner(
         name,
@@ -76,7 +76,7 @@ def test_a_model_is_scored_on_ref_davis(runner, window, protocol):
 @pytest.mark.parametrize(
     ('name', 'protocol'),
     [
-        ('ref-ytvos', None),
+        ('ref-youtube-vos', None),
         ('mevis', None),
         ('ref-davis', 'per-expression'),
     ],
@@ -100,7 +100,7 @@ def test_nobody_finds_what_nobody_describes(runner):
     assert run.test()['refer/J&F'] == pytest.approx(100 * described / objects)
 
 
-@pytest.mark.parametrize('name', ['ref-ytvos', 'mevis'])
+@pytest.mark.parametrize('name', ['ref-youtube-vos', 'mevis'])
 def test_a_frame_in_error_costs_its_share_of_every_expression(runner, name):
     run = runner(name)
     run.model = Oracle(blind=0)
@@ -129,7 +129,12 @@ def documented(page, **replacements):
 @pytest.mark.parametrize(
     ('name', 'page', 'folder', 'top'),
     [
-        ('ref-ytvos', 'ref-youtube-vos', 'ref-youtube-vos', 'Annotations/'),
+        (
+            'ref-youtube-vos',
+            'ref-youtube-vos',
+            'ref-youtube-vos',
+            'Annotations/',
+        ),
         ('mevis', 'mevis', 'mevis', ''),
     ],
 )
@@ -161,7 +166,7 @@ def test_documented_training_on_ref_davis(prepared, tmp_path):
     )
     assert options['_base_'] == './referformer_r50_ytvos.py'
     run = make_runner(
-        'ref-ytvos',
+        'ref-youtube-vos',
         prepared('ref-davis'),
         tmp_path / 'run',
         {

@@ -30,7 +30,7 @@ from .helpers import CONFIGS, shrink
 
 APPLE_DOUBLE = bytes([0, 5, 22, 7, 0, 2, 0, 0]) + b'Mac OS X        '
 PREPARE = {
-    'ref-ytvos': ref_youtube_vos.prepare_ref_youtube_vos,
+    'ref-youtube-vos': ref_youtube_vos.prepare_ref_youtube_vos,
     'mevis': mevis.prepare_mevis,
     'a2d': a2d.prepare_a2d,
     'jhmdb': jhmdb.prepare_jhmdb,
@@ -87,12 +87,12 @@ def test_residue_is_not_part_of_a_set(name, tmp_path):
 
 @pytest.mark.parametrize('suffixes', [('.JPG', '.PNG'), ('.jpeg', '.Png')])
 def test_suffixes_of_other_systems(suffixes, tmp_path):
-    root = PREPARE['ref-ytvos'](tmp_path)
-    before = load('ref-ytvos', root)
+    root = PREPARE['ref-youtube-vos'](tmp_path)
+    before = load('ref-youtube-vos', root)
     for old, new in zip(('.jpg', '.png'), suffixes, strict=True):
         for path in list(root.rglob(f'*{old}')):
             path.rename(path.with_suffix(new))
-    after = load('ref-ytvos', root)
+    after = load('ref-youtube-vos', root)
     assert_same(after, before)
     frame = after[0]['data_samples'].video_data_samples[0]
     assert frame.img_path.endswith(suffixes[0])
@@ -123,8 +123,8 @@ def rename_frames(root, table, rename):
 @pytest.mark.parametrize('form', ['{}', 'frame_{}', '{}x'])
 @pytest.mark.parametrize('listed', ['as text', 'in order'])
 def test_names_without_zeros_in_front(form, listed, tmp_path):
-    root = PREPARE['ref-ytvos'](tmp_path)
-    before = load('ref-ytvos', root)
+    root = PREPARE['ref-youtube-vos'](tmp_path)
+    before = load('ref-youtube-vos', root)
     table = root / 'meta_expressions/valid/meta_expressions.json'
     rename_frames(root / 'valid', table, lambda n: form.format(int(n)))
     content = json.loads(table.read_text())
@@ -132,7 +132,7 @@ def test_names_without_zeros_in_front(form, listed, tmp_path):
         for entry in content['videos'].values():
             entry['frames'].sort()
     table.write_text(json.dumps(content))
-    assert_same(load('ref-ytvos', root), before)
+    assert_same(load('ref-youtube-vos', root), before)
 
 
 def test_masks_by_position_need_the_order_of_time(tmp_path):
@@ -152,8 +152,8 @@ def test_masks_by_position_need_the_order_of_time(tmp_path):
 
 
 def test_videos_in_folders_of_videos(tmp_path):
-    root = PREPARE['ref-ytvos'](tmp_path)
-    before = load('ref-ytvos', root)
+    root = PREPARE['ref-youtube-vos'](tmp_path)
+    before = load('ref-youtube-vos', root)
     table = root / 'meta_expressions/valid/meta_expressions.json'
     content = json.loads(table.read_text())
     for video in list(content['videos']):
@@ -169,7 +169,7 @@ def test_videos_in_folders_of_videos(tmp_path):
     content = json.loads(other.read_text())
     videos = {f'set.1/{v[0]}/{v}': e for v, e in content['videos'].items()}
     other.write_text(json.dumps({'videos': videos}))
-    after = load('ref-ytvos', root)
+    after = load('ref-youtube-vos', root)
     assert_same(after, before)
     names = [sample['data_samples'].video_id for sample in after]
     assert all(name.startswith('set.1/0/0') for name in names)
@@ -177,7 +177,7 @@ def test_videos_in_folders_of_videos(tmp_path):
     check_datasets(
         list_sources(
             KINDS['ref-youtube-vos'],
-            Config.fromfile(CONFIGS / 'ref-ytvos.py'),
+            Config.fromfile(CONFIGS / 'ref-youtube-vos.py'),
             root,
             ['valid'],
             report,
@@ -255,14 +255,16 @@ def test_residue_does_not_get_into_annotation_files(module, tmp_path):
 
 
 def test_a_damaged_frame_is_not_mistaken_for_residue(tmp_path):
-    root = PREPARE['ref-ytvos'](tmp_path)
+    root = PREPARE['ref-youtube-vos'](tmp_path)
     path = next((root / 'valid/JPEGImages').rglob('*.jpg'))
     # the companion in place of the picture
     path.write_bytes(APPLE_DOUBLE)
     with pytest.raises(OSError, match=f'{path.name} cannot be decoded'):
-        load('ref-ytvos', root)
+        load('ref-youtube-vos', root)
     path.unlink()
     with pytest.raises(FileNotFoundError, match=f'{path.name} is missing'):
-        load('ref-ytvos', root)
+        load('ref-youtube-vos', root)
     shutil.copy(next(path.parent.glob('*.jpg')), path.with_suffix('.JPG'))
-    assert np.isfinite(load('ref-ytvos', root)[0]['inputs'].float().mean())
+    assert np.isfinite(
+        load('ref-youtube-vos', root)[0]['inputs'].float().mean()
+    )

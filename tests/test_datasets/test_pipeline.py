@@ -21,7 +21,7 @@ from referformer.registry import DATASETS, MODELS
 from referformer.testing.scenes import MANIFEST
 
 REPOSITORY = Path(__file__).parents[2]
-CONFIG = REPOSITORY / 'configs/_base_/datasets/ref-ytvos.py'
+CONFIG = REPOSITORY / 'configs/_base_/datasets/ref-youtube-vos.py'
 TRAIN = 'meta_expressions/train/meta_expressions.json'
 VALID = 'meta_expressions/valid/meta_expressions.json'
 

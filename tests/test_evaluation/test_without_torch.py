@@ -111,7 +111,7 @@ def maps_of_davis(root):
     return root, root / 'pred'
 
 
-def ref_ytvos(root):
+def ref_youtube_vos(root):
     root = prepare_ref_youtube_vos(root)
     meta = root / 'meta_expressions/valid/meta_expressions.json'
     predict_nothing(meta, root / 'pred', (48, 80))
@@ -143,7 +143,7 @@ def coco(root):
     [
         ('davis --protocol identity', label_maps, {'pillow'}),
         ('davis --protocol unsupervised', label_maps, {'pillow', 'scipy'}),
-        ('ref-ytvos', ref_ytvos, {'pillow'}),
+        ('ref-youtube-vos', ref_youtube_vos, {'pillow'}),
         ('ref-davis --protocol published', maps_of_davis, {'pillow', 'scipy'}),
         (
             'ref-davis --protocol per-expression',

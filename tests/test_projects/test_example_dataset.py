@@ -132,7 +132,7 @@ def test_the_data_check_by_its_config(root, tmp_path, monkeypatch, capsys):
 
 def test_one_training_step(cfg, root, tmp_path):
     run = make_runner(
-        'ref-ytvos',
+        'ref-youtube-vos',
         root,
         tmp_path / 'run',
         {

@@ -33,7 +33,7 @@ CONFIGS = Path(__file__).parents[2] / 'configs/_base_/datasets'
 MAIN = runpy.run_path(str(TOOL))['main']
 PREPARE = {
     'ref-youtube-vos': prepare_ref_youtube_vos,
-    'ref-davis17': prepare_ref_davis,
+    'ref-davis': prepare_ref_davis,
     'a2d': prepare_a2d,
     'jhmdb': prepare_jhmdb,
     'refcoco': prepare_refcoco,
@@ -478,7 +478,7 @@ def test_valid_without_truth_is_no_fault(tmp_path):
 
 
 # --------------------------------------------------------------- Ref-DAVIS17
-DAVIS = 'ref-davis17'
+DAVIS = 'ref-davis'
 SWAN = 'valid/Annotations/blackswan'
 
 
@@ -987,7 +987,7 @@ def test_frames_of_splits_that_are_not_needed(copy):
     status, found = doctor(YTVOS, root)
     assert status == 0
     assert found['split-absent']['count'] == 2
-    status, found = doctor(YTVOS, root, '--splits', 'train')
+    status, found = doctor(YTVOS, root, '--split', 'train')
     assert status == 1
     assert found['folder-missing']['path'] == 'train/Annotations'
 
@@ -1022,12 +1022,12 @@ def spoil(content, junk):
 def test_only_the_splits_asked_for(copy):
     root = copy(YTVOS)
     (root / FRAMES / '00010.jpg').unlink()
-    assert doctor(YTVOS, root, '--splits', 'valid')[0] == 0
-    assert doctor(YTVOS, root, '--splits', 'valid', 'train')[0] == 1
+    assert doctor(YTVOS, root, '--split', 'valid')[0] == 0
+    assert doctor(YTVOS, root, '--split', 'valid', 'train')[0] == 1
     shutil.rmtree(root / 'meta_expressions/train')
     status, found = doctor(YTVOS, root)
     assert (status, 'split-absent' in found) == (0, True)
-    status, found = doctor(YTVOS, root, '--splits', 'train')
+    status, found = doctor(YTVOS, root, '--split', 'train')
     assert (status, set(found)) == (1, {'split-missing'})
 
 
@@ -1042,7 +1042,7 @@ def test_quick_still_misses_no_file(copy):
 @pytest.mark.parametrize(
     ('config', 'kind'),
     [
-        ('ref-ytvos', YTVOS),
+        ('ref-youtube-vos', YTVOS),
         ('ref-davis', DAVIS),
         ('mevis', MEVIS),
         ('a2d', A2D),
@@ -1057,7 +1057,7 @@ def test_configs(copy, config, kind, tmp_path):
     path.write_text(
         f"_base_ = '{CONFIGS / config}.py'\n"
         'test_dataloader = dict(dataset=dict(expected_videos=2))\n'
-        if config in ('ref-ytvos', 'ref-davis')
+        if config in ('ref-youtube-vos', 'ref-davis')
         else f"_base_ = '{CONFIGS / config}.py'\n"
     )
     status, found = doctor(str(path), root)
@@ -1096,9 +1096,9 @@ def test_a_config_with_two_roots(tmp_path, capsys):
         ['no-such-kind', '.'],
         [YTVOS],
         [YTVOS, 'no-such-folder'],
-        [YTVOS, '.', '--splits', 'valid_u'],
+        [YTVOS, '.', '--split', 'valid_u'],
         [YTVOS, '.', '--jobs', '0'],
-        [str(CONFIGS / 'mevis.py'), '--splits', 'valid_u'],
+        [str(CONFIGS / 'mevis.py'), '--split', 'valid_u'],
     ],
 )
 def test_usage_errors(argv, capsys):

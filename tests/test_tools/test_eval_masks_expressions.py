@@ -1,5 +1,5 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
-"""ref-ytvos, ref-davis and mevis of tools/eval_masks.py."""
+"""ref-youtube-vos, ref-davis and mevis of tools/eval_masks.py."""
 
 import json
 import shutil
@@ -60,7 +60,7 @@ def read_videos(path):
 
 
 def truths_of_labels(root):
-    """True masks by video and expression, of a set in Ref-YTVOS layout."""
+    """True masks by video and expression; layout of Ref-YouTube-VOS."""
     meta = root / 'meta_expressions/valid/meta_expressions.json'
     truths = {}
     for video, entry in read_videos(meta).items():
@@ -168,7 +168,7 @@ def make_case(command, folder):
     return Case(command, gt, truths_of_labels(gt), folder)
 
 
-COMMANDS = ('ref-ytvos', 'ref-davis', 'mevis')
+COMMANDS = ('ref-youtube-vos', 'ref-davis', 'mevis')
 
 
 @pytest.fixture(params=COMMANDS)
@@ -178,7 +178,7 @@ def case(request, tmp_path):
 
 @pytest.fixture
 def ytvos(tmp_path):
-    return make_case('ref-ytvos', tmp_path)
+    return make_case('ref-youtube-vos', tmp_path)
 
 
 def pack(folder, path, prefix=''):
@@ -317,12 +317,12 @@ def test_submission_scores_like_the_metric(nested, tmp_path):
     gt = make_ref_youtube_vos(tmp_path / 'gt')
     if nested:
         nest(gt)
-    case = Case('ref-ytvos', gt, truths_of_labels(gt), tmp_path)
+    case = Case('ref-youtube-vos', gt, truths_of_labels(gt), tmp_path)
     meta = gt / 'meta_expressions'
     for form, layout, first in (
-        ('zip', 'ref-ytvos', 'Annotations'),
+        ('zip', 'ref-youtube-vos', 'Annotations'),
         ('zip', 'mevis', 'set' if nested else '0062f687f1'),
-        ('json', 'ref-ytvos', None),
+        ('json', 'ref-youtube-vos', None),
         ('jsonl', 'mevis', None),
     ):
         out_dir = tmp_path / f'{form}-{layout}'
@@ -499,9 +499,9 @@ def test_frames_left_out_keep_the_places_of_others(ytvos, tmp_path):
 def test_places_are_checked_before_scores_are_computed(ytvos, capsys):
     (ytvos.gt / 'file').touch()
     out = ytvos.gt / 'file/scores.json'
-    assert run('ref-ytvos', ytvos.gt, 'gone', out) == 1
+    assert run('ref-youtube-vos', ytvos.gt, 'gone', out) == 1
     assert 'choose another --out.' in capsys.readouterr().err
-    assert run('ref-ytvos', ytvos.gt, 'gone', ytvos.gt / 'x.json') == 1
+    assert run('ref-youtube-vos', ytvos.gt, 'gone', ytvos.gt / 'x.json') == 1
     printed = capsys.readouterr().err
     assert 'gone' in printed
     assert 'the score covers' not in printed
@@ -698,11 +698,11 @@ def test_broken_expression_files(ytvos, capsys):
 
 
 def test_where_the_truth_of_ref_ytvos_is(tmp_path, capsys):
-    inside = make_case('ref-ytvos', tmp_path / 'a')
+    inside = make_case('ref-youtube-vos', tmp_path / 'a')
     expected = inside.score()
     assert 'valid has 202, so the score is' in capsys.readouterr().err
     gt = make_ref_youtube_vos(tmp_path / 'gt', valid_obj_ids='separate')
-    case = Case('ref-ytvos', gt, {}, tmp_path)
+    case = Case('ref-youtube-vos', gt, {}, tmp_path)
     args = (
         '--expressions',
         gt / 'meta_expressions/valid/meta_expressions_gt.json',

@@ -14,6 +14,7 @@ from referformer.registry import DATASETS
 from referformer.structures import split_expressions
 from referformer.utils.cli import (
     add_cfg_options,
+    add_former_name,
     parse_overrides,
     prepare_output,
     run,
@@ -25,7 +26,7 @@ BOX_BGR = (60, 220, 250)
 HEADER = 26
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file')
@@ -33,17 +34,19 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--num', type=int, default=10, help='number of clips (default 10)'
     )
-    parser.add_argument(
-        '--loader',
-        default='train_dataloader',
-        choices=['train_dataloader', 'val_dataloader', 'test_dataloader'],
-        help='whose dataset to draw (default train_dataloader)',
+    split = parser.add_argument(
+        '--split',
+        type=lambda name: name.removesuffix('_dataloader'),
+        default='train',
+        choices=['train', 'val', 'test'],
+        help='whose dataset to draw (default train)',
     )
+    add_former_name(parser, '--loader', split)
     parser.add_argument(
         '--scale', type=float, default=1.0, help='enlarge the frames'
     )
     add_cfg_options(parser)
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     args.cfg_options = parse_overrides(parser, args.cfg_options)
     return args
 
@@ -111,10 +114,11 @@ def main() -> None:
     out = Path(args.out)
     prepare_output(out / '0000.png', '--out')
     init_default_scope(cfg.get('default_scope', 'referformer'))
-    if cfg.get(args.loader) is None:
-        raise ConfigError(f'{args.config} has no {args.loader}.')
+    loader = f'{args.split}_dataloader'
+    if cfg.get(loader) is None:
+        raise ConfigError(f'{args.config} has no {loader}.')
     with explain_config_errors(args.config, cfg):
-        dataset = DATASETS.build(cfg[args.loader].dataset)
+        dataset = DATASETS.build(cfg[loader].dataset)
     count = min(args.num, len(dataset))
     # Spread over the dataset: neighbours show the same video.
     for number, index in enumerate(
@@ -128,7 +132,7 @@ def main() -> None:
             image = draw_clip(item['inputs'].numpy(), clip, args.scale)
             name = f'{number:04d}-{k:03d}' if grouped else f'{number:04d}'
             cv2.imwrite(str(out / f'{name}.png'), image)
-    print(f'Drew {count} of {len(dataset)} items of {args.loader} in {out}.')
+    print(f'Drew {count} of {len(dataset)} items of {loader} in {out}.')
 
 
 if __name__ == '__main__':

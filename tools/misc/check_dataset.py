@@ -22,7 +22,12 @@ from referformer.datasets.doctor import (
 )
 from referformer.errors import ConfigError
 from referformer.formats.files import write_atomic
-from referformer.utils.cli import prepare_output, run
+from referformer.utils.cli import (
+    add_former_name,
+    current_set_name,
+    prepare_output,
+    run,
+)
 from referformer.utils.configs import read_config
 from referformer.utils.launch import require_model
 from referformer.utils.parallel import count_cores
@@ -41,6 +46,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         'what',
+        type=current_set_name,
         metavar='CONFIG_OR_KIND',
         help=f'a config file, or one of {", ".join(KINDS)}',
     )
@@ -51,14 +57,15 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar='ROOT',
         help='folder of the data set (default: that of the config)',
     )
-    parser.add_argument(
-        '--splits',
+    split = parser.add_argument(
         '--split',
+        dest='splits',
         nargs='+',
         metavar='SPLIT',
         help='what to check: dataloaders of a config (train, val, test), or '
         'splits of a kind, which must be there (default: all that are there)',
     )
+    add_former_name(parser, '--splits', split)
     parser.add_argument(
         '--jobs',
         type=int,
@@ -152,7 +159,7 @@ def plan_kind(
     """Return the splits of a known set and their report."""
     kind = KINDS[kind_name]
     report = Report(kind.title, root)
-    config = Config.fromfile(CONFIGS / f'{kind.config}.py')
+    config = Config.fromfile(CONFIGS / f'{kind_name}.py')
     return [(report, list_sources(kind, config, root, names, report))]
 
 

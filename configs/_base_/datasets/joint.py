@@ -1,7 +1,7 @@
 # Joint training as in the published recipe: clips of Ref-YouTube-VOS, and
 # images of RefCOCO, RefCOCO+ and RefCOCOg turned into pseudo clips, all of
 # T = 5 and drawn with equal chance. Tests on Ref-YouTube-VOS.
-_base_ = './ref-ytvos.py'
+_base_ = './ref-youtube-vos.py'
 
 refcoco_root = 'data/coco/'
 

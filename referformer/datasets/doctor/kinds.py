@@ -39,7 +39,6 @@ class Kind(NamedTuple):
     Attributes:
         title: Its name.
         dataset: The class that reads it.
-        config: Standard config, a file of ``configs/_base_/datasets``.
         full: Split -> its size, None if unknown.
         files: Takes the folder of the set and the name of a split; returns the
             arguments of the dataset that differ from the config.
@@ -48,7 +47,6 @@ class Kind(NamedTuple):
 
     title: str
     dataset: str
-    config: str
     full: dict[str, int | None]
     files: Callable[[Path, str], dict[str, Any]] = lambda root, name: {}
     download: tuple[str, ...] = ()
@@ -59,7 +57,7 @@ def _if_there(root: Path, *paths: str) -> str | None:
     return next((path for path in paths if (root / path).exists()), None)
 
 
-def _ytvos(root: Path, name: str) -> dict[str, Any]:
+def _ref_youtube_vos(root: Path, name: str) -> dict[str, Any]:
     """Ref-YouTube-VOS, and its layout."""
     folder, masks = f'meta_expressions/{name}', f'{name}/Annotations'
     files: dict[str, Any] = {
@@ -77,7 +75,7 @@ def _ytvos(root: Path, name: str) -> dict[str, Any]:
 
 
 def _davis(root: Path, name: str) -> dict[str, Any]:
-    files = _ytvos(root, name)
+    files = _ref_youtube_vos(root, name)
     files['data_prefix']['mask'] = f'{name}/Annotations'
     # comes from a third archive, which nothing here needs
     files['meta_file'] = _if_there(root, f'{name}/meta.json')
@@ -104,14 +102,12 @@ KINDS = {
     'ref-youtube-vos': Kind(
         'Ref-YouTube-VOS',
         'RefYouTubeVOSDataset',
-        'ref-ytvos',
         {'train': 3471, 'valid': 202, 'test': 305},
-        _ytvos,
+        _ref_youtube_vos,
     ),
-    'ref-davis17': Kind(
+    'ref-davis': Kind(
         'Ref-DAVIS17',
         'RefDAVISDataset',
-        'ref-davis',
         {'train': 60, 'valid': 30},
         _davis,
         ('DAVIS', 'davis_text_annotations', 'JPEGImages/480p'),
@@ -119,21 +115,18 @@ KINDS = {
     'a2d': Kind(
         'A2D-Sentences',
         'A2DSentencesDataset',
-        'a2d',
         {'train': None, 'test': None},
         download=('text_annotations/a2d_annotation.txt',),
     ),
     'jhmdb': Kind(
         'JHMDB-Sentences',
         'JHMDBSentencesDataset',
-        'jhmdb',
         {'test': 928},
         download=('jhmdb_annotation.txt',),
     ),
     'refcoco': Kind(
         'RefCOCO, RefCOCO+ and RefCOCOg',
         'RefCOCODataset',
-        'refcoco',
         NUM_SENTENCES,
         _refcoco,
         ('ref*/refs(*).p',),
@@ -141,7 +134,6 @@ KINDS = {
     'mevis': Kind(
         'MeViS',
         'MeViSDataset',
-        'mevis',
         {'train': 1662, 'valid_u': 50, 'valid': 140},
         _mevis,
     ),

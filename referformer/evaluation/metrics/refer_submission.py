@@ -24,9 +24,10 @@ from referformer.formats.records import write_records
 from referformer.formats.text_files import read_json
 from referformer.formats.tracks import encode_track
 from referformer.registry import METRICS
+from referformer.utils.cli import current_set_name
 from referformer.utils.console import shorten
 
-SubmissionLayout = Literal['ref-ytvos', 'mevis']
+SubmissionLayout = Literal['ref-youtube-vos', 'mevis']
 """What the zip file begins with: ``Annotations/`` or the videos."""
 SubmissionForm = Literal['zip', 'json', 'jsonl']
 """A zip file of PNGs, or one file of run-length codes."""
@@ -52,9 +53,9 @@ class ReferSubmission(BaseMetric):
         exclude_ann_file (str, optional): Another expressions file, whose
             videos are not wanted. The published file of the validation split
             lists the test videos as well; name the test file here.
-        layout (str): Names in the zip file: ``'ref-ytvos'``, ``Annotations/
-            <video>/<expression>/<frame>.png``, or ``'mevis'``, the same
-            without ``Annotations/``.
+        layout (str): Names in the zip file: ``'ref-youtube-vos'``,
+            ``Annotations/<video>/<expression>/<frame>.png``, or ``'mevis'``,
+            the same without ``Annotations/``.
         form (str): ``'zip'``, a zip file of PNGs; ``'json'``, a list of
             run-length codes as :mod:`referformer.formats.tracks` has
             it, or ``'jsonl'``, the same with one expression a line.
@@ -73,11 +74,12 @@ class ReferSubmission(BaseMetric):
         ann_file: str,
         out_dir: str,
         exclude_ann_file: str | None = None,
-        layout: SubmissionLayout = 'ref-ytvos',
+        layout: SubmissionLayout = 'ref-youtube-vos',
         form: SubmissionForm = 'zip',
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        layout = current_set_name(layout)
         check_choice('layout', layout, get_args(SubmissionLayout))
         check_choice('form', form, get_args(SubmissionForm))
         self.layout = layout
@@ -173,7 +175,11 @@ class ReferSubmission(BaseMetric):
         files = [file for key in self._expected for file in self._files(*key)]
         self._check_folder(set(files))
         if self.form == 'zip':
-            top = self.out_dir if self.layout == 'ref-ytvos' else self._root
+            top = (
+                self.out_dir
+                if self.layout == 'ref-youtube-vos'
+                else self._root
+            )
             pack_masks(self.out_file, top, files)
         else:
             entries = (entry for file in files for entry in read_json(file))

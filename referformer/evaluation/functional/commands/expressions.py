@@ -1,5 +1,5 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
-"""``eval_masks.py ref-ytvos``, ``ref-davis``, ``mevis``: masks of expressions.
+"""``ref-youtube-vos``, ``ref-davis``, ``mevis`` of ``tools/eval_masks.py``.
 
 Also the published protocol of Ref-DAVIS17, whose label maps are made of the
 expressions of one annotator each.
@@ -43,16 +43,16 @@ _META = 'meta_expressions/{}/meta_expressions.json'
 def add_commands(commands: Any) -> None:
     """Add the commands to the subparsers of argparse."""
     add = partial(add_command, commands, table=_table, pred=_PRED_HELP)
-    ref_ytvos = add(
-        'ref-ytvos',
+    ref_youtube_vos = add(
+        'ref-youtube-vos',
         'J and F of Ref-YouTube-VOS, from masks of expressions or a '
         'submission',
         'Score each expression of Ref-YouTube-VOS valid on all frames of its '
         'video, without matching, and average over expressions.',
-        _run_ref_ytvos,
+        _run_ref_youtube_vos,
         gt='folder of the data set, with meta_expressions/ and valid/',
     )
-    ref_ytvos.add_argument(
+    ref_youtube_vos.add_argument(
         '--exclude',
         type=Path,
         metavar='FILE',
@@ -87,7 +87,7 @@ def add_commands(commands: Any) -> None:
         _run_mevis,
         gt='folder of a split, with meta_expressions.json and mask_dict.json',
     )
-    for parser in (ref_ytvos, ref_davis, mevis):
+    for parser in (ref_youtube_vos, ref_davis, mevis):
         add_choice(
             parser,
             '--missing',
@@ -97,7 +97,10 @@ def add_commands(commands: Any) -> None:
         )
         add_expression_options(parser)
         add_jobs(parser)
-    for parser in (ref_ytvos, ref_davis):  # their ground truth is label maps
+    for parser in (
+        ref_youtube_vos,
+        ref_davis,
+    ):  # their ground truth is label maps
         add_choice(
             parser,
             '--unannotated',
@@ -296,7 +299,7 @@ def _table(scores: Scores) -> str:
     return '\n'.join(lines)
 
 
-def _run_ref_ytvos(args: argparse.Namespace) -> Scores:
+def _run_ref_youtube_vos(args: argparse.Namespace) -> Scores:
     from referformer.formats.expressions import read_video_table
 
     exclude = args.exclude or args.gt / _META.format('test')
