@@ -14,7 +14,12 @@ from typing import Any
 
 # torch and mmengine are imported in main(), so that --help and a mistyped
 # option answer at once.
-from referformer.utils.cli import add_former_name, prepare_output, run
+from referformer.utils.cli import (
+    add_former_name,
+    add_precision,
+    prepare_output,
+    run,
+)
 
 
 def seconds(text: str) -> float:
@@ -119,12 +124,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     group.add_argument(
         '--device', help='such as cuda:0 or cpu (default: a GPU if any)'
     )
-    group.add_argument(
-        '--precision',
-        choices=('auto', 'fp32', 'bf16', 'fp16'),
-        help='type of the arithmetic; auto: bf16 where the hardware is made '
-        "for it, else fp32 (default: the config's, or fp32)",
-    )
+    add_precision(group)
     group = parser.add_argument_group('output')
     group.add_argument(
         '--masks',

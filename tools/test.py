@@ -12,6 +12,7 @@ import os
 # option answer at once.
 from referformer.utils.cli import (
     add_common_options,
+    add_precision,
     parse_overrides,
     prepare_output,
     run,
@@ -39,12 +40,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help='predict everything again; by default, videos that an '
         'interrupted run of the same test has finished are not repeated',
     )
-    parser.add_argument(
-        '--precision',
-        choices=('auto', 'fp32', 'bf16', 'fp16'),
-        help='type of the arithmetic; auto: bf16 where the hardware is made '
-        "for it, else fp32 (default: the config's, or fp32)",
-    )
+    add_precision(parser)
     add_common_options(parser)
     args = parser.parse_args(argv)
     args.cfg_options = parse_overrides(parser, args.cfg_options)

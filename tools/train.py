@@ -12,7 +12,12 @@ import os
 
 # mmengine and torch are imported in main(), so that --help and a mistyped
 # option answer at once.
-from referformer.utils.cli import add_common_options, parse_overrides, run
+from referformer.utils.cli import (
+    add_common_options,
+    add_precision,
+    parse_overrides,
+    run,
+)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -21,11 +26,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         description='Train a model from a config.'
     )
     parser.add_argument('config', help='config file, or name of a config')
-    parser.add_argument(
-        '--precision',
-        choices=('fp32', 'bf16', 'fp16'),
-        help='type of the arithmetic: bf16, or fp16 with a scaled loss on '
-        "GPUs that lack it (default: the config's, or fp32)",
+    add_precision(
+        parser,
+        'bf16, or fp16 with a scaled loss on GPUs that lack it (default: the '
+        "config's, or fp32)",
+        ('fp32', 'bf16', 'fp16'),
     )
     parser.add_argument(
         '--auto-scale-lr',

@@ -147,6 +147,8 @@ def change_setting(
     Raises:
         ConfigError: If the field cannot take the value.
     """
+    if key == 'amp':  # the former name
+        key, value = 'precision', {'off': 'fp32'}.get(value, value)
     if key == 'options' or key not in Setting._fields:
         return setting._replace(options=(*setting.options, (key, value)))
     kind = type(getattr(setting, key))

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,7 @@ __all__ = [
     'add_cfg_options',
     'add_common_options',
     'add_former_name',
+    'add_precision',
     'current_set_name',
     'keep_errors_in',
     'parse_overrides',
@@ -193,17 +194,44 @@ def current_set_name(name: str) -> str:
 
 
 def add_former_name(
-    parser: argparse.ArgumentParser, name: str, action: argparse.Action
+    parser: argparse.ArgumentParser,
+    name: str,
+    action: argparse.Action,
+    **changes: Any,
 ) -> None:
     """Accept an option by its former name too; the help does not show it."""
+    same = {k: getattr(action, k) for k in ('nargs', 'type', 'choices')}
     parser.add_argument(
         name,
         dest=action.dest,
-        nargs=action.nargs,
-        type=action.type,
-        choices=action.choices,
         default=argparse.SUPPRESS,
         help=argparse.SUPPRESS,
+        **{**same, **changes},
+    )
+
+
+def add_precision(
+    parser: argparse.ArgumentParser,
+    help: str = 'auto: bf16 where the hardware is made for it, else fp32 '
+    "(default: the config's, or fp32)",
+    choices: Sequence[str] = ('auto', 'fp32', 'bf16', 'fp16'),
+    default: str | None = None,
+) -> None:
+    """Add ``--precision``, formerly ``--amp``."""
+    precision = parser.add_argument(
+        '--precision',
+        choices=choices,
+        default=default,
+        help=f'type of the arithmetic; {help}',
+    )
+    former = {'off': 'fp32'}
+    add_former_name(
+        parser,
+        '--amp',
+        precision,
+        nargs='?',
+        const='bf16',
+        type=lambda text: former.get(text, text),
     )
 
 

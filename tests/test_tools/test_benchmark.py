@@ -156,6 +156,7 @@ def test_scoring(main):
             ['infer', CONFIG, '--vs', 'precision=int8'],
             'precision=int8: not one of',
         ),
+        (['infer', CONFIG, '--vs', 'amp=int8'], 'precision=int8: not one of'),
         (['data', CONFIG], 'does not exist'),
     ],
 )

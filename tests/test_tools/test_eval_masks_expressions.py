@@ -697,7 +697,7 @@ def test_broken_expression_files(ytvos, capsys):
     assert 'does not exist' in ytvos.error(capsys)
 
 
-def test_where_the_truth_of_ref_ytvos_is(tmp_path, capsys):
+def test_where_the_truth_of_ref_youtube_vos_is(tmp_path, capsys):
     inside = make_case('ref-youtube-vos', tmp_path / 'a')
     expected = inside.score()
     assert 'valid has 202, so the score is' in capsys.readouterr().err

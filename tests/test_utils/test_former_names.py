@@ -9,17 +9,9 @@ import pytest
 from referformer.utils.cli import FORMER_SET_NAMES
 
 TOOLS = Path(__file__).parents[2] / 'tools'
+CONFIG = TOOLS.parent / 'configs/referformer_r50_ytvos.py'
 BROWSE = 'analysis_tools/browse_dataset.py'
-DEMO = [
-    'a.mp4',
-    'dog',
-    '--config',
-    'a.py',
-    '--checkpoint',
-    'a.pth',
-    '--out',
-    'out',
-]
+DEMO = ('a.mp4', 'dog', '--config=a', '--checkpoint=a', '--out=out')
 
 
 @pytest.fixture(scope='module')
@@ -38,6 +30,15 @@ def parse():
     ('tool', 'args', 'former', 'now'),
     [
         ('demo.py', DEMO, '--thr 0.4', '--mask-thr 0.4'),
+        ('demo.py', DEMO, '--amp fp16', '--precision fp16'),
+        ('train.py', ('a.py',), '--amp', '--precision bf16'),
+        ('test.py', ('a.py', 'a.pth'), '--amp', '--precision bf16'),
+        (
+            'analysis_tools/benchmark.py',
+            ('train', str(CONFIG), '--precision=bf16'),
+            '--amp off',
+            '--precision fp32',
+        ),
         (
             'misc/check_dataset.py',
             ('refcoco', '.'),

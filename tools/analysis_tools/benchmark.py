@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 # and a mistyped option answer at once.
 from referformer.utils.cli import (
     add_cfg_options,
+    add_precision,
     parse_overrides,
     positive,
     prepare_output,
@@ -64,11 +65,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help='pixels of a frame (default 360 640)',
     )
     model.add_argument('--batch', type=positive, default=1, help='clips')
-    model.add_argument(
-        '--precision',
-        choices=('fp32', 'bf16', 'fp16'),
-        default='fp32',
-        help='type of the arithmetic (default fp32)',
+    add_precision(
+        model, 'default fp32', ('fp32', 'bf16', 'fp16'), default='fp32'
     )
     model.add_argument(
         '--compile', action='store_true', help='use torch.compile'
