@@ -2,6 +2,7 @@
 """Ground truth and predictions in COCO's JSON format, validated on reading."""
 
 import json
+import re
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
@@ -19,6 +20,8 @@ from referformer.utils.console import shorten
 # Larger sides are not frames and would exhaust the memory.
 MAX_SIDE = 1 << 15
 
+_FRAME_ID = re.compile(r'v_(.+)_f_\d+_i_\d+')
+
 Box = tuple[float, float, float, float]
 
 
@@ -31,12 +34,15 @@ class TrueObject(NamedTuple):
         area: Pixels, as the annotation has it; sorts the sample into small,
             medium or large.
         crowd: Whether AP ignores the sample (``iscrowd``).
+        source: Name of the video or picture it is about, which several
+            sentences may share.
     """
 
     rle: dict
     box: Box | None
     area: float
     crowd: bool = False
+    source: str = ''
 
 
 class Candidate(NamedTuple):
@@ -137,7 +143,7 @@ def read_truths(path: str | Path) -> dict[Hashable, TrueObject]:
     def wrong(message: str) -> DataError:
         return DataError(f'{path}: {message}.', file=path)
 
-    sizes = {}
+    sizes, sources = {}, {}
     for image in images:
         name = image.get('id')
         size = (image.get('height'), image.get('width'))
@@ -152,6 +158,7 @@ def read_truths(path: str | Path) -> dict[Hashable, TrueObject]:
                 'size of a frame'
             )
         sizes[name] = size
+        sources[name] = _source_of(image)
     truths: dict[Hashable, TrueObject] = {}
     for annotation in annotations:
         name = annotation.get('image_id')
@@ -166,7 +173,8 @@ def read_truths(path: str | Path) -> dict[Hashable, TrueObject]:
                 'entry stands for one sentence and so for one mask'
             )
         try:
-            truths[name] = _read_truth(annotation, sizes[name])
+            truth = _read_truth(annotation, sizes[name])
+            truths[name] = truth._replace(source=sources[name])
         except ValueError as error:
             raise wrong(f'the annotation of image {name!r} {error}') from None
     lost = [repr(name) for name in sizes if name not in truths]
@@ -176,6 +184,17 @@ def read_truths(path: str | Path) -> dict[Hashable, TrueObject]:
             f'{shorten(lost)}'
         )
     return {name: truths[name] for name in sizes}
+
+
+def _source_of(image: Mapping[str, Any]) -> str:
+    """Video or picture of an image entry, which stands for a sentence.
+
+    RefCOCO keeps the number of the picture; A2D and JHMDB name an entry
+    ``v_<video>_f_<frame>_i_<object>``.
+    """
+    name = str(image.get('original_id', image['id']))
+    frame = _FRAME_ID.fullmatch(name)
+    return frame[1] if frame else name
 
 
 def _read_truth(annotation: dict, size: tuple[int, int]) -> TrueObject:

@@ -82,6 +82,12 @@ def test_recorded_scores(files, command):
     assert result.returncode == 0, result.stderr
     scores = json.loads((files / 'scores.json').read_text())
     protocol = scores.pop('protocol')
+    each = scores.pop('per_expression')
+    assert len(each) == protocol['num_sentences']
+    mean = sum(entry['IoU'] for entry in each.values()) / len(each)
+    assert mean == pytest.approx(scores['mean_iou'])
+    mean = sum(entry['box IoU'] for entry in each.values()) / len(each)
+    assert mean == pytest.approx(scores['bbox mean_iou'])
     assert scores == pytest.approx(expected, abs=1e-6)
     assert list(scores) == list(expected)
     assert protocol['name'] == f'{command.upper()}-Sentences'

@@ -8,6 +8,7 @@ throughout, so memory does not depend on their size.
 import contextlib
 import io
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from pycocotools import mask as mask_utils
@@ -197,11 +198,18 @@ def published_iou(inter: np.ndarray, union: np.ndarray) -> np.ndarray:
 
 def mask_scores(truths: Truths, found: Candidates) -> dict[str, float]:
     """:func:`iou_scores` of the best masks; none at all counts as empty."""
+    return iou_scores(*mask_overlaps(_best_masks(truths, found)))
+
+
+def _best_masks(
+    truths: Truths, found: Candidates
+) -> list[tuple[dict | None, dict]]:
+    """Best and true mask of every sample, for :func:`mask_overlaps`."""
     pairs = []
     for name, truth in truths.items():
         best = best_candidate(found.get(name, ()))
         pairs.append((None if best is None else best.rle, truth.rle))
-    return iou_scores(*mask_overlaps(pairs))
+    return pairs
 
 
 def _best_boxes(
@@ -223,6 +231,32 @@ def _best_boxes(
 def box_scores(truths: Truths, found: Candidates) -> dict[str, float]:
     """:func:`iou_scores` of the best boxes; none counts as without area."""
     return iou_scores(*box_overlaps(*_best_boxes(truths, found)))
+
+
+def scores_of_each(
+    truths: Truths, found: Candidates
+) -> dict[str, dict[str, Any]]:
+    """IoU of the best mask and box of every sample.
+
+    Args:
+        truths (Truths): One per sample.
+        found (Candidates): Predictions.
+
+    Returns:
+        dict: Id of the sample -> ``IoU`` of masks and ``box IoU``, as far as
+        there are such predictions, and ``video``, see ``TrueObject.source``.
+    """
+    entries = {str(n): {'video': t.source} for n, t in truths.items()}
+    columns = {}
+    if has_masks(found):
+        columns['IoU'] = mask_overlaps(_best_masks(truths, found))
+    if has_boxes(found):
+        columns['box IoU'] = box_overlaps(*_best_boxes(truths, found))
+    for name, overlaps in columns.items():
+        ious = published_iou(*overlaps).tolist()
+        for entry, iou in zip(entries.values(), ious, strict=True):
+            entry[name] = iou
+    return entries
 
 
 def has_masks(found: Candidates) -> bool:

@@ -160,6 +160,7 @@ class ReferVOSMetric(BaseMetric):
             metrics |= percent(row, f'{name}/')
         if self.outfile is not None:
             table = {'num_expressions': len(records), **metrics}
+            table['unit'] = 'percent'
             table['per_expression'] = {
                 name: {**entry, **percent(entry)}
                 for name, entry in summary['per_expression'].items()

@@ -75,6 +75,7 @@ def _run(args: argparse.Namespace, title: str, ranked: bool) -> Scores:
         expression_scores,
         has_boxes,
         has_masks,
+        scores_of_each,
         sentence_scores,
     )
     from referformer.formats.coco import read_candidates, read_truths
@@ -120,13 +121,14 @@ def _run(args: argparse.Namespace, title: str, ranked: bool) -> Scores:
         '{num_predictions} predictions'
     )
     protocol = note_protocol(title, switches, counts, text, begin)
-    return {**scores, 'protocol': protocol}
+    each = scores_of_each(truths, found)
+    return {**scores, 'protocol': protocol, 'per_expression': each}
 
 
 def _table(scores: Scores) -> str:
     lines = []
     for name, value in scores.items():
-        if name != 'protocol':
+        if name not in ('protocol', 'per_expression'):
             # -1 is COCO's word for no object of that size.
             text = '   none' if value < 0 else f'{100 * value:7.2f}'
             lines.append(f'{name:16} {text}')
