@@ -4,6 +4,7 @@
 import importlib
 import json
 import re
+from concurrent.futures import Future
 from typing import ClassVar
 
 import numpy as np
@@ -19,6 +20,7 @@ from torch.utils.data import Dataset
 from referformer.datasets.items import ItemId
 from referformer.engine.loops import resumable_test_loop
 from referformer.engine.loops.resumable_test_loop import Finished, Journal
+from referformer.evaluation.metrics.threads import finished
 from referformer.registry import DATASETS, METRICS, MODELS
 
 NUM_ITEMS = 7
@@ -150,6 +152,32 @@ def test_a_score_that_could_not_be_computed(tmp_path):
     Echo.seen.clear()
     run(tmp_path)
     assert Echo.seen == []
+
+
+def test_scores_that_are_computed_in_the_background(tmp_path, monkeypatch):
+    whole = run(tmp_path / 'whole')
+    process, pending = Mean.process, {'set/v0'}
+
+    def process_later(self, data_batch, data_samples):
+        process(self, data_batch, data_samples)
+        records, future = self.results.pop(), Future()
+        if records[0][0] not in pending:
+            future.set_result(records)
+        self.results.append(future)
+
+    def evaluate(self, size):
+        self.results = [*map(finished, self.results)]
+        return BaseMetric.evaluate(self, size)
+
+    monkeypatch.setattr(Mean, 'process', process_later)
+    monkeypatch.setattr(Mean, 'evaluate', evaluate)
+    # The second batch is finished, but the first is not.
+    interrupt(tmp_path / 'parts')
+    assert not list((tmp_path / 'parts/test_progress').glob('*.jsonl'))
+    pending.clear()
+    interrupt(tmp_path / 'parts')
+    assert run(tmp_path / 'parts') == whole
+    assert Echo.seen == ['set/v4', 'set/v5', 'set/v6']
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,10 @@ import json
 import os
 import shutil
 import sys
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence, Sized
+from concurrent.futures import Future
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +18,7 @@ from mmengine.evaluator import Evaluator
 from mmengine.runner import Runner, TestLoop
 from torch.utils.data import DataLoader
 
+from referformer.evaluation.metrics.threads import finished
 from referformer.registry import (
     DATASETS,
     LOOPS,
@@ -59,7 +63,8 @@ class Journal:
     """Finished batches on disk, one line of JSON each.
 
     A process appends to a file of its own; a line that was cut off by an
-    interruption does not count. Numbers come back bit by bit.
+    interruption does not count. Numbers come back bit by bit. A batch whose
+    scores are still being computed in the background waits for its turn.
 
     Args:
         folder (Path): Where the files lie.
@@ -73,6 +78,7 @@ class Journal:
     ) -> None:
         self.folder = folder
         self._file: Any = None
+        self._waiting: deque[Finished] = deque()
         stamp = folder / 'fingerprint'
         if is_main_process():
             known = stamp.is_file() and stamp.read_text() == fingerprint
@@ -94,11 +100,31 @@ class Journal:
         return entries
 
     def append(self, entry: Finished) -> None:
-        """Write a finished batch.
+        """Write a batch as soon as it is finished.
+
+        Args:
+            entry (Finished): Its results may be of
+                :class:`concurrent.futures.Future`.
 
         Raises:
             TypeError: If the results of a metric are not JSON.
+            Exception: What a metric raised in the background.
         """
+        self._waiting.append(entry)
+        self.flush()
+
+    def flush(self) -> None:
+        """Write what was finished in the background, see :meth:`append`."""
+        while self._waiting and not any(
+            isinstance(result, Future) and not result.done()
+            for results in self._waiting[0].results
+            for result in results
+        ):
+            entry = self._waiting.popleft()
+            results = [[*map(finished, r)] for r in entry.results]
+            self._write(entry._replace(results=results))
+
+    def _write(self, entry: Finished) -> None:
         line = json.dumps(entry, ensure_ascii=False)
         if self._file is None:
             # never a file of an earlier run: its last line may be cut off
@@ -206,6 +232,9 @@ class ResumableTestLoop(TestLoop):
             metrics = super().run()
         finally:
             if self.journal is not None:
+                # An error that ended the test is being raised already.
+                with suppress(Exception):
+                    self.journal.flush()
                 self.journal.close()
         if self.journal is not None:
             barrier()

@@ -32,6 +32,7 @@ from referformer.evaluation.metrics.results import (
     percent,
     write_table,
 )
+from referformer.evaluation.metrics.threads import ScoringThreads
 from referformer.formats.davis_text import NUM_ANNOTATORS
 from referformer.formats.label_maps import read_label_map, write_label_map
 from referformer.formats.records import write_records
@@ -76,6 +77,9 @@ class RefDAVISMetric(BaseMetric):
             ``tools/eval_masks.py ref-davis`` scores. Defaults to None.
         form (str): What is written there: ``'png'``, or ``'json'`` or
             ``'jsonl'``, one file of run-length codes for each annotator.
+        workers (int | None): Threads that score beside the model, see
+            :class:`~.threads.ScoringThreads`. The scores are the same.
+            Defaults to None: two beside a GPU.
         **kwargs: Arguments of mmengine's ``BaseMetric``; ``prefix`` is
             'refer' by default.
 
@@ -92,6 +96,7 @@ class RefDAVISMetric(BaseMetric):
         outfile: str | None = None,
         out_dir: str | None = None,
         form: LabelForm = 'png',
+        workers: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -107,9 +112,12 @@ class RefDAVISMetric(BaseMetric):
         self.form = form
         self.outfile = outfile
         self.out_dir = None if out_dir is None else Path(out_dir)
+        self.threads = ScoringThreads(workers)
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Score a batch, in which the expressions of a video are neighbours.
+
+        Maybe beside the model; errors may then be those of a batch before.
 
         Raises:
             DataError: If a file of the ground truth is unusable or sizes
@@ -117,14 +125,20 @@ class RefDAVISMetric(BaseMetric):
             ConfigError: If a video lacks expressions or ground truth, or a
                 frame a prediction or a meta key.
         """
+        self.results.append(self.threads.run(self._score, data_samples))
+
+    def _score(self, data_samples: Sequence[dict]) -> list[VideoResult]:
         published = self.protocol == 'published'
         score = self._score_annotators if published else _score_expressions
-        self.results.append(
-            [
-                VideoResult(clips[0].video_id, score(clips))
-                for clips in group_clips(data_samples)
-            ]
-        )
+        return [
+            VideoResult(clips[0].video_id, score(clips))
+            for clips in group_clips(data_samples)
+        ]
+
+    def evaluate(self, size: int) -> dict[str, float]:
+        """Wait for what is being scored, then gather and average."""
+        self.results = self.threads.finish(self.results)
+        return super().evaluate(size)
 
     def _score_annotators(
         self, clips: list[PredictedClip]

@@ -27,6 +27,7 @@ from referformer.evaluation.metrics.results import (
     percent,
     write_table,
 )
+from referformer.evaluation.metrics.threads import ScoringThreads
 from referformer.registry import METRICS
 
 
@@ -101,6 +102,9 @@ class ReferVOSMetric(BaseMetric):
         robustness (bool): Whether to report ``R`` of ReVOS. All expressions
             of a video must arrive together: set ``group_by_video=True`` in
             the dataset. Defaults to False.
+        workers (int | None): Threads that score beside the model, see
+            :class:`~.threads.ScoringThreads`. The scores are the same.
+            Defaults to None: two beside a GPU.
         **kwargs: Arguments of mmengine's ``BaseMetric``; ``prefix`` is
             'refer' by default.
     """
@@ -113,6 +117,7 @@ class ReferVOSMetric(BaseMetric):
         bound_th: float = BOUND_TH,
         group_by: str | Sequence[str] = (),
         robustness: bool = False,
+        workers: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -120,22 +125,30 @@ class ReferVOSMetric(BaseMetric):
         self.bound_th = bound_th
         names = (group_by,) if isinstance(group_by, str) else tuple(group_by)
         self.protocol = ExpressionProtocol(names, robustness)
+        self.threads = ScoringThreads(workers)
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        """Score the clips of a batch, frame by frame.
+        """Score the clips of a batch, frame by frame, maybe beside the model.
 
         Raises:
-            DataError: If the sizes of masks differ.
+            DataError: If the sizes of masks differ, here or in a batch
+                before.
             ConfigError: If a frame has no ground truth, no prediction or
-                lacks a meta key.
+                lacks a meta key, likewise.
         """
-        self.results.append(
-            [
-                record
-                for clips in group_clips(data_samples)
-                for record in score_clips(clips, self.bound_th)
-            ]
-        )
+        self.results.append(self.threads.run(self._score, data_samples))
+
+    def _score(self, data_samples: Sequence[dict]) -> list[ExpressionScore]:
+        return [
+            record
+            for clips in group_clips(data_samples)
+            for record in score_clips(clips, self.bound_th)
+        ]
+
+    def evaluate(self, size: int) -> dict[str, float]:
+        """Wait for what is being scored, then gather and average."""
+        self.results = self.threads.finish(self.results)
+        return super().evaluate(size)
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Average over expressions, all and by attribute, in percent.
