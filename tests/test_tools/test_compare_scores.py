@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / 'tools/analysis_tools'))
 import compare_scores
 import eval_masks
 
-CONFIG = '''
+CONFIG = """
 default_scope = 'referformer'
 test_dataloader = dict(
     dataset=dict(
@@ -45,7 +45,7 @@ test_dataloader = dict(
         ],
     )
 )
-'''
+"""
 
 
 @pytest.fixture(scope='module')

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import stats
 
 from referformer.errors import ConfigError, DataError
 from referformer.formats.text_files import read_json
@@ -150,6 +149,9 @@ def clustered_interval(
     Returns:
         Interval: Each of the shape (...).
     """
+    # It takes longer to import than everything else together.
+    from scipy import stats
+
     n = sums.shape[-1]
     mean = sums.sum(-1) / weights.sum(-1)
     if n < 2:
