@@ -11,7 +11,7 @@ from mmdet.models.detectors import BaseDetector
 from mmdet.structures import TrackDataSample
 from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
 from mmengine.registry import DefaultScope
-from torch import Tensor
+from torch import Tensor, nn
 
 from referformer.errors import ConfigError, DataError, check_choice
 from referformer.models.layers.memory_format import suit_convolutions
@@ -27,7 +27,7 @@ from referformer.structures import (
     stack_clip_targets,
 )
 from referformer.structures.masks import MaskResize
-from referformer.utils.transfer import send
+from referformer.utils.kept import is_traced, kept, numbers_on_device
 
 
 @MODELS.register_module()
@@ -147,15 +147,17 @@ class ReferFormer(BaseDetector):
             ``frame_indices``).
         """
         num_clips, num_frames, _, *whole = batch_inputs.shape
-        device = batch_inputs.device
-        sizes = [tuple(size) for size in sizes or [whole] * num_clips]
-        size_tensor = send(torch.tensor(sizes, dtype=torch.float32), device)
-        padding = _mark_padding(size_tensor, *whole)
+        sizes = tuple(tuple(size) for size in sizes or [whole] * num_clips)
+        padded = any(size != tuple(whole) for size in sizes)
+        size_tensor = numbers_on_device(sizes, torch.float32, batch_inputs)
+        padding = _mark_padding(size_tensor, *whole) if padded else None
         wanted = None
         if frame_indices is not None:
             first = range(0, num_clips * num_frames, num_frames)
-            frames = [n + t for n, t in zip(first, frame_indices, strict=True)]
-            wanted = send(torch.tensor(frames), device)
+            frames = tuple(
+                n + t for n, t in zip(first, frame_indices, strict=True)
+            )
+            wanted = numbers_on_device(frames, torch.int64, batch_inputs)
             num_frames = 1
         if getattr(self.backbone, 'takes_clips', False):
             maps = self.backbone(batch_inputs)
@@ -174,7 +176,14 @@ class ReferFormer(BaseDetector):
             return tensor.unsqueeze(1).expand(shape).flatten(0, 1)
 
         def describe(level: Tensor) -> FrameFeatures:
-            mask = F.interpolate(padding[None], size=level.shape[-2:])[0] > 0
+            size = level.shape[-2:]
+            if padding is None:
+                mask, pos = self._whole_frame(level)
+                shape = (level.shape[0], -1, -1)
+                return FrameFeatures(
+                    level, mask.expand(shape), pos.expand(*shape, -1)
+                )
+            mask = F.interpolate(padding[None], size=size)[0] > 0
             pos = self.positional_encoding(mask).to(level.dtype)
             return FrameFeatures(
                 level, of_all_frames(mask), of_all_frames(pos)
@@ -184,8 +193,17 @@ class ReferFormer(BaseDetector):
             fine=describe(maps[0]),
             levels=tuple(describe(level) for level in self.neck(maps[1:])),
             sizes=size_tensor,
-            padded=any(size != tuple(whole) for size in sizes),
+            padded=padded,
         )
+
+    def _whole_frame(self, level: Tensor) -> tuple[Tensor, Tensor]:
+        """Mask (1, h, w) and positions (1, C, h, w) of an unpadded map."""
+        encoding = self.positional_encoding
+        size = tuple(level.shape[-2:])
+        learned = next(encoding.parameters(), None) is not None
+        if learned or is_traced(level):
+            return _encode_frame(encoding, size, level.dtype, level.device)
+        return _kept_frame(encoding, size, level.dtype, level.device)
 
     def _check_channels(self, given: tuple[int, ...]) -> None:
         """Compare the backbone's maps with what the next parts expect."""
@@ -246,7 +264,9 @@ class ReferFormer(BaseDetector):
             for level in visual.levels
         ]
         queries = self.queries(text.sentence, num_frames)
-        decoded = self.transformer(fused, queries, self.head.reg_branches)
+        decoded = self.transformer(
+            fused, queries, self.head.reg_branches, visual.padded
+        )
         pyramid = [visual.fine] + [
             level._replace(map=memory)
             for level, memory in zip(fused, decoded.memory, strict=False)
@@ -262,14 +282,18 @@ class ReferFormer(BaseDetector):
         """Decode, and select the best sequences.
 
         Args:
-            visual (VisualFeatures): Of N clips.
-            text (TextFeatures): Of E = N expressions, one per clip.
+            visual (VisualFeatures): Of N clips, or of one clip that all
+                expressions are about.
+            text (TextFeatures): Of E expressions.
             selector (Callable, optional): Chooses in place of the head's
                 own selector.
 
         Returns:
             SequencePredictions: On the device.
         """
+        expressions, clips = len(text.sentence), len(visual.sizes)
+        if clips == 1 < expressions:
+            visual = visual.repeat(expressions)
         decoded, mask_feats = self.decode(visual, text)
         selected, boxes, masks = self.head.predict(
             decoded, mask_feats, visual.sizes, selector
@@ -352,6 +376,21 @@ class ReferFormer(BaseDetector):
         """Raw predictions of every layer and query; arguments as of `loss`."""
         visual, text = self.encode(batch_inputs, batch_data_samples)
         return self.head(*self.decode(visual, text), visual.sizes)
+
+
+def _encode_frame(
+    encoding: nn.Module,
+    size: tuple[int, int],
+    dtype: torch.dtype,
+    device: torch.device,
+) -> tuple[Tensor, Tensor]:
+    """Padding mask and position encoding of a frame without padding."""
+    mask = torch.zeros(1, *size, dtype=torch.bool, device=device)
+    return mask, encoding(mask).to(dtype)
+
+
+#: Five maps of four sizes of frames, 80 MB where these have 360 x 640 pixels.
+_kept_frame = kept(maxsize=20)(_encode_frame)
 
 
 def _mark_padding(sizes: Tensor, height: int, width: int) -> Tensor:

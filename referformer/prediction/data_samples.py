@@ -9,6 +9,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from referformer.models import ReferFormer
+from referformer.models.referformer import annotated_frames
 from referformer.structures import SequencePredictions, split_expressions
 
 if TYPE_CHECKING:
@@ -65,10 +66,17 @@ def _predict_batch(
     batch_data_samples: list[TrackDataSample],
 ) -> list[TrackDataSample]:
     """Predict N clips with one expression each."""
+    # words first: the host is busy with them, the device is not
+    text = predictor.encode_text(model, [s.text for s in batch_data_samples])
     with predictor.arithmetic(batch_inputs.device):
-        found = model.predict_sequences(
-            *model.encode(batch_inputs, batch_data_samples)
+        visual = predictor.call(
+            model,
+            'extract_feat',
+            batch_inputs,
+            [sample[0].img_shape[:2] for sample in batch_data_samples],
+            annotated_frames(batch_data_samples),
         )
+        found = predictor.call(model, 'predict_sequences', visual, text)
     found = found.to_host().suppress_low_scores(predictor.score_thr)
     for n, sample in enumerate(batch_data_samples):
         frames = sample.video_data_samples

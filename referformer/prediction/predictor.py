@@ -26,12 +26,14 @@ from torch import Tensor
 
 from referformer.errors import ConfigError, check_choice
 from referformer.models import MeanScoreSelector, ReferFormer
+from referformer.prediction.cuda_graphs import graphed_steps
 from referformer.prediction.data_samples import predict_samples
 from referformer.prediction.linking import OverlapLinker
 from referformer.prediction.windows import Item, Window, cut_windows
 from referformer.registry import TASK_UTILS
 from referformer.structures import (
     FrameGeometry,
+    SelectedSequences,
     SequencePredictions,
     SoftMasks,
     TextFeatures,
@@ -96,6 +98,9 @@ class Predictor:
         batch_frames (int, optional): Frames times expressions that are
             decoded at once. None is 64 on a GPU, which many keep busy, and
             one expression on a CPU, whose caches are too small for more.
+        cuda_graphs (bool): Whether steps whose shapes come again are recorded
+            and replayed on a GPU, see
+            :class:`~referformer.prediction.cuda_graphs.GraphedSteps`.
 
     Raises:
         ConfigError: If a value is out of range.
@@ -108,6 +113,7 @@ class Predictor:
     score_thr: float = 0.0
     precision: Precision = 'fp32'
     batch_frames: int | None = None
+    cuda_graphs: bool = False
 
     def __post_init__(self) -> None:
         check_choice('link', self.link, get_args(Link))
@@ -160,6 +166,19 @@ class Predictor:
         """Context in which a model on this device is run."""
         return autocast(self.precision, device)
 
+    def call(self, model: ReferFormer, step: str, *args: Any) -> Any:
+        """Call a step of a model, as a CUDA graph if that is wanted.
+
+        Args:
+            model (ReferFormer): The model.
+            step (str): Name of its method or part.
+            *args (Any): See
+                :class:`~referformer.prediction.cuda_graphs.GraphedSteps`.
+        """
+        if self.cuda_graphs:
+            return graphed_steps(model)(model, step, *args)
+        return getattr(model, step)(*args)
+
     # -- windows x expressions ------------------------------------------------
 
     @torch.no_grad()
@@ -167,8 +186,9 @@ class Predictor:
         self, model: ReferFormer, texts: Sequence[str]
     ) -> TextFeatures:
         """Encode E expressions, normalised as in training."""
+        tokens = model.text_encoder.tokenize(texts)
         with self.arithmetic(device_of(model)):
-            return model.extract_text(texts)
+            return self.call(model, 'text_encoder', tokens)
 
     @torch.no_grad()
     def encode_windows(
@@ -192,8 +212,10 @@ class Predictor:
         device = device_of(model)
         settings = self.resolved(device)
         for window in cut_windows(frames, settings.window, settings.overlap):
+            clip = to_clip(window.frames)[None]
             with self.arithmetic(device):
-                visual = model.extract_feat(to_clip(window.frames)[None])
+                visual = self.call(model, 'extract_feat', clip)
+            del clip
             yield EncodedWindow(window, visual)
             del window, visual
 
@@ -223,7 +245,7 @@ class Predictor:
             linker = OverlapLinker()
         overlap = self.resolved(device_of(model)).overlap
         for window, visual in encoded:
-            found = self._decode(model, visual, text, selector).to_host()
+            found = self.decode(model, visual, text, selector).to_host()
             if linker is not None:
                 # [E, T, k, h, w] -> [E, k, T, h, w]
                 masks = found.masks.transpose(1, 2) > _logit(self.mask_thr)
@@ -233,25 +255,34 @@ class Predictor:
             yield WindowPredictions(window, found)
             del window, visual, found
 
-    def _decode(
+    @torch.no_grad()
+    def decode(
         self,
         model: ReferFormer,
         visual: VisualFeatures,
         text: TextFeatures,
-        selector: MeanScoreSelector | None,
+        selector: Callable[[Tensor], SelectedSequences] | None = None,
     ) -> SequencePredictions:
-        """Decode E expressions in one clip, in batches; on the device."""
+        """Decode expressions in one clip, in batches.
+
+        Args:
+            model (ReferFormer): The model.
+            visual (VisualFeatures): Of the clip.
+            text (TextFeatures): E expressions.
+            selector (Callable, optional): Chooses in place of the model's
+                own selector.
+
+        Returns:
+            SequencePredictions: On the device.
+        """
         device = visual.fine.map.device
         default = 1 if device.type == 'cpu' else 64
         batch = (self.batch_frames or default) // len(visual.fine.map)
-        each = torch.arange(len(text.sentence), device=device)
-        parts = []
         with self.arithmetic(device):
-            for index in each.split(max(1, batch)):
-                several = len(index) > 1
-                clips = visual.repeat(len(index)) if several else visual
-                words = text.index_select(index)
-                parts.append(model.predict_sequences(clips, words, selector))
+            parts = [
+                self.call(model, 'predict_sequences', visual, part, selector)
+                for part in text.split(max(1, batch))
+            ]
         return SequencePredictions.cat(parts)
 
     def soft_masks(

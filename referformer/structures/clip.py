@@ -51,25 +51,27 @@ class TextFeatures(NamedTuple):
         words (Tensor): One feature per token, shape (N, L, C).
         word_pos (Tensor): Position encoding of the tokens, added to
             attention keys only, shape (N, L, C).
-        padding_mask (Tensor): True where a token is padding, shape (N, L).
+        padding_mask (Tensor, optional): True where a token is padding, shape
+            (N, L). None where nothing is padded.
         sentence (Tensor): One feature per expression, shape (N, C).
     """
 
     words: Tensor
     word_pos: Tensor
-    padding_mask: Tensor
+    padding_mask: Tensor | None
     sentence: Tensor
 
-    def index_select(self, index: Tensor) -> 'TextFeatures':
-        """Pick expressions.
-
-        Args:
-            index (Tensor): Positions along N, int64, shape (M,).
-
-        Returns:
-            TextFeatures: The same features with N replaced by M.
-        """
-        return TextFeatures(*(part.index_select(0, index) for part in self))
+    def split(self, size: int) -> list['TextFeatures']:
+        """Views of at most ``size`` expressions each."""
+        words, word_pos, mask, sentence = self
+        parts = [part.split(size) for part in (words, word_pos, sentence)]
+        masks = [None] * len(parts[0]) if mask is None else mask.split(size)
+        return [
+            TextFeatures(words, word_pos, mask, sentence)
+            for words, word_pos, sentence, mask in zip(
+                *parts, masks, strict=True
+            )
+        ]
 
 
 class FrameFeatures(NamedTuple):
@@ -116,6 +118,10 @@ class VisualFeatures(NamedTuple):
         """
 
         def repeated(tensor: Tensor) -> Tensor:
+            if tensor.stride(0) == 0:  # the same for all frames
+                return tensor[:1].expand(
+                    times * len(tensor), *tensor.shape[1:]
+                )
             return tensor.repeat(times, *[1] * (tensor.ndim - 1))
 
         return VisualFeatures(

@@ -74,10 +74,16 @@ def test_two_objects():
         stack_clip_targets(batch)
 
 
-def test_select_expressions():
+@pytest.mark.parametrize('padded', [True, False])
+def test_split_expressions_into_batches(padded):
     text = TextFeatures(*(torch.arange(3)[:, None] for _ in range(4)))
-    picked = text.index_select(torch.tensor([2, 0, 2]))
-    assert all(part[:, 0].tolist() == [2, 0, 2] for part in picked)
+    if not padded:
+        text = text._replace(padding_mask=None)
+    batches = text.split(2)
+    for batch, expected in zip(batches, ([0, 1], [2]), strict=True):
+        assert (batch.padding_mask is not None) == padded
+        for part in batch:
+            assert part is None or part[:, 0].tolist() == expected
 
 
 def test_repeated_clips_stand_side_by_side():

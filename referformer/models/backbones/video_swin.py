@@ -22,6 +22,10 @@ from referformer.models.backbones.windows import (
 from referformer.models.layers import call_checkpointed
 from referformer.registry import MODELS
 from referformer.utils.attention_windows import relative_position_index
+from referformer.utils.kept import is_traced, kept
+
+#: Of eight shapes of clips; one takes some megabytes.
+_kept_plan = kept(maxsize=64)(plan_windows)
 
 
 class WindowAttention3D(BaseModule):
@@ -192,8 +196,10 @@ class SwinStage3D(BaseModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform ``x`` of shape (N, T, h, w, C)."""
+        plan = plan_windows if is_traced(x) else _kept_plan
+        size = tuple(x.shape[1:4])
         plans = [
-            plan_windows(x.shape[1:4], self.window_size, shifted, x.device)
+            plan(size, tuple(self.window_size), shifted, x.device)
             for shifted in (False, True)
         ]
         for i, block in enumerate(self.blocks):

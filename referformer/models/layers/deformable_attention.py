@@ -63,7 +63,7 @@ class MultiScaleDeformableAttention(nn.Module):
         value: Tensor,
         references: Tensor,
         levels: FeatureLevels,
-        padding_mask: Tensor,
+        padding_mask: Tensor | None,
     ) -> Tensor:
         """Attend.
 
@@ -73,14 +73,16 @@ class MultiScaleDeformableAttention(nn.Module):
             references (Tensor): Points (x, y) or boxes (x, y, w, h) relative
                 to each level, float32, shape (B, Q, L, 2 or 4).
             levels (FeatureLevels): Geometry of the tokens.
-            padding_mask (Tensor): True where a token is padding, shape
-                (B, tokens).
+            padding_mask (Tensor, optional): True where a token is padding,
+                shape (B, tokens). None where nothing is padded.
 
         Returns:
             Tensor: Shape (B, Q, C).
         """
         num_heads, num_levels, num_points = self.points
-        value = self.value_proj(value).masked_fill(padding_mask[..., None], 0)
+        value = self.value_proj(value)
+        if padding_mask is not None:
+            value = value.masked_fill(padding_mask[..., None], 0)
         value = value.unflatten(-1, (num_heads, -1))
         weights = self.attention_weights(query).unflatten(-1, (num_heads, -1))
         weights = at_least_float32(weights).softmax(-1)

@@ -42,5 +42,7 @@ def call_in_parts(function: Callable[..., Tensor], *tokens: Tensor) -> Tensor:
     if torch.compiler.is_compiling():  # the number of parts may vary
         return function(*tokens)
     size = 2**11 if tokens[0].device.type == 'cpu' else 2**16
+    if tokens[0].shape[-2] <= size:
+        return function(*tokens)
     parts = zip(*(x.split(size, -2) for x in tokens), strict=True)
     return torch.cat([function(*part) for part in parts], -2)

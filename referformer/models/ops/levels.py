@@ -1,12 +1,12 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
 """Sizes and places of several feature maps laid out as one row of tokens."""
 
-from functools import lru_cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from referformer.utils.kept import is_traced, kept
 from referformer.utils.transfer import send
 
 Shapes = tuple[tuple[int, int], ...]
@@ -51,17 +51,15 @@ def _describe(shapes: Shapes, device: torch.device) -> FeatureLevels:
     )
 
 
-@lru_cache(maxsize=512)
+@kept(maxsize=512)
 def _describe_once(shapes: Shapes, device: torch.device) -> FeatureLevels:
-    # also used for gradients, whoever asks first
-    with torch.inference_mode(False):
-        _, sizes, starts, centers = _describe(shapes, torch.device('cpu'))
-        return FeatureLevels(
-            shapes,
-            send(sizes, device),
-            send(starts, device),
-            tuple(send(part, device) for part in centers),
-        )
+    _, sizes, starts, centers = _describe(shapes, torch.device('cpu'))
+    return FeatureLevels(
+        shapes,
+        send(sizes, device),
+        send(starts, device),
+        tuple(send(part, device) for part in centers),
+    )
 
 
 def describe_levels(shapes: Shapes, like: Tensor) -> FeatureLevels:
@@ -80,16 +78,3 @@ def describe_levels(shapes: Shapes, like: Tensor) -> FeatureLevels:
     if is_traced(like):
         return _describe(shapes, like.device)
     return _describe_once(shapes, like.device)
-
-
-def is_traced(tensor: Tensor) -> bool:
-    """Tell whether operations on a tensor are recorded instead of run.
-
-    That is so under ``torch.compile``, ``torch.export``, ``torch.jit.trace``
-    and for fake tensors.
-    """
-    return (
-        torch.compiler.is_compiling()
-        or torch.jit.is_tracing()
-        or type(tensor) not in (Tensor, torch.nn.Parameter)
-    )

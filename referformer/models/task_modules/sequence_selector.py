@@ -1,6 +1,8 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
 """Choice of the referred sequence at prediction."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -9,6 +11,7 @@ from referformer.structures import SelectedSequences
 
 
 @TASK_UTILS.register_module()
+@dataclass(frozen=True)
 class MeanScoreSelector:
     """Keep the sequences with the best score averaged over time (Sec. 3.6).
 
@@ -20,10 +23,11 @@ class MeanScoreSelector:
         ValueError: If ``topk`` is not positive.
     """
 
-    def __init__(self, topk: int = 1) -> None:
-        if topk < 1:
-            raise ValueError(f'topk must be at least 1, got {topk}')
-        self.topk = topk
+    topk: int = 1
+
+    def __post_init__(self) -> None:
+        if self.topk < 1:
+            raise ValueError(f'topk must be at least 1, got {self.topk}')
 
     def __call__(self, logits: Tensor) -> SelectedSequences:
         """Select.

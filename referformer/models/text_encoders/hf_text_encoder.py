@@ -278,6 +278,6 @@ class HFTextEncoder(BaseModule):
         return TextFeatures(
             words=self.projection(words),
             word_pos=self.word_pos(padding_mask),
-            padding_mask=padding_mask,
+            padding_mask=padding_mask if tokens.padded else None,
             sentence=self.projection(sentence),
         )

@@ -90,7 +90,7 @@ class DeformableDecoderLayer(BaseModule):
         memory: Tensor,
         references: Tensor,
         levels: FeatureLevels,
-        padding_mask: Tensor,
+        padding_mask: Tensor | None,
     ) -> Tensor:
         """Transform queries.
 
@@ -101,8 +101,8 @@ class DeformableDecoderLayer(BaseModule):
             references (Tensor): Points or boxes on each level, shape
                 (B, Q, L, 2 or 4).
             levels (FeatureLevels): Geometry of the memory.
-            padding_mask (Tensor): True where the memory is padding, shape
-                (B, tokens).
+            padding_mask (Tensor, optional): True where the memory is
+                padding, shape (B, tokens). None where nothing is padded.
 
         Returns:
             Tensor: Shape (B, Q, C).
@@ -139,7 +139,7 @@ class DeformableDecoder(BaseModule):
         memory: Tensor,
         levels: FeatureLevels,
         valid_ratios: Tensor,
-        padding_mask: Tensor,
+        padding_mask: Tensor | None,
         reg_branches: nn.ModuleList,
     ) -> DecoderStates:
         """Decode queries, in float32 under any autocast.
@@ -153,8 +153,8 @@ class DeformableDecoder(BaseModule):
             levels (FeatureLevels): Geometry of the memory.
             valid_ratios (Tensor): Unpadded share (x, y) of each level, shape
                 (B, L, 2).
-            padding_mask (Tensor): True where the memory is padding, shape
-                (B, tokens).
+            padding_mask (Tensor, optional): True where the memory is
+                padding, shape (B, tokens). None where nothing is padded.
             reg_branches (nn.ModuleList): D box regressors.
 
         Returns:
@@ -178,7 +178,7 @@ class DeformableDecoder(BaseModule):
         memory: Tensor,
         levels: FeatureLevels,
         valid_ratios: Tensor,
-        padding_mask: Tensor,
+        padding_mask: Tensor | None,
         reg_branches: nn.ModuleList,
     ) -> DecoderStates:
         # [B, 1, L, 4]; boxes and points of the frame to those of a level

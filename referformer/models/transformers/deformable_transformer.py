@@ -106,6 +106,7 @@ class ReferDeformableTransformer(BaseModule):
         levels: Sequence[FrameFeatures],
         queries: ConditionalQueryInputs,
         reg_branches: nn.ModuleList,
+        padded: bool = True,
     ) -> DecodedQueries:
         """Encode the frames and decode the queries.
 
@@ -115,6 +116,7 @@ class ReferDeformableTransformer(BaseModule):
             queries (ConditionalQueryInputs): Decoder input.
             reg_branches (nn.ModuleList): D box regressors, used to refine
                 the reference points layer by layer.
+            padded (bool): Whether any pixel of the batch is padding.
 
         Returns:
             DecodedQueries: States and references of every layer, and the
@@ -130,12 +132,18 @@ class ReferDeformableTransformer(BaseModule):
             ],
             1,
         )
-        padding = torch.cat([x.padding_mask.flatten(1) for x in levels], 1)
+        padding = None
+        if padded:
+            padding = torch.cat([x.padding_mask.flatten(1) for x in levels], 1)
+            valid_ratios = torch.stack(
+                [self._valid_ratio(x.padding_mask) for x in levels], 1
+            )
+        else:
+            valid_ratios = tokens.new_ones(
+                len(tokens), len(levels), 2, dtype=torch.float32
+            )
         shapes = tuple(tuple(x.map.shape[-2:]) for x in levels)
         geometry = describe_levels(shapes, tokens)
-        valid_ratios = torch.stack(
-            [self._valid_ratio(x.padding_mask) for x in levels], 1
-        )
         memory = self.encoder(tokens, pos, geometry, valid_ratios, padding)
         hidden, references = self.decoder(
             queries.content,

@@ -48,7 +48,7 @@ class DeformableEncoderLayer(BaseModule):
         pos: Tensor,
         references: Tensor,
         levels: FeatureLevels,
-        padding_mask: Tensor,
+        padding_mask: Tensor | None,
     ) -> Tensor:
         """Transform tokens.
 
@@ -58,7 +58,8 @@ class DeformableEncoderLayer(BaseModule):
             references (Tensor): Where each token is on each level, (x, y),
                 shape (B, tokens, L, 2).
             levels (FeatureLevels): Geometry of the tokens.
-            padding_mask (Tensor): True on padding, shape (B, tokens).
+            padding_mask (Tensor, optional): True on padding, shape
+                (B, tokens). None where nothing is padded.
 
         Returns:
             Tensor: Shape (B, tokens, C).
@@ -93,7 +94,7 @@ class DeformableEncoder(BaseModule):
         pos: Tensor,
         levels: FeatureLevels,
         valid_ratios: Tensor,
-        padding_mask: Tensor,
+        padding_mask: Tensor | None,
     ) -> Tensor:
         """Encode tokens.
 
@@ -103,7 +104,8 @@ class DeformableEncoder(BaseModule):
             levels (FeatureLevels): Geometry of the tokens.
             valid_ratios (Tensor): Unpadded share (x, y) of each level, shape
                 (B, L, 2).
-            padding_mask (Tensor): True on padding, shape (B, tokens).
+            padding_mask (Tensor, optional): True on padding, shape
+                (B, tokens). None where nothing is padded.
 
         Returns:
             Tensor: Shape (B, tokens, C).
