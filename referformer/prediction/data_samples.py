@@ -9,7 +9,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from referformer.models import ReferFormer
-from referformer.models.referformer import annotated_frames
+from referformer.models.referformer import annotated_positions
 from referformer.structures import SequencePredictions, split_expressions
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def _predict_batch(
             'extract_feat',
             batch_inputs,
             [sample[0].img_shape[:2] for sample in batch_data_samples],
-            annotated_frames(batch_data_samples),
+            annotated_positions(batch_data_samples),
         )
         found = predictor.call(model, 'predict_sequences', visual, text)
     found = found.to_host().suppress_low_scores(predictor.score_thr)

@@ -55,14 +55,24 @@ class GIoULoss(BaseModule):
         self.loss_weight = loss_weight
 
     def forward(
-        self, boxes: Tensor, targets: Tensor, avg_factor: Tensor
+        self,
+        boxes: Tensor,
+        targets: Tensor,
+        avg_factor: Tensor | None = None,
+        reduction_override: str | None = None,
     ) -> Tensor:
-        """The sum over n pairs of boxes (x1, y1, x2, y2), divided.
+        """Losses of n pairs of boxes (x1, y1, x2, y2), or their mean.
 
         Args:
             boxes (Tensor): Shape (n, 4).
             targets (Tensor): Shape (n, 4).
-            avg_factor (Tensor): What the sum is divided by, a scalar.
+            avg_factor (Tensor, optional): What the sum is divided by, a
+                scalar. None is n.
+            reduction_override (str, optional): ``'none'`` to return the n
+                losses.
         """
         loss = 1 - generalized_iou(boxes, targets, self.eps)
-        return self.loss_weight * loss.sum() / avg_factor
+        loss = self.loss_weight * loss
+        if reduction_override == 'none':
+            return loss
+        return loss.mean() if avg_factor is None else loss.sum() / avg_factor

@@ -22,6 +22,9 @@ class InstanceSequenceCriterion(BaseModule):
     the box and mask terms, with a zero box and a zero mask, as in the
     published code.
 
+    The losses of all layers are computed at once. They take
+    ``reduction_override='none'``, as those of mmdet do.
+
     Args:
         matcher (dict): Config of the matcher.
         loss_cls (dict): Config of the class loss (sigmoid focal).
@@ -105,69 +108,71 @@ class InstanceSequenceCriterion(BaseModule):
         # one small reduction, kept on the device
         num_visible = targets.valid.sum().float()
         num_visible = reduce_mean(num_visible).clamp(min=1.0)
-        losses = {}
+        terms = self._terms(preds, targets, matched)
         num_layers = len(preds.logits)
-        for i in range(num_layers):
-            layer = ClipPredictions(*(part[i] for part in preds))
-            prefix = '' if i == num_layers - 1 else f'd{i}.'
-            terms = self.loss_by_layer(layer, targets, matched[i], num_visible)
-            losses.update({prefix + k: v for k, v in terms.items()})
+        prefixes = [f'd{i}.' for i in range(num_layers - 1)] + ['']
+        losses = {}
+        for name, loss in terms.items():
+            # [...] of all layers -> one sum a layer
+            sums = loss.reshape(num_layers, -1).sum(1) / num_visible
+            for prefix, layer in zip(prefixes, sums.unbind(), strict=True):
+                losses[prefix + name] = layer
         return losses
 
-    def loss_by_layer(
-        self,
-        preds: ClipPredictions,
-        targets: ClipTargets,
-        matched: Tensor,
-        num_visible: Tensor,
+    def _terms(
+        self, preds: ClipPredictions, targets: ClipTargets, matched: Tensor
     ) -> dict[str, Tensor]:
-        """Losses of one decoder layer.
+        """Weighted losses of all layers at once, before they are summed up.
 
         Args:
-            preds (ClipPredictions): One layer: (N, T, Q, K), (N, T, Q, 4),
-                (N, T, Q, h, w).
+            preds (ClipPredictions): Of D layers and N clips.
             targets (ClipTargets): With masks of shape (N, T, h, w).
-            matched (Tensor): Matched query of each clip, shape (N,).
-            num_visible (Tensor): Normaliser, a scalar.
+            matched (Tensor): Matched query, shape (D, N).
 
         Returns:
-            dict[str, Tensor]: Five weighted scalars.
+            dict[str, Tensor]: Five losses, layer by layer.
         """
-        clips = torch.arange(len(matched), device=matched.device)
-        boxes = preds.boxes[clips, :, matched].flatten(0, 1)  # [N*T, 4]
-        masks = preds.masks[clips, :, matched].flatten(1)  # [N, T*h*w]
-        target_boxes = targets.boxes.flatten(0, 1)
-        target_masks = targets.masks.flatten(1)
+
+        def repeat(target: Tensor) -> Tensor:
+            # [N, ...] -> [D*N, ...]
+            return target.expand(len(matched), *target.shape).flatten(0, 1)
+
+        def pick(part: Tensor) -> Tensor:
+            # [D, N, T, Q, ...] -> [D*N, T, ...]
+            index = matched.view(*matched.shape, *[1] * (part.ndim - 2))
+            shape = (-1, -1, part.shape[2], -1, *part.shape[4:])
+            return part.gather(3, index.expand(shape)).flatten(0, 1)[:, :, 0]
+
+        each = {'reduction_override': 'none'}
+        boxes = pick(preds.boxes).flatten(0, 1)  # [D*N*T, 4]
+        target_boxes = repeat(targets.boxes).flatten(0, 1)
+        masks = pick(preds.masks).flatten(1)  # [D*N, T*h*w]
+        target_masks = repeat(targets.masks).flatten(1)
         return {
             'loss_cls': self.loss_cls(
-                preds.logits.flatten(0, 2),
+                preds.logits.flatten(0, 3),
                 self._class_targets(preds.logits, targets, matched),
-                avg_factor=num_visible,
+                **each,
             ),
-            'loss_bbox': self.loss_bbox(
-                boxes, target_boxes, avg_factor=num_visible
-            ),
+            'loss_bbox': self.loss_bbox(boxes, target_boxes, **each),
             'loss_giou': self.loss_giou(
                 bbox_cxcywh_to_xyxy(boxes),
                 bbox_cxcywh_to_xyxy(target_boxes),
-                avg_factor=num_visible,
+                **each,
             ),
-            'loss_mask': self.loss_mask(
-                masks,
-                target_masks,
-                avg_factor=num_visible * masks.shape[1],
-            ),
-            'loss_dice': self.loss_dice(
-                masks, target_masks, avg_factor=num_visible
-            ),
+            'loss_mask': self.loss_mask(masks, target_masks, **each)
+            / masks.shape[1],
+            'loss_dice': self.loss_dice(masks, target_masks, **each),
         }
 
     @staticmethod
     def _class_targets(
         logits: Tensor, targets: ClipTargets, matched: Tensor
     ) -> Tensor:
-        """Positives: the matched query in visible frames, (N*T*Q, K)."""
+        """Positives: the matched query in visible frames, (D*N*T*Q, K)."""
         onehot = torch.zeros_like(logits)
-        clips = torch.arange(len(matched), device=matched.device)
-        onehot[clips, :, matched, targets.labels] = targets.valid.to(logits)
-        return onehot.flatten(0, 2)
+        clips = torch.arange(matched.shape[1], device=matched.device)
+        layers = torch.arange(len(matched), device=matched.device)[:, None]
+        valid = targets.valid.to(logits)
+        onehot[layers, clips, :, matched, targets.labels] = valid
+        return onehot.flatten(0, 3)

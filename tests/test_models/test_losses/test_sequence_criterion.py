@@ -53,10 +53,11 @@ def test_perfect_predictions_cost_nothing(criterion):
 def test_absent_frame_has_no_positive(criterion):
     preds, targets = random_predictions(), full_size()
     targets.valid[0, 1] = False
-    matched = torch.tensor([2, 3])
-    onehot = criterion._class_targets(preds.logits[0], targets, matched)
-    onehot = onehot.view(preds.logits[0].shape)
-    assert onehot.sum() == 5
+    matched = torch.tensor([[2, 3], [0, 1]])
+    onehot = criterion._class_targets(preds.logits, targets, matched)
+    onehot, other = onehot.view(preds.logits.shape)
+    assert onehot.sum() == other.sum() == 5
+    assert other[1, 2, 1, targets.labels[1]] == 1
     assert onehot[0, 1].sum() == 0
     assert onehot[0, 0, 2, targets.labels[0]] == 1
     assert onehot[1, 1, 3, targets.labels[1]] == 1
