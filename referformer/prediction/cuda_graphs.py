@@ -95,9 +95,13 @@ class CudaRecorder:
                     before = torch.cuda.memory_reserved()
                     outputs = function()
                 self.num_bytes += torch.cuda.memory_reserved() - before
-            finally:
-                # a failed recording leaves its stream behind
+            except RuntimeError:
+                # a failed recording leaves its stream behind, and random
+                # numbers that wait for its end
                 torch.cuda.set_stream(current)
+                generator = torch.cuda.default_generators[self.device.index]
+                generator.graphsafe_set_state(generator.clone_state())
+                raise
         self._pool = graph.pool()
         return graph.replay, outputs
 
@@ -234,7 +238,8 @@ class GraphedSteps:
                 )
         except RuntimeError as error:
             entry.failed = True
-            reason = str(error).partition('\n')[0]
+            # the end of a recording that failed fails too
+            reason = str(error.__context__ or error).partition('\n')[0]
             warnings.warn(
                 f'{step} runs without a CUDA graph for these shapes, which '
                 f'is slower: recording failed ({reason}). '

@@ -259,21 +259,14 @@ def predict(model, frames, texts, **settings):
     ]
 
 
-@pytest.mark.parametrize('backbone', ['resnet', 'swin', 'video-swin'])
-@pytest.mark.parametrize('link', ['none', 'overlap'])
-def test_predictions_are_the_same(recorders, backbone, link, monkeypatch):
-    model = build_model(backbone=backbone).eval()
-    # one cache for all copies of the model, that is for all calls
-    steps = GraphedSteps()
-    monkeypatch.setattr(
-        'referformer.prediction.predictor.graphed_steps', lambda _: steps
-    )
+def check_videos(model, atol=1e-5, **settings):
+    """Predict videos with and without graphs; the masks must be equal."""
     rng = np.random.default_rng(0)
-    settings = dict(window=3, link=link, batch_frames=64)
     for length, texts in [
         (15, ['the dog']),
         (8, ['a dog', 'the red circle on the left']),
         (17, ['the cat']),
+        (8, ['a cat', 'the blue circle on the right']),
     ]:
         video = rng.integers(0, 256, (length, *SIZE, 3), np.uint8)
         with torch.inference_mode():
@@ -281,5 +274,62 @@ def test_predictions_are_the_same(recorders, backbone, link, monkeypatch):
             found = predict(model, video, texts, cuda_graphs=True, **settings)
         for one, other in zip(found, expected, strict=True):
             for part, whole in zip(one, other, strict=True):
-                torch.testing.assert_close(part, whole, rtol=0, atol=1e-5)
+                torch.testing.assert_close(part, whole, rtol=0, atol=atol)
+
+
+@pytest.fixture
+def steps(monkeypatch):
+    """One memory for all copies of a model."""
+    steps = GraphedSteps()
+    monkeypatch.setattr(
+        'referformer.prediction.predictor.graphed_steps', lambda _: steps
+    )
+    return steps
+
+
+@pytest.mark.parametrize(
+    ('backbone', 'link'),
+    [('resnet', 'overlap'), ('swin', 'none'), ('video-swin', 'none')],
+)
+def test_predictions_are_the_same(recorders, steps, backbone, link):
+    model = build_model(backbone=backbone).eval()
+    check_videos(model, window=3, link=link, batch_frames=64)
     assert sum(r.replayed for r in recorders) > 8
+
+
+# -- on a GPU -----------------------------------------------------------------
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize('precision', ['fp32', 'bf16'])
+@pytest.mark.parametrize('backbone', ['resnet', 'swin', 'video-swin'])
+def test_predictions_of_a_gpu(steps, backbone, precision):
+    model = build_model(backbone=backbone).cuda().eval()
+    with warnings.catch_warnings():
+        warnings.filterwarnings('error', '.*without a CUDA graph')
+        atol = 1e-4 if precision == 'fp32' else 2e-2
+        check_videos(model, atol, window=3, precision=precision)
+    recorded = [entry.recorded for entry in steps._entries.values()]
+    assert sum(record is not None for record in recorded) >= 4
+
+
+@pytest.mark.cuda
+def test_a_step_that_a_gpu_cannot_record():
+    toy = Toy().cuda().eval()
+    toy.step = lambda x: toy.fc(x) * x.max().item()
+    steps = GraphedSteps(after=2)
+    for number in range(4):
+        x = torch.rand(2, 4, device='cuda')
+        with torch.no_grad(), warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter('always')
+            out = steps(toy, 'step', x)
+        assert torch.equal(out, toy.fc(x) * x.max())
+        assert bool(caught) == (number == 1)
+    # and other steps can still be recorded
+    del toy.step
+    for _ in range(3):
+        x = torch.rand(3, 4, device='cuda')
+        with torch.no_grad():
+            out = steps(toy, 'step', x)[0]['out']
+            assert torch.equal(out, toy.fc(x))
+    assert [bool(e.recorded) for e in steps._entries.values()] == [False, True]
