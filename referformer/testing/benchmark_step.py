@@ -217,6 +217,9 @@ def model_step(
         for path in STAGES
         if path in modules
     }
+    predictor = getattr(model, 'predictor', None)
+    if getattr(predictor, 'cuda_graphs', False):
+        stages = {}  # what is replayed has none, and hooks would prevent it
     meter = StepMeter(stages, device)
     if training:
         step = _training_step(cfg.optim_wrapper, model, data, meter, dtype)

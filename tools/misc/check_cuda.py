@@ -49,6 +49,19 @@ def timing(
     return Step(name, [script, command, config, *options], 60, times=True)
 
 
+def against_published(args: argparse.Namespace, backbone: str) -> Step:
+    """A step that measures a backbone in turn with the published code."""
+    seconds = 120
+    script = 'tools/misc/compare_published.py'
+    command = [script, args.published, '--backbone', backbone]
+    command += ['--frames', *map(str, sorted(args.frames))]
+    # ends by itself, so that all it found so far is in its report
+    command += ['--budget', f'{0.8 * seconds * args.patience:.0f}']
+    if args.compile:
+        command.append('--compile')
+    return Step(f'published_{backbone}', command, seconds, times=True)
+
+
 def list_steps(args: argparse.Namespace) -> list[Step]:
     """All steps, what matters most first."""
     operator, model = PARITY + 'test_cuda_op.py', PARITY + 'test_gpu_model.py'
@@ -89,8 +102,13 @@ def list_steps(args: argparse.Namespace) -> list[Step]:
                 seconds=60,
             )
         )
+    graphs = 'tests/test_prediction/test_cuda_graphs.py'
+    only = 'gpu' if on == 'cuda' else 'not gpu'
+    steps.append(tests('graphs', graphs, only=only, seconds=60))
     large, short = max(args.frames), min(args.frames)
     steps.append(timing(f'memory_vswin-b_T{large}', 'infer', 'vswin-b', large))
+    if args.published:
+        steps += [against_published(args, name) for name in args.backbones]
     rival = ['--vs', args.checkout] if args.checkout else []
     for backbone in args.backbones:
         for frames in args.frames:
@@ -99,7 +117,7 @@ def list_steps(args: argparse.Namespace) -> list[Step]:
             steps.append(
                 timing(f'infer_{name}_bf16', 'infer', backbone, frames, *half)
             )
-            if frames == short:
+            if frames == short and not args.published:
                 eight = ['--expressions', '8', '--vs', 'expressions=1']
                 steps += [
                     timing(
@@ -125,6 +143,7 @@ def list_steps(args: argparse.Namespace) -> list[Step]:
                         )
                     )
     sized = ['--size', *map(str, args.size), '--device', args.device]
+    # graphs are recorded at the third call
     sized += ['--repeats', str(args.repeats), '--warmup', str(args.warmup)]
     return [
         step._replace(command=[*step.command, *sized]) if step.times else step
@@ -168,9 +187,28 @@ def python_path() -> str:
     return str(ROOT) if not given else f'{ROOT}{os.pathsep}{given}'
 
 
-def describe(report: dict) -> str:
-    """Medians, memory and ratio of a measurement, in a line."""
+def describe_case(row: dict) -> str:
+    """A line of a comparison with the published code."""
+    who = f'    {row["case"]:28s} {row.get("who", ""):16s}'
+    if 'ms' not in row:
+        return who + (row.get('failed') or 'NOT RUN: no time left')
+    parts = [f'{row["ms"]:8.1f} ms']
+    if 'ratio' in row:
+        parts.append(f'{row["ratio"]:5.2f} x')
+    if row['gib'] is not None:
+        parts.append(f'{row["gib"]:6.2f} GiB')
+    if 'loss' in row:
+        parts.append(f'loss {row["loss"]:.5f}')
+    else:
+        parts.append(f'{row["equal bits"]:.3%} of the mask bits equal')
+    return who + '  '.join(parts)
+
+
+def describe(report: dict | list) -> str:
+    """Medians, memory and ratio of a measurement."""
     parts = []
+    if isinstance(report, list):
+        return '\n'.join(['', *map(describe_case, report)])
     for row in report['measured']:
         setting = row['setting']
         name = setting.get('checkout', setting['precision'])
@@ -189,6 +227,14 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--device', default='cuda', help='default cuda')
     parser.add_argument('--checkout', help='another checkout of this project')
     parser.add_argument(
+        '--published', help='checkout of the published code, timed in turn'
+    )
+    parser.add_argument(
+        '--compile',
+        action='store_true',
+        help='compile the backbone as well, with --published',
+    )
+    parser.add_argument(
         '--budget', type=float, default=480, help='seconds in all'
     )
     parser.add_argument(
@@ -201,7 +247,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--frames', type=int, nargs='+', default=[5, 36])
     parser.add_argument('--size', type=int, nargs=2, default=[360, 640])
     parser.add_argument('--repeats', type=int, default=7)
-    parser.add_argument('--warmup', type=int, default=2)
+    parser.add_argument('--warmup', type=int, default=4)
     parser.add_argument('--only', help='steps whose names hold this')
     return parser.parse_args()
 
@@ -218,7 +264,7 @@ def main() -> int:
                 continue
             left = ends - time.monotonic()
             if left < 5:
-                line = f'{step.name:32s} no time left'
+                line = f'{step.name:32s} NOT RUN: no time left'
             else:
                 limit = min(step.seconds * args.patience, left)
                 line = run_step(step, args.out.resolve(), limit)

@@ -7,6 +7,9 @@
 # summary.txt. Uses the active environment (or PYTHON). Settings:
 #   WHEELS      folder of wheels, installed into OUT/site; nothing is built
 #   SDISTS      folder with mmcv-2.1.0.tar.gz, to build it without a network
+#   PUBLISHED   checkout of the published code, timed in turn
+#   BUDGET      seconds of the checks in all (default 480); what does not fit
+#               is listed as not run
 #   CHECKOUT    another checkout of this project, timed in turn
 #   DEVICE      default cuda; with cpu nothing is built or installed
 # TORCH_CUDA_ARCH_LIST, CUDA_HOME and MAX_JOBS as in docs/cuda.md.
@@ -32,7 +35,9 @@ if [ -z "${PYTHON:-}" ]; then
 fi
 check() {
     "$PYTHON" tools/misc/check_cuda.py "$out" --device "$device" \
-        ${CHECKOUT:+--checkout "$CHECKOUT"} "$@"
+        ${CHECKOUT:+--checkout "$CHECKOUT"} \
+        ${PUBLISHED:+--published "$PUBLISHED"} \
+        ${BUDGET:+--budget "$BUDGET"} "$@"
 }
 if [ "$device" = cpu ]; then
     check "$@"
