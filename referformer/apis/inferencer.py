@@ -140,8 +140,8 @@ class ReferInferencer(BaseInferencer):
             end: Seconds at which to stop.
             partial: Accept a video that is cut off.
             **prediction: ``window``, ``link``, ``overlap``, ``mask_thr``,
-                ``score_thr``, ``precision`` and ``batch_frames``, in place of
-                those of ``model.predictor``, see
+                ``score_thr``, ``precision``, ``batch_frames`` and
+                ``cuda_graphs``, in place of those of ``model.predictor``, see
                 :class:`~referformer.prediction.Predictor`.
 
         Returns:
