@@ -32,6 +32,10 @@ FIXTURES = {
     'data/ref-youtube-vos/': 'ref_youtube_vos',
     'data/ref-davis/': 'ref_davis',
     'data/mevis/': 'mevis',
+    'data/mevis_v2/': 'mevis_v2',
+    'data/revos/': 'revos',
+    'data/long_rvos/': 'long_rvos',
+    'data/ref_sav/': 'ref_sav',
     'data/coco/': 'refcoco',
     'data/a2d_sentences/': 'a2d',
     'data/jhmdb_sentences/': 'jhmdb',
@@ -79,8 +83,12 @@ RECIPES = {
     'joint': Recipe(12, [8, 10], 5, 1),
     'a2d': Recipe(6, [3, 5], 5, 2, pretrained=True),
     'a2d-scratch': Recipe(12, [8, 10], 6, 1, weight_decay=1e-4),
-    # ours: the paper is older than the data set
+    # ours: the paper is older than these data sets
     'mevis': Recipe(6, [3, 5], 5, 1, pretrained=True),
+    'mevis-v2': Recipe(6, [3, 5], 5, 1, pretrained=True),
+    'revos': Recipe(6, [3, 5], 5, 1, pretrained=True),
+    'long-rvos': Recipe(6, [3, 5], 5, 1, pretrained=True),
+    'ref-sav': Recipe(6, [3, 5], 5, 1, pretrained=True),
     'davis': None,
     'jhmdb': None,
     'jhmdb-scratch': None,
@@ -94,6 +102,10 @@ BACKBONES = dict.fromkeys(RECIPES, ALL) | {
     'jhmdb': VIDEO,
     'jhmdb-scratch': ['vswin-t'],
     'mevis': ['r50', 'swin-t', 'vswin-t', 'vswin-b'],
+    'mevis-v2': ['swin-t'],
+    'revos': ['swin-t'],
+    'long-rvos': ['swin-t'],
+    'ref-sav': ['swin-t'],
 }
 # recomputing activations is what fits these onto the authors' GPUs
 SAVES_MEMORY = {'swin-l', 'vswin-s', 'vswin-b'}

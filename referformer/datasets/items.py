@@ -22,6 +22,7 @@ FRAME_FACTS = (
     'img_dir',
     'img_suffix',
     'video_path',
+    'frame_stride',
     'annotated_frame_id',
 )
 #: What belongs to an expression even if all of a video agree on it.

@@ -1,14 +1,15 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
-"""MeViS: expressions of motion, several objects each."""
+"""MeViS, and everything else in its layout: masks in ``mask_dict.json``."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from mmengine.logging import MMLogger
 
 from referformer.datasets.base_refer_dataset import BaseReferDataset
 from referformer.errors import DataError, report_error
+from referformer.formats.attributes import FIELDS, AttributeField
 from referformer.formats.expressions import VideoEntry, read_expressions
 from referformer.formats.frames import check_present
 from referformer.formats.mask_dict import MaskTable, open_mask_table
@@ -24,7 +25,7 @@ class MeViSDataset(BaseReferDataset):
         data_root/
         ├── train/
         │   ├── JPEGImages/<video>/<frame>.jpg
-        │   ├── meta_expressions.json
+        │   ├── meta_expressions.json     meta_expressions_v2.json
         │   └── mask_dict.json
         ├── valid_u/...     with masks as well: scored locally
         └── valid/...       without: scored by the server
@@ -45,6 +46,11 @@ class MeViSDataset(BaseReferDataset):
         **kwargs: Arguments of :class:`BaseReferDataset`.
     """
 
+    #: Field of the expressions that holds their attribute, if there is one.
+    ATTRIBUTE: ClassVar[AttributeField | None] = None
+    #: Page of the documentation that shows the folders.
+    PAGE: ClassVar[str] = 'docs/datasets/mevis.md'
+
     def __init__(
         self,
         ann_file: str,
@@ -61,7 +67,9 @@ class MeViSDataset(BaseReferDataset):
     def load_expressions(self) -> list[dict]:
         """Return one dict per (video, expression)."""
         # Masks belong to positions in the list of frames.
-        videos = read_expressions(self.ann_file, positional=True)
+        videos = read_expressions(
+            self.ann_file, positional=True, attribute=self.ATTRIBUTE
+        )
         table = None
         if self.mask_file is not None:
             # Opened here, so that worker processes share it.
@@ -79,7 +87,7 @@ class MeViSDataset(BaseReferDataset):
             self.data_prefix['img'],
             {clip['video_id'] for clip in clips},
             self.ann_file,
-            'docs/datasets/mevis.md',
+            self.PAGE,
         )
         return clips if self.test_mode else self._usable(clips)
 
@@ -150,3 +158,42 @@ class MeViSDataset(BaseReferDataset):
             )
             return None
         return {'obj_id': ','.join(map(str, objects)), 'anno_ids': anno_ids}
+
+
+@DATASETS.register_module()
+class ReVOSDataset(MeViSDataset):
+    """ReVOS: expressions that refer, and expressions that ask to reason.
+
+    ::
+
+        data_root/
+        ├── JPEGImages/<source>/.../<video>/<frame>.jpg
+        ├── meta_expressions_train_.json
+        ├── meta_expressions_valid_.json
+        └── mask_dict.json                    of both splits
+
+    From Yan et al., "VISA", ECCV 2024, github.com/cilinyan/ReVOS-api. The
+    attribute ``type`` of an expression is ``'referring'``, ``'reasoning'`` or
+    ``'no-target'`` (``type_id`` 0, 1, 2).
+
+    Args:
+        ann_file: Expressions file.
+        img_dir: Folder of the videos, relative to ``data_root``.
+        mask_file: Table of masks, likewise.
+        **kwargs: Arguments of :class:`MeViSDataset`.
+    """
+
+    ATTRIBUTE = FIELDS['revos']
+    PAGE = 'docs/datasets/revos.md'
+
+    def __init__(
+        self,
+        ann_file: str,
+        *,
+        img_dir: str = 'JPEGImages',
+        mask_file: str | None = 'mask_dict.json',
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            ann_file, img_dir=img_dir, mask_file=mask_file, **kwargs
+        )

@@ -113,7 +113,13 @@ def find_file(
 
 
 def check_present(
-    folder: str | Path, names: Iterable[str], listed_in: str, page: str
+    folder: str | Path,
+    names: Iterable[str],
+    listed_in: str,
+    page: str,
+    *,
+    what: str = 'videos',
+    code: str = 'video-missing',
 ) -> None:
     """Check that everything an annotation file names is in a folder.
 
@@ -124,6 +130,8 @@ def check_present(
         names: Their names, as ``a`` or ``a/b``.
         listed_in: Who names them, for the messages.
         page: Page of the documentation that shows the folders.
+        what: What they are, in the plural.
+        code: Code of the error that one is missing.
 
     Raises:
         MissingDataError: If the folder or one of them is missing.
@@ -149,10 +157,10 @@ def check_present(
     if missing:
         report_error(
             MissingDataError(
-                f'{len(missing)} of {len(wanted)} videos of {listed_in} are '
+                f'{len(missing)} of {len(wanted)} {what} of {listed_in} are '
                 f'not in {folder}, first {missing[0]!r}',
                 file=folder / missing[0],
                 remedy='extract the archive completely.',
-                code='video-missing',
+                code=code,
             )
         )

@@ -9,7 +9,11 @@ from referformer.datasets.doctor.kinds import Source
 from referformer.datasets.doctor.problems import ENTAILED
 from referformer.datasets.doctor.report import Observation, Report
 from referformer.datasets.doctor.split import Split, read_content
-from referformer.datasets.doctor.split_rules import SPLIT_RULES, splits_overlap
+from referformer.datasets.doctor.split_rules import (
+    SPLIT_RULES,
+    splits_overlap,
+    videos_unlisted,
+)
 from referformer.datasets.doctor.video import (
     Shown,
     Video,
@@ -53,6 +57,7 @@ def check_datasets(
     built = (build_split(source, report) for source in sources)
     splits = [split for split in built if split is not None]
     report.extend(splits_overlap(splits))
+    report.extend(videos_unlisted(splits))
     for split in splits:
         report.extend(apply_rules(SPLIT_RULES, split))
     videos = find_videos(splits)

@@ -93,6 +93,30 @@ def _mevis(root: Path, name: str) -> dict[str, Any]:
     }
 
 
+def _mevis_v2(root: Path, name: str) -> dict[str, Any]:
+    files = _mevis(root, name)
+    named = f'{name}/meta_expressions_v2.json'
+    # the file of valid, which has no ground truth, is also called so
+    other = f'{name}/meta_expressions_v2_release.json'
+    files['ann_file'] = _if_there(root, named, other) or named
+    return files
+
+
+def _revos(root: Path, name: str) -> dict[str, Any]:
+    return {'ann_file': f'meta_expressions_{name}_.json'}
+
+
+def _long_rvos(root: Path, name: str) -> dict[str, Any]:
+    masks = f'{name}/Annotations'
+    prefix = {'img': f'{name}/JPEGImages'}
+    if name != 'test' or (root / masks).is_dir():
+        prefix['mask'] = masks
+    return {
+        'ann_file': f'{name}/meta_expressions.json',
+        'data_prefix': prefix,
+    }
+
+
 def _refcoco(root: Path, name: str) -> dict[str, Any]:
     folder = name.rpartition('_')[0].removesuffix('-google')
     return {'ann_file': [f'{folder}/instances_{name}.json']}
@@ -136,6 +160,33 @@ KINDS = {
         'MeViSDataset',
         {'train': 1662, 'valid_u': 50, 'valid': 140},
         _mevis,
+    ),
+    'mevis-v2': Kind(
+        'MeViS, second edition',
+        'MeViSDataset',
+        'mevis-v2',
+        {'train': 1662, 'valid_u': 50, 'valid': 140},
+        _mevis_v2,
+    ),
+    'revos': Kind(
+        'ReVOS',
+        'ReVOSDataset',
+        'revos',
+        {'train': 626, 'valid': 416},
+        _revos,
+    ),
+    'long-rvos': Kind(
+        'Long-RVOS',
+        'LongRVOSDataset',
+        'long-rvos',
+        {'train': 1855, 'valid': 112, 'test': 226},
+        _long_rvos,
+    ),
+    'ref-sav': Kind(
+        'Ref-SAV',
+        'RefSAVDataset',
+        'ref-sav',
+        {'train': None, 'valid': None},
     ),
 }
 

@@ -28,6 +28,11 @@ ERRORS = {
     ),
     'object-id-missing': 'a training expression names no object (obj_id)',
     'object-id-wrong': 'an object id is no number from 1 to 255',
+    'object-folder-wrong': 'an object id is no name of a folder of masks',
+    'object-missing': (
+        'the folder of masks of an object is missing; extract the archive '
+        'again'
+    ),
     # videos as folders of frames
     'video-missing': 'a listed video is missing; extract the archive again',
     'frame-missing': 'a listed frame is missing; extract the archive again',
@@ -44,6 +49,7 @@ ERRORS = {
     'mask-not-indexed': (
         'a mask is no indexed PNG; it must hold object ids, not colours'
     ),
+    'mask-values-wrong': 'a mask holds other values than 0 and 255',
     'mask-binary': (
         'the masks of a video are 0 / 255 images, but 255 means void; they '
         'must hold object ids'
@@ -116,6 +122,9 @@ ERRORS = {
     'annotation-unknown': 'mask_dict.json lacks an annotation',
     'target-wrong': 'obj_id and anno_id are not two lists of one length',
     'rle-broken': 'a run-length code is malformed',
+    # Ref-SAV
+    'masklets-missing': 'the masks of a video are missing; extract them again',
+    'masklet-unknown': 'the masks of a video lack an object',
 }
 """Training or scoring would stop or be wrong."""
 

@@ -92,21 +92,29 @@ def truth_absent(split: Split) -> Found:
     yield Observation('truth-absent', path, text)
 
 
-def videos_unlisted(split: Split) -> Found:
-    """Videos in the folder that no expression names."""
-    prefix = (split.dataset.data_prefix or {}).get('img')
-    folders = {clip.get('img_dir') for clip in split.clips} - {None}
-    if prefix is None or not folders or folders == {prefix}:
-        return
-    root = Path(prefix)
-    used = {name.split('/')[0] for name in read_videos(split.path)} | {
-        Path(folder).relative_to(root).parts[0]
-        for folder in folders
-        if Path(folder).is_relative_to(root)
-    }
-    for path in sorted(root.iterdir()) if root.is_dir() else ():
-        if path.is_dir() and used and path.name not in used:
-            yield Observation('video-unlisted', str(path))
+def videos_unlisted(splits: Sequence[Split]) -> Found:
+    """Videos in a folder that no expression names.
+
+    Splits may share a folder, in which the names of videos may be paths.
+    """
+    used: dict[str, set[str]] = defaultdict(set)
+    for split in splits:
+        prefix = (split.dataset.data_prefix or {}).get('img')
+        folders = {clip.get('img_dir') for clip in split.clips} - {None}
+        if prefix is None or not folders or folders == {prefix}:
+            continue
+        root = Path(prefix)
+        used[prefix] |= {n.split('/')[0] for n in read_videos(split.path)}
+        used[prefix] |= {
+            Path(folder).relative_to(root).parts[0]
+            for folder in folders
+            if Path(folder).is_relative_to(root)
+        }
+    for prefix, names in used.items():
+        root = Path(prefix)
+        for path in sorted(root.iterdir()) if root.is_dir() else ():
+            if path.is_dir() and names and path.name not in names:
+                yield Observation('video-unlisted', str(path))
 
 
 def videos_of_table(split: Split) -> Found:
@@ -314,7 +322,6 @@ SPLIT_RULES: dict[type, tuple[Callable[[Split], Found], ...]] = {
     object: (
         sentences_odd,
         truth_absent,
-        videos_unlisted,
         videos_of_table,
         videos_to_exclude,
         size_of_split,

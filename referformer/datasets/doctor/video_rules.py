@@ -13,6 +13,7 @@ from PIL import Image
 from referformer.datasets.doctor.report import Observation
 from referformer.datasets.doctor.video import Shown
 from referformer.datasets.jhmdb_sentences import JHMDBSentencesDataset
+from referformer.datasets.long_rvos import LongRVOSDataset
 from referformer.datasets.mevis import MeViSDataset
 from referformer.datasets.ref_davis import RefDAVISDataset
 from referformer.errors import DataError
@@ -153,6 +154,14 @@ def polygons_outside(shown: Shown) -> Found:
                 yield Observation('polygon-outside', shown.paths[0], text)
 
 
+def values_of_long_rvos(shown: Shown) -> Found:
+    """Masks with other values than 0 and 255, the object."""
+    for folder, values in shown.ids.items():
+        if not values <= {0, 255}:
+            text = f'value {min(values - {0, 255})}'
+            yield Observation('mask-values-wrong', str(folder), text)
+
+
 def masks_of_semisupervised_davis(shown: Shown) -> Found:
     """Masks whose ids are those of the other edition of DAVIS."""
     folder = shown.item.get('mask_dir') or '.'
@@ -183,6 +192,7 @@ VIDEO_RULES: dict[type, tuple[Callable[[Shown], Found], ...]] = {
         ids_of_meta,
         polygons_outside,
     ),
+    LongRVOSDataset: (values_of_long_rvos,),
     MeViSDataset: (annotations_of_mevis,),
     RefDAVISDataset: (masks_of_semisupervised_davis,),
 }

@@ -19,6 +19,7 @@ from referformer.datasets.transforms.loading_public_sets import (
     LoadCocoReferAnnotations,
     LoadJHMDBAnnotations,
     LoadMeViSAnnotations,
+    LoadSAVAnnotations,
 )
 from referformer.datasets.transforms.photometric import (
     ReferPhotoMetricDistortion,
@@ -42,6 +43,7 @@ __all__ = [
     'LoadReferAnnotations',
     'LoadReferFrame',
     'LoadReferVideoFrames',
+    'LoadSAVAnnotations',
     'NormalizeText',
     'PackReferInputs',
     'ReferMultiScaleCrop',

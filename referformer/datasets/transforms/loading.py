@@ -90,7 +90,8 @@ class LoadReferVideoFrames(BaseTransform):
     It takes the whole clip and so stands *before* the first
     ``TransformBroadcaster``, in place of ``LoadReferFrame``.
 
-    Required keys, lists of length T: ``video_path``, ``frame_id``. Added
+    Required keys, lists of length T: ``video_path``, ``frame_id``, and
+    ``frame_stride`` if only every so many frames of the file count. Added
     keys, likewise: ``img`` (uint8, BGR, shape (H, W, 3)), ``img_shape`` and
     ``ori_shape`` ((H, W)).
     """
@@ -101,10 +102,20 @@ class LoadReferVideoFrames(BaseTransform):
         Raises:
             MissingMediaError: If the file is missing.
             MediaError: If it is damaged.
-            IndexError: If it has no such frame.
+            DataError: If it has no such frame.
         """
-        with VideoReader(results['video_path'][0]) as video:
-            images = video.read(results['frame_id'])
+        path, step = results['video_path'][0], results.get('frame_stride', [1])
+        with VideoReader(path) as video:
+            last = step[0] * max(results['frame_id'])
+            if last >= len(video):
+                raise DataError(
+                    f'Video {path} has {len(video)} frames, but frame '
+                    f'{last + 1} is annotated',
+                    file=path,
+                    remedy='extract the videos again.',
+                    code='video-short',
+                )
+            images = video.read([step[0] * i for i in results['frame_id']])
         results['img'] = images
         results['img_shape'] = [image.shape[:2] for image in images]
         results['ori_shape'] = [image.shape[:2] for image in images]

@@ -13,6 +13,7 @@ from referformer.formats.a2d import A2DFrame, read_a2d_frame
 from referformer.formats.jhmdb import read_puppet_mask
 from referformer.formats.mask_dict import MaskTable, open_mask_table
 from referformer.formats.rle import to_rle
+from referformer.formats.sav import Masklets, read_masklets
 from referformer.registry import TRANSFORMS
 
 #: Masks and frames of A2D were scaled to 320 rows apart; codecs want even
@@ -134,6 +135,32 @@ class LoadMeViSAnnotations(BaseLoadReferAnnotations):
         """
         return source.mask(
             expression['anno_ids'], results['frame_id'], results['ori_shape']
+        )
+
+
+@TRANSFORMS.register_module()
+class LoadSAVAnnotations(BaseLoadReferAnnotations):
+    """Read the mask of the object meant from the JSON file of a SA-V video.
+
+    Required keys: ``masks_file``, ``frame_id``, ``obj_id``, ``label``,
+    ``ori_shape``. Added keys: those of :class:`BaseLoadReferAnnotations`.
+    """
+
+    def open(self, results: dict) -> Masklets:
+        """Return the masks of the video, read once for a clip."""
+        return read_masklets(results['masks_file'])
+
+    def select(
+        self, source: Masklets, results: dict, expression: dict
+    ) -> np.ndarray:
+        """Return the mask of the object an expression means.
+
+        Raises:
+            DataError: If there is none, or it is unreadable or has another
+                size than the frame.
+        """
+        return source.mask(
+            expression['obj_id'], results['frame_id'], results['ori_shape']
         )
 
 

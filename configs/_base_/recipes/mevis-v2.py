@@ -1,0 +1,8 @@
+# The second edition of MeViS, fine-tuned from image pre-training. The paper is
+# older than the set; this is its recipe for Ref-YouTube-VOS.
+_base_ = [
+    '../datasets/mevis-v2.py',
+    '../schedules/ytvos_6e.py',
+    '../drop_class_head.py',
+    '../default_runtime.py',
+]

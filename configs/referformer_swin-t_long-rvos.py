@@ -1,0 +1,6 @@
+_base_ = [
+    './_base_/models/referformer_swin-t.py',
+    './_base_/recipes/long-rvos.py',
+]
+load_from = _base_.image_pretrained
+model = _base_.protocol
