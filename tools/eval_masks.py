@@ -16,6 +16,7 @@ from referformer.evaluation.functional.commands import (
     expressions,
     label_maps,
     sentences,
+    unions,
 )
 from referformer.formats.files import write_json
 from referformer.utils.cli import current_set_name, prepare_output, run
@@ -27,7 +28,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         description='Score predicted masks of any method.'
     )
     commands = parser.add_subparsers(metavar='COMMAND', required=True)
-    for module in (label_maps, expressions, sentences):
+    for module in (label_maps, expressions, unions, sentences):
         module.add_commands(commands)
     argv = sys.argv[1:] if argv is None else list(argv)
     argv[:1] = map(current_set_name, argv[:1])

@@ -2,20 +2,49 @@
 """From the files as they are downloaded to a training step and a score."""
 
 import functools
+import json
 import re
+import sys
 import zipfile
 
 import pytest
 
-from tests.fixtures import mevis, ref_davis, ref_youtube_vos
+from referformer.evaluation.functional.expression_scores import (
+    MEASURES,
+    group_rows,
+)
+from tests.fixtures import (
+    long_rvos,
+    mevis,
+    mevis_v2,
+    ref_davis,
+    ref_sav,
+    ref_youtube_vos,
+    revos,
+)
 
 from .helpers import ROOT, Oracle, make_runner
+
+sys.path.insert(0, str(ROOT / 'tools'))
+import eval_masks
 
 #: What prepares the set; videos in its test split, where that is checked.
 SETS = {
     'ref-youtube-vos': (ref_youtube_vos.prepare_ref_youtube_vos, 2),
     'ref-davis': (ref_davis.prepare_ref_davis, 2),
     'mevis': (mevis.prepare_mevis, None),
+    'mevis-v2': (mevis_v2.prepare_mevis_v2, None),
+    'revos': (revos.prepare_revos, None),
+    'long-rvos': (long_rvos.prepare_long_rvos, None),
+    'ref-sav': (ref_sav.prepare_ref_sav, None),
+}
+#: The sets of 2024 and later: folder of the truth for ``eval_masks.py``, its
+#: command, and the types of the expressions that are scored.
+RECENT = {
+    'mevis-v2': ('valid_u', 'mevis', None),
+    'revos': ('.', 'revos', {'referring', 'reasoning', 'no-target'}),
+    'long-rvos': ('valid', 'long-rvos', {'static', 'dynamic', 'hybrid'}),
+    'ref-sav': ('ref_sav_eval', 'ref-sav', {'long', 'short'}),
 }
 
 
@@ -32,17 +61,17 @@ def prepared(tmp_path_factory):
 
 @pytest.fixture
 def runner(prepared, tmp_path):
-    def build(name, **options):
+    def build(name, work=tmp_path / 'run', **options):
         key = 'test_dataloader.dataset.expected_videos'
         options = {k.replace('__', '.'): v for k, v in options.items()}
         if SETS[name][1] is not None:
             options[key] = SETS[name][1]
-        return make_runner(name, prepared(name), tmp_path / 'run', options)
+        return make_runner(name, prepared(name), work, options)
 
     return build
 
 
-@pytest.mark.parametrize('name', ['ref-youtube-vos', 'mevis'])
+@pytest.mark.parametrize('name', ['ref-youtube-vos', 'mevis', *RECENT])
 def test_one_training_step_and_a_scored_test(runner, name):
     run = runner(
         name,
@@ -79,6 +108,7 @@ def test_a_model_is_scored_on_ref_davis(runner, window, protocol):
         ('ref-youtube-vos', None),
         ('mevis', None),
         ('ref-davis', 'per-expression'),
+        *((name, None) for name in RECENT),
     ],
 )
 def test_the_truth_scores_full_marks(runner, name, protocol):
@@ -183,3 +213,93 @@ def test_documented_training_on_ref_davis(prepared, tmp_path):
     run.train()
     assert run.iter == 1
     assert len(run.train_dataloader.dataset) == 4 * (2 * 2 + 1 + 2)
+
+
+class Clumsy(Oracle):
+    """Sees the truth, but puts it elsewhere, and something where is none."""
+
+    def see(self, video):
+        clips = super().see(video)
+        for clip in clips:
+            for t, frame in enumerate(clip.video_data_samples):
+                masks = frame.pred_track_instances.masks
+                masks.logits = masks.logits.roll(t % 4, -1)
+                if t == 1:
+                    masks.logits[..., :3, :5] = 10.0
+        return clips
+
+
+@pytest.mark.parametrize('name', RECENT)
+def test_scores_from_memory_and_from_files_are_the_same(
+    runner, prepared, tmp_path, name
+):
+    """Whole videos and single expressions, PNGs and run-length codes."""
+    folder, command, types = RECENT[name]
+    truth = prepared(name) / folder
+    group_by = [] if types is None else ['type']
+    tables = []
+    for grouped in (True, False):
+        work = tmp_path / f'grouped-{grouped}'
+        run = runner(
+            name,
+            work=work,
+            test_dataloader__dataset__group_by_video=grouped,
+            test_evaluator=[
+                {
+                    'type': 'ReferVOSMetric',
+                    'outfile': str(work / 'table.json'),
+                    'group_by': group_by,
+                },
+                *(
+                    {
+                        'type': 'ReferSubmission',
+                        'ann_file': str(find_expressions(truth)),
+                        'out_dir': str(work / form),
+                        'form': form,
+                        'prefix': form,
+                    }
+                    for form in ('zip', 'json')
+                ),
+            ],
+        )
+        run.model = Clumsy()
+        run.test()
+        tables.append(json.loads((work / 'table.json').read_text()))
+    assert tables[0] == tables[1]
+    table = tables[0]
+    assert 0 < table['J&F'] < 100
+    for pred in (
+        'zip/Annotations',
+        'zip/submission.zip',
+        'json/submission.json',
+    ):
+        out = tmp_path / 'scores.json'
+        words = [command, '--gt', truth, '--pred', work / pred, '--out', out]
+        words += ['--jobs', 1]
+        words += ['--group-by', *group_by] if group_by else []
+        eval_masks.main([*map(str, words)])
+        scores = json.loads(out.read_text())
+        rows = {'': scores, **group_rows(scores)}
+        if types is not None:
+            assert {f'type={kind}' for kind in types} <= set(rows)
+        for name, entry in scores['per_expression'].items():
+            same(table['per_expression'][name], entry)
+        for row, entry in rows.items():
+            prefix = f'{row}/' if row else ''
+            found = {k.removeprefix(prefix): v for k, v in table.items()}
+            same(found, entry)
+
+
+def same(in_percent, as_fractions):
+    """Hold the measures of a metric against those of a command."""
+    names = [name for name in MEASURES if name in as_fractions]
+    assert {'J&F', 'J', 'F', 'tIoU', 'vIoU'} <= set(names)
+    for name in names:
+        expected = 100 * as_fractions[name]
+        assert in_percent[name] == pytest.approx(expected, rel=1e-12)
+
+
+def find_expressions(folder):
+    """The expressions that are scored; of ReVOS those of valid."""
+    found = folder.glob('meta_expressions*.json')
+    return next(path for path in found if 'train' not in path.name)

@@ -127,7 +127,12 @@ def plan_config(
     config = read_config(path)
     if 'model' in config:
         require_model(path, config)
-    titles = {kind.dataset: kind.title for kind in KINDS.values()}
+    # the first edition of a set, where both have one class
+    titles = {
+        dataset: kind.title
+        for kind in reversed(KINDS.values())
+        for dataset in kind.datasets
+    }
     plan: dict[tuple[str, Path], list[Source]] = {}
     for name in names or LOADERS:
         loader = config.get(f'{name}_dataloader') or {}

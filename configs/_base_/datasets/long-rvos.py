@@ -1,7 +1,7 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
 # Long-RVOS with the recipe of Ref-YouTube-VOS. Videos of a minute go in
 # windows of 36 frames.
-_base_ = './ref-ytvos.py'
+_base_ = './ref-youtube-vos.py'
 
 dataset_type = 'LongRVOSDataset'
 data_root = 'data/long_rvos/'

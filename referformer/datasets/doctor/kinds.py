@@ -38,7 +38,7 @@ class Kind(NamedTuple):
 
     Attributes:
         title: Its name.
-        dataset: The class that reads it.
+        datasets: The classes that read it.
         full: Split -> its size, None if unknown.
         files: Takes the folder of the set and the name of a split; returns the
             arguments of the dataset that differ from the config.
@@ -46,7 +46,7 @@ class Kind(NamedTuple):
     """
 
     title: str
-    dataset: str
+    datasets: tuple[str, ...]
     full: dict[str, int | None]
     files: Callable[[Path, str], dict[str, Any]] = lambda root, name: {}
     download: tuple[str, ...] = ()
@@ -125,67 +125,63 @@ def _refcoco(root: Path, name: str) -> dict[str, Any]:
 KINDS = {
     'ref-youtube-vos': Kind(
         'Ref-YouTube-VOS',
-        'RefYouTubeVOSDataset',
+        ('RefYouTubeVOSDataset',),
         {'train': 3471, 'valid': 202, 'test': 305},
         _ref_youtube_vos,
     ),
     'ref-davis': Kind(
         'Ref-DAVIS17',
-        'RefDAVISDataset',
+        ('RefDAVISDataset',),
         {'train': 60, 'valid': 30},
         _davis,
         ('DAVIS', 'davis_text_annotations', 'JPEGImages/480p'),
     ),
     'a2d': Kind(
         'A2D-Sentences',
-        'A2DSentencesDataset',
+        ('A2DSentencesDataset',),
         {'train': None, 'test': None},
         download=('text_annotations/a2d_annotation.txt',),
     ),
     'jhmdb': Kind(
         'JHMDB-Sentences',
-        'JHMDBSentencesDataset',
+        ('JHMDBSentencesDataset',),
         {'test': 928},
         download=('jhmdb_annotation.txt',),
     ),
     'refcoco': Kind(
         'RefCOCO, RefCOCO+ and RefCOCOg',
-        'RefCOCODataset',
+        ('RefCOCODataset',),
         NUM_SENTENCES,
         _refcoco,
         ('ref*/refs(*).p',),
     ),
     'mevis': Kind(
         'MeViS',
-        'MeViSDataset',
+        ('MeViSDataset',),
         {'train': 1662, 'valid_u': 50, 'valid': 140},
         _mevis,
     ),
     'mevis-v2': Kind(
         'MeViS, second edition',
-        'MeViSDataset',
-        'mevis-v2',
+        ('MeViSDataset',),
         {'train': 1662, 'valid_u': 50, 'valid': 140},
         _mevis_v2,
     ),
     'revos': Kind(
         'ReVOS',
-        'ReVOSDataset',
-        'revos',
+        ('ReVOSDataset',),
         {'train': 626, 'valid': 416},
         _revos,
     ),
     'long-rvos': Kind(
         'Long-RVOS',
-        'LongRVOSDataset',
-        'long-rvos',
+        ('LongRVOSDataset',),
         {'train': 1855, 'valid': 112, 'test': 226},
         _long_rvos,
     ),
     'ref-sav': Kind(
         'Ref-SAV',
-        'RefSAVDataset',
-        'ref-sav',
+        ('RefSAVDataset', 'RefSAVEvalDataset'),
         {'train': None, 'valid': None},
     ),
 }

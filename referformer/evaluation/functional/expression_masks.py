@@ -6,6 +6,7 @@ several objects (their union) or none.
 """
 
 from collections.abc import Hashable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +21,7 @@ from referformer.evaluation.functional.tracks import (
     TrueMask,
     score_targets,
 )
-from referformer.formats.frames import find_file
+from referformer.formats.frames import find_file, list_frames
 from referformer.formats.label_maps import read_label_map
 from referformer.formats.mask_dict import open_mask_table
 from referformer.formats.predictions import PredictedMasks
@@ -98,7 +99,51 @@ class TableTruth(NamedTuple):
         )
 
 
-GroundTruth = LabelTruth | TableTruth
+class FolderTruth(NamedTuple):
+    """Masks of 0 and 255, ``<root>/<video>/<object>/<frame>.png``.
+
+    A target is the name of an object. There is no file where a frame does not
+    show it.
+    """
+
+    root: Path
+
+    def has(self, video: str, frame: str) -> bool:
+        """Every frame is annotated: no file means nothing is to be seen."""
+        del video, frame
+        return True
+
+    def open(
+        self, clip: VideoTargets, index: int
+    ) -> tuple[tuple[int, int] | None, TrueMask]:
+        """Read frame ``index``, see :meth:`LabelTruth.open`.
+
+        The size is None for a video none of whose objects is ever seen.
+        """
+        folders = {
+            t: self.root / clip.video / t for t in clip.targets.values()
+        }
+
+        def true_mask(target: str, shape: tuple[int, int]) -> np.ndarray:
+            name = f'{clip.frames[index]}.png'
+            path = find_file(folders[target] / name, ('.png',))
+            if path is None:
+                return np.zeros(shape, bool)
+            return read_label_map(path) == 255
+
+        return _size_of_masks(tuple(folders.values())), true_mask
+
+
+@lru_cache(maxsize=4)
+def _size_of_masks(folders: tuple[Path, ...]) -> tuple[int, int] | None:
+    """Height and width of the first mask in some folders."""
+    for folder in folders:
+        for path in list_frames(folder, ('.png',)).values():
+            return read_label_map(path).shape
+    return None
+
+
+GroundTruth = LabelTruth | TableTruth | FolderTruth
 """Where true masks come from; sent to other processes."""
 
 

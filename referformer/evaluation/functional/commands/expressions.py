@@ -1,5 +1,5 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
-"""``ref-youtube-vos``, ``ref-davis``, ``mevis`` of ``tools/eval_masks.py``.
+"""``ref-youtube-vos`` and ``ref-davis`` of ``tools/eval_masks.py``.
 
 Also the published protocol of Ref-DAVIS17, whose label maps are made of the
 expressions of one annotator each.
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     )
     from referformer.formats.expressions import VideoEntry
 
-_PRED_HELP = (
+PRED_HELP = (
     'folder with <video>/<expression>/<frame>.png (0 = background, 1 or 255 = '
     'object), maybe below Annotations/, or a zip file of that, or a .json or '
     '.jsonl file of {video_id, exp_id, segmentations}'
@@ -42,7 +42,7 @@ _META = 'meta_expressions/{}/meta_expressions.json'
 
 def add_commands(commands: Any) -> None:
     """Add the commands to the subparsers of argparse."""
-    add = partial(add_command, commands, table=_table, pred=_PRED_HELP)
+    add = partial(add_command, commands, table=table_of, pred=PRED_HELP)
     ref_youtube_vos = add(
         'ref-youtube-vos',
         'J and F of Ref-YouTube-VOS, from masks of expressions or a '
@@ -77,30 +77,10 @@ def add_commands(commands: Any) -> None:
         'anno_<0..3>/<video>/<frame>.png, which the DAVIS unsupervised '
         'measure matches with the objects, void (255) not scored, mean of '
         f'four; per-expression (MeViS and its family): --pred is a '
-        f'{_PRED_HELP}, each scored on its own, void is background',
+        f'{PRED_HELP}, each scored on its own, void is background',
     )
-    mevis = add(
-        'mevis',
-        'J and F of MeViS (valid_u), from masks of expressions',
-        'Score each expression on all frames of its video against the union '
-        'of the objects it means (maybe none), and average over expressions.',
-        _run_mevis,
-        gt='folder of a split, with meta_expressions.json and mask_dict.json',
-    )
-    for parser in (ref_youtube_vos, ref_davis, mevis):
-        add_choice(
-            parser,
-            '--missing',
-            'error zero',
-            'masks that are not in --pred: refuse to score, or count '
-            'J = F = 0',
-        )
-        add_expression_options(parser)
-        add_jobs(parser)
-    for parser in (
-        ref_youtube_vos,
-        ref_davis,
-    ):  # their ground truth is label maps
+    for parser in (ref_youtube_vos, ref_davis):
+        add_scoring_options(parser)
         add_choice(
             parser,
             '--unannotated',
@@ -123,7 +103,19 @@ def add_commands(commands: Any) -> None:
         )
 
 
-def _read_targets(
+def add_scoring_options(parser: argparse.ArgumentParser) -> None:
+    """Add what all commands on masks of expressions take."""
+    add_choice(
+        parser,
+        '--missing',
+        'error zero',
+        'masks that are not in --pred: refuse to score, or count J = F = 0',
+    )
+    add_expression_options(parser)
+    add_jobs(parser)
+
+
+def read_targets(
     path: Path,
     entries: Mapping[str, 'VideoEntry'],
     read_target: Callable[[dict], Hashable],
@@ -171,17 +163,6 @@ def _read_object_id(expression: dict) -> int:
     return int(value)
 
 
-def _read_annotations(expression: dict) -> tuple[str, ...]:
-    """Names of the annotations of MeViS that an expression means, sorted."""
-    ids = expression.get('anno_id')
-    if not isinstance(ids, list) or any(type(i) is not int for i in ids):
-        raise ValueError(
-            f'anno_id {ids!r}; expected a list of numbers (the split "valid" '
-            'has none: its ground truth is not public)'
-        )
-    return tuple(str(i) for i in sorted(set(ids)))
-
-
 def _label_targets(
     args: argparse.Namespace, excluded: Container[str] = ()
 ) -> list['VideoTargets']:
@@ -198,7 +179,7 @@ def _label_targets(
     path = args.expressions or usual
     if path == usual or not lists_by_object(path):
         videos = read_expressions(path)
-        return _read_targets(path, videos, _read_object_id, excluded)
+        return read_targets(path, videos, _read_object_id, excluded)
     # Such a file has neither numbers nor all frames: both are those of the
     # usual file or, without it, the order of the file and the true masks.
     named = read_objects(path, 'expressions')
@@ -210,7 +191,7 @@ def _label_targets(
         for video, entry in named.items():
             frames = {*entry['frames'], *list_frames(root / video, ('.png',))}
             videos[video] = {**entry, 'frames': sort_names(frames)}
-    return _read_targets(path, videos, _read_object_id, excluded)
+    return read_targets(path, videos, _read_object_id, excluded)
 
 
 def _label_truth(args: argparse.Namespace) -> 'LabelTruth':
@@ -227,7 +208,7 @@ def _label_truth(args: argparse.Namespace) -> 'LabelTruth':
     return LabelTruth(root)
 
 
-def _score(
+def score_clips(
     args: argparse.Namespace,
     title: str,
     clips: list['VideoTargets'],
@@ -269,7 +250,7 @@ def _score(
     return {**scores, 'protocol': protocol, 'per_expression': per_expression}
 
 
-def _check_videos(title: str, number: int, expected: int) -> None:
+def check_videos(title: str, number: int, expected: int) -> None:
     """Warn if not the videos of the split are scored."""
     if number != expected:
         warn(
@@ -278,7 +259,7 @@ def _check_videos(title: str, number: int, expected: int) -> None:
         )
 
 
-def _table(scores: Scores) -> str:
+def table_of(scores: Scores) -> str:
     """Measures in percent, one row for all, each annotator and each group."""
     from referformer.evaluation.functional.expression_scores import (
         MEASURES,
@@ -308,8 +289,8 @@ def _run_ref_youtube_vos(args: argparse.Namespace) -> Scores:
         excluded = read_video_table(exclude, 'videos to leave out')
     clips = _label_targets(args, excluded)
     title = 'Ref-YouTube-VOS, per expression'
-    scores = _score(args, title, clips, _label_truth(args))
-    _check_videos('Ref-YouTube-VOS', len(clips), 202)
+    scores = score_clips(args, title, clips, _label_truth(args))
+    check_videos('Ref-YouTube-VOS', len(clips), 202)
     return scores
 
 
@@ -324,12 +305,12 @@ def _run_ref_davis(args: argparse.Namespace) -> Scores:
     else:
         clips = _label_targets(args)
         title = 'Ref-DAVIS17, per expression'
-        scores = _score(args, title, clips, _label_truth(args))
+        scores = score_clips(args, title, clips, _label_truth(args))
         per_expression = scores.pop('per_expression')
         scores['per_annotator'] = split_annotators(per_expression)
         scores['per_expression'] = per_expression
         number = len(clips)
-    _check_videos('Ref-DAVIS17', number, 30)
+    check_videos('Ref-DAVIS17', number, 30)
     return scores
 
 
@@ -378,28 +359,3 @@ def _score_annotators(args: argparse.Namespace) -> Scores:
         begin,
     )
     return {**scores, 'protocol': protocol, 'per_annotator': per_annotator}
-
-
-def _run_mevis(args: argparse.Namespace) -> Scores:
-    from referformer.evaluation.functional.expression_masks import TableTruth
-    from referformer.formats.expressions import read_expressions
-    from referformer.formats.mask_dict import open_mask_table
-
-    path = args.gt / 'meta_expressions.json'
-    videos = read_expressions(path, positional=True)
-    clips = _read_targets(path, videos, _read_annotations)
-    truth = TableTruth(args.gt / 'mask_dict.json')
-    # Now, so that processes forked later find it there.
-    table = open_mask_table(truth.path)
-    for clip in clips:
-        for name in {a for t in clip.targets.values() for a in t}:
-            length = len(table[name]) if name in table else 0
-            if length != len(clip.frames):
-                raise DataError(
-                    f'{truth.path} has {length} masks of annotation {name} '
-                    f'but {clip.video} has {len(clip.frames)} frames; the '
-                    'file and meta_expressions.json belong to different '
-                    'splits.',
-                    file=truth.path,
-                )
-    return _score(args, 'MeViS, per expression', clips, truth)
