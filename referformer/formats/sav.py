@@ -73,43 +73,44 @@ def read_ref_sav(path: str | Path) -> dict[str, SAVVideo]:
     videos = {}
     for name, entry in content.items():
         try:
-            videos[name] = _parse_video(entry)
-        except ValueError as error:
-            code = 'name-unsafe' if 'leads' in str(error) else 'table-wrong'
-            message = f'{path}: video {name} {error}; correct it.'
-            report_error(DataError(message, file=path, code=code))
-            continue
-        for obj_id, text in [*videos[name].texts.items()]:
-            if not text.strip():
-                message = f'{path}: video {name}, object {obj_id} is empty; '
-                message += 'remove it or write its text.'
-                code = 'expression-empty'
-                report_error(DataError(message, file=path, code=code))
-                del videos[name].texts[obj_id]
+            videos[name] = _parse_video(path, name, entry)
+        except DataError as error:
+            report_error(error)
     return videos
 
 
-def _parse_video(entry: Any) -> SAVVideo:
-    """Check an entry; ``ValueError`` with the reason if it is none."""
+def _parse_video(path: str | Path, name: str, entry: Any) -> SAVVideo:
+    """Check the entry of a video; ``DataError`` if it is none."""
+
+    def fault(text: str, code: str = 'table-wrong') -> DataError:
+        text = f'{path}: video {name} {text}; correct it.'
+        return DataError(text, file=path, code=code)
+
     entry = entry if isinstance(entry, dict) else {}
-    paths = []
-    for key in ('video_path', 'anno_path'):
-        value = entry.get(key)
-        if not isinstance(value, str):
-            raise ValueError(f'has no text "{key}"')
-        paths.append(_below_sav(value))
+    paths = [entry.get('video_path'), entry.get('anno_path')]
     objects = entry.get('objects')
+    if not all(isinstance(file, str) for file in paths):
+        raise fault('has no texts "video_path" and "anno_path"')
     if not isinstance(objects, dict):
-        raise ValueError('has no table "objects"')
+        raise fault('has no table "objects"')
+    paths = [_below_sav(file) for file in paths]
+    unsafe = [n for n in (name, *paths) if not is_relative_name(n)]
+    if unsafe:
+        text = f'has a name that leads elsewhere, {show(unsafe[0])}'
+        raise fault(text, 'name-unsafe')
     texts = {}
     for obj_id, said in objects.items():
         text = said.get('formated') if isinstance(said, dict) else None
         if not obj_id.isdecimal() or not isinstance(text, str):
-            raise ValueError(
-                f'has an object {show(obj_id)} without number or without '
+            raise fault(
+                f'has an object {show(obj_id)} that is no number or lacks the '
                 'text "formated"'
             )
-        texts[obj_id] = text
+        if text.strip():
+            texts[obj_id] = text
+        else:
+            code = 'expression-empty'
+            report_error(fault(f'says nothing of object {obj_id}', code))
     return SAVVideo(*paths, texts)
 
 
@@ -122,10 +123,7 @@ def _below_sav(path: str) -> str:
     parts = path.removeprefix('./').split('/')
     if 'sav_train' in parts:
         parts = parts[parts.index('sav_train') :]
-    path = '/'.join(parts)
-    if not is_relative_name(path):
-        raise ValueError(f'has a path that leads elsewhere, {show(path)}')
-    return path
+    return '/'.join(parts)
 
 
 class Masklets(NamedTuple):

@@ -13,8 +13,12 @@ from .helpers import CONFIGS
 
 
 @pytest.fixture(scope='module')
-def dataset(tmp_path_factory):
-    root = prepare_ref_sav(tmp_path_factory.mktemp('ref_sav'))
+def root(tmp_path_factory):
+    return prepare_ref_sav(tmp_path_factory.mktemp('ref_sav'))
+
+
+@pytest.fixture
+def dataset(root):
     pipeline = Config.fromfile(CONFIGS / 'ref-sav.py').train_pipeline
     pipeline[3].transforms[1].prob = 0.0
     return RefSAVDataset(
