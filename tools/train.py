@@ -44,7 +44,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         const='auto',
         metavar='CHECKPOINT',
         help='continue an interrupted training: from this checkpoint, or '
-        'from the latest one in the work directory, if there is any',
+        'from the newest good one in the work directory, if there is any',
     )
     add_common_options(parser)
     args = parser.parse_args(argv)
@@ -57,11 +57,10 @@ def main(argv: list[str] | None = None) -> None:
     """Run the training."""
     args = parse_args(argv)
 
-    from pathlib import Path
-
     from mmengine.runner import Runner
 
     import referformer.registry  # noqa: F401  (makes the registries known)
+    from referformer.engine.resume import resume_latest
     from referformer.errors import ConfigError
     from referformer.utils.launch import (
         explain_config_errors,
@@ -90,10 +89,7 @@ def main(argv: list[str] | None = None) -> None:
             )
         cfg.auto_scale_lr.enable = True
     if args.resume == 'auto':
-        # With nothing to continue, the config's load_from stays.
-        cfg.resume = Path(cfg.work_dir, 'last_checkpoint').is_file()
-        if cfg.resume:
-            cfg.load_from = None
+        cfg.resume = False  # until the folder was looked at
     elif args.resume is not None:
         cfg.resume = True
         cfg.load_from = args.resume
@@ -102,7 +98,10 @@ def main(argv: list[str] | None = None) -> None:
         cfg.default_hooks.check_weights.strict = True
     prepare_processes(cfg)
     with explain_config_errors(args.config, cfg):
-        Runner.from_cfg(cfg).train()
+        runner = Runner.from_cfg(cfg)
+        if args.resume == 'auto':
+            resume_latest(runner)
+        runner.train()
 
 
 if __name__ == '__main__':

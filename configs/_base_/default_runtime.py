@@ -7,9 +7,17 @@ default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    # At least three: the oldest is deleted before the newest is complete.
     # A config with a validation adds save_best='J&F', rule='greater'.
-    checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=3),
+    checkpoint=dict(
+        type='ReferCheckpointHook',
+        interval=1,
+        interval_iters=1000,
+        max_keep_ckpts=3,
+    ),
+    # A batch without finite gradients is left out; ten in a row stop the run.
+    bad_steps=dict(type='BadStepHook', max_in_row=10),
+    # SIGTERM and SIGUSR1 save and end the run with status 75.
+    save_on_signal=dict(type='SaveOnSignalHook'),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     # With SeededSampler, resuming repeats the uninterrupted run bit by bit.
     resume=dict(type='ReproducibleResumeHook'),

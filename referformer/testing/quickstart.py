@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 from referformer.errors import CheckpointError, ConfigError, ReferError
 from referformer.formats.files import write_json
 from referformer.testing.scenes.writing import MANIFEST
+from referformer.utils.processes import child_environment
 
 CONFIGS = 'configs/referformer_tiny_synthetic'
 CONFIG = f'{CONFIGS}.py'
@@ -159,6 +160,7 @@ class Steps:
             subprocess.Popen(
                 [sys.executable, *command],
                 cwd=self.root,
+                env=child_environment(),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from referformer.errors import ConfigError, DataError, ReferError
+from referformer.utils.processes import follow_parent
 
 __all__ = [
     'add_cfg_options',
@@ -95,6 +96,7 @@ def run(main: Callable[[], Any], setting_status: int = 1) -> None:
         SystemExit: With the status of ``main`` unless it is 0, with 130
             after an interruption, or with the sentence, hence status 1.
     """
+    follow_parent()
     name = Path(sys.argv[0]).name
     rank = os.environ.get('RANK', '0')
     if rank != '0':

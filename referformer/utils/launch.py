@@ -2,6 +2,7 @@
 """What the training and test scripts share."""
 
 import difflib
+import os
 import re
 import traceback
 from argparse import Namespace
@@ -22,6 +23,10 @@ from mmengine.registry import Registry
 from referformer.errors import ConfigError, ReferError
 from referformer.utils.cli import keep_errors_in, prepare_output
 from referformer.utils.configs import one_line, read_config
+from referformer.utils.processes import (
+    end_children_with_this_process,
+    end_with_parent,
+)
 
 __all__ = [
     'explain_config_errors',
@@ -236,7 +241,10 @@ def _listed(options: Mapping[str, Any]) -> str:
 
 
 def prepare_processes(cfg: Config) -> None:
-    """Make a distributed run work on machines without CUDA too.
+    """Make processes end together, and a distributed run work without CUDA.
+
+    Workers of data loaders end with this process, and this one with torchrun,
+    whatever ended them.
 
     mmengine's start-up selects a CUDA device in every process and wraps the
     model for it. Without CUDA the process group is therefore made here, with
@@ -246,6 +254,9 @@ def prepare_processes(cfg: Config) -> None:
         cfg (Config): The run's config; ``env_cfg`` and ``model_wrapper_cfg``
             are changed in place when there is no CUDA device.
     """
+    end_children_with_this_process()
+    if 'TORCHELASTIC_RUN_ID' in os.environ:  # torchrun is the parent
+        end_with_parent(os.getppid())
     if cfg.get('launcher', 'none') == 'none' or torch.cuda.is_available():
         return
     if cfg.launcher != 'pytorch':

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from mmengine.config import Config
@@ -222,8 +223,14 @@ def test_kill_and_resume_by_the_script(tmp_path):
             check=False,
         )
 
+    def is_ours(process):
+        return str(tmp_path / 'toy.py') in (process.info['cmdline'] or ())
+
     killed = train('--cfg-options', 'custom_hooks.0.kill_at=6')
     assert killed.returncode == -signal.SIGKILL, killed.stderr
+    # the workers of its data loader ended with it
+    left = [p for p in psutil.process_iter(['cmdline']) if is_ours(p)]
+    assert not psutil.wait_procs(left, timeout=10)[1]
     resumed = train('--resume')
     assert resumed.returncode == 0, resumed.stderr
     assert re.search(r'resumed epoch: 1, iter: 4', resumed.stdout)

@@ -67,6 +67,7 @@ class ReproducibleResumeHook(Hook):
             if self._loaded.get(name, value) != value
         ]
         if changed:
+            runner.train_loop.whole_epochs = True  # see ResumableTrainLoop
             runner.logger.warning(
                 'The resumed training will not repeat the interrupted one, '
                 f'because {", ".join(changed)}.'

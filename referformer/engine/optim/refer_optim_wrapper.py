@@ -21,6 +21,10 @@ class ReferOptimWrapper(OptimWrapper):
 
     The norm of the gradients before clipping stays on the device, in
     :attr:`last_grad_norm`, until :class:`DeferredRuntimeInfoHook` logs it.
+    Where it is not finite, the step is left out: one bad batch would turn
+    every weight into NaN. Gradients are averaged over the processes before,
+    so all of them decide alike. The fused optimizers of PyTorch decide on the
+    device; for others the host waits for the norm.
 
     bfloat16 has the range of float32, so gradients do not vanish and the loss
     needs no scaling. That sets it apart from mmengine's ``AmpOptimWrapper``,
@@ -49,6 +53,9 @@ class ReferOptimWrapper(OptimWrapper):
         self.precision = precision
         #: Norm of all gradients before the last clipping, a scalar.
         self.last_grad_norm: Tensor | None = None
+        #: Whether the last step was made, a bool on the device; None since
+        #: the hook that counts has read it.
+        self.last_step_made: Tensor | None = None
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
@@ -62,15 +69,25 @@ class ReferOptimWrapper(OptimWrapper):
         ):
             yield
 
-    def _clip_grad(self) -> None:
-        """Clip the gradients, and keep their norm where it is."""
+    def step(self, **kwargs: Any) -> None:
+        """Clip the gradients and make a step, if they are finite."""
         params = [
             param
             for group in self.optimizer.param_groups
             for param in group['params']
             if param.grad is not None
         ]
-        if params:
-            self.last_grad_norm = self.clip_func(
-                params, **self.clip_grad_kwargs
-            )
+        if not params:
+            return
+        if self.clip_grad_kwargs:
+            norm = self.clip_func(params, **self.clip_grad_kwargs)
+        else:
+            grads = [param.grad for param in params]
+            norm = torch.nn.utils.get_total_norm(grads)
+        self.last_grad_norm = norm.detach()
+        self.last_step_made = torch.isfinite(self.last_grad_norm)
+        if getattr(self.optimizer, '_step_supports_amp_scaling', False):
+            self.optimizer.found_inf = (~self.last_step_made).float()
+            self.optimizer.step(**kwargs)
+        elif self.last_step_made:
+            self.optimizer.step(**kwargs)

@@ -54,6 +54,8 @@ class SeededSampler(Sampler):
         )
         self.rank = get_rank()
         self.epoch = 0
+        #: Samples of the epoch that :class:`ResumableTrainLoop` passes over.
+        self.skip = 0
 
     @property
     def seed(self) -> int:
@@ -63,6 +65,8 @@ class SeededSampler(Sampler):
     def __iter__(self) -> Iterator[int]:
         """Yield the indices of this rank, each with its seed."""
         for number, index in enumerate(self.sampler):
+            if number < self.skip:
+                continue
             seed = derive_seed(
                 SAMPLE_STREAM, self.seed, self.rank, self.epoch, number
             )
