@@ -1,13 +1,21 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
-"""What the packets of a video tell about its frames."""
+"""What the packets of a video tell about its frames.
+
+Most files hold a packet with a time stamp for each frame; listing the packets
+is then enough. Where that is not sure, decoding decides what is a frame: two
+fields may come in two packets (interlaced H.264), and some packets give no
+picture of their own (VP8, MPEG-4).
+"""
 
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import av
 import numpy as np
+from av.stream import Disposition
 
 from referformer.errors import MediaError, MissingMediaError
 
@@ -39,28 +47,79 @@ class Index(NamedTuple):
     missing: int
 
 
-def damaged(path: str, what: str) -> MediaError:
+#: Codecs of which each packet gives a frame. Fields of H.264 are looked for.
+_ONE_EACH = (
+    'av1',
+    'dnxhd',
+    'dvvideo',
+    'ffv1',
+    'h264',
+    'hevc',
+    'mjpeg',
+    'mpeg1video',
+    'mpeg2video',
+    'prores',
+    'rawvideo',
+    'vp9',
+    'vvc',
+)
+#: Fields are looked for in that many frames.
+_HEAD = 8
+#: Containers that people join by appending files, so that clocks jump, and a
+#: step in seconds that only a jump explains.
+_JOINED = ('mpegts', 'mpeg')
+_JUMP = 10.0
+
+
+class _Packet(NamedTuple):
+    """What is kept of a packet."""
+
+    pts: int | None
+    dts: int | None
+    is_key: bool
+    is_hidden: bool
+    is_corrupt: bool
+
+
+def damaged(path: str, what: str, remedy: str | None = None) -> MediaError:
     """Make the error of a video; ``what`` ends a sentence about it."""
-    remedy = 'it is not a video or not complete; copy or download it again.'
+    remedy = remedy or (
+        'it is not a video or not complete; copy or download it again.'
+    )
     return MediaError(f'Video {path} {what}', file=path, remedy=remedy)
 
 
 def open_video(path: str) -> Any:
     """Open a video file, or raise ``MediaError``."""
-    if not Path(path).is_file():
+    file = Path(path)
+    if not file.is_file():
         raise MissingMediaError(f'Video {path} does not exist.', file=path)
+    # FFmpeg takes "cam1:front.mp4" for an address unless it begins with a
+    # slash, and "%03d.png" for the names of many files.
+    name = str(file.absolute())
     try:
-        return av.open(path)
+        return av.open(file.open('rb') if '%' in name else name)
     except av.error.FFmpegError as error:
         what = f'cannot be opened ({error.strerror})'
         raise damaged(path, what) from error
 
 
 def video_stream(container: Any, path: str) -> Any:
-    """Return the main video stream, or raise ``MediaError``."""
+    """Return the main video stream, or raise ``MediaError``.
+
+    The cover of a song is a stream of one picture; it does not count.
+    """
     stream = container.streams.best('video')
-    if stream is None:
-        raise damaged(path, 'holds no pictures')
+    if stream is None or stream.disposition & Disposition.attached_pic:
+        raise damaged(
+            path, 'holds no pictures but sound alone', 'give a video.'
+        )
+    if stream.codec_context is None:
+        raise damaged(
+            path,
+            'has a codec that this FFmpeg does not know',
+            'convert it to H.264 first.',
+        )
     return stream
 
 
@@ -84,7 +143,7 @@ def read_index(path: str, mtime: int, size: int) -> Index:
     with open_video(path) as container:
         stream = video_stream(container, path)
         packets = [
-            (p.pts, p.dts, p.is_keyframe, p.is_discard, p.is_corrupt)
+            _Packet(p.pts, p.dts, p.is_keyframe, p.is_discard, p.is_corrupt)
             for p in demux(container, stream)
         ]
         missing = _count_missing(stream, size)
@@ -93,28 +152,45 @@ def read_index(path: str, mtime: int, size: int) -> Index:
         guessed = container.format.name == 'avi' and bool(
             stream.codec_context.has_b_frames
         )
-        rate = stream.average_rate
+        may_jump = container.format.name in _JOINED
+        rate = float(stream.average_rate or 0)
         time_base = float(stream.time_base)
+        codec = stream.codec_context.name
     cut = 0
-    while packets and packets[-1][-1]:  # the last packet is not whole
+    while packets and packets[-1].is_corrupt:  # the last one is not whole
         packets.pop()
         cut += 1
     key_pts, key_seek, shown = {}, {}, []
-    for position, (pts, dts, is_key, is_hidden, _) in enumerate(packets):
-        if is_key:
-            key_pts[position] = pts
-            key_seek[position] = pts if dts is None else dts
-        if not is_hidden:
-            shown.append((pts, position))
+    for position, found in enumerate(packets):
+        if found.is_key:
+            key_pts[position] = found.pts
+            key_seek[position] = found.pts if found.dts is None else found.dts
+        if not found.is_hidden:
+            shown.append((found.pts, position))
     stamps = {pts for pts, _ in shown}
-    if guessed or None in stamps or len(stamps) < len(shown):
+    clock = [found.dts for found in packets if found.dts is not None]
+    if (
+        guessed
+        or None in stamps
+        or len(stamps) < len(shown)
+        or _jumps(clock, time_base, may_jump)
+    ):
+        frames, _ = _decode_all(path)
         pts = None
-        packet = np.arange(_count_frames(path))
+        packet = np.arange(len(frames))
         start = np.zeros_like(packet)
         key_pts, key_seek = {}, {}
-        seconds = packet / float(rate or 25)
+        if guessed and len(clock) == len(frames):
+            frames = sorted(clock)  # they are shown at even delay
+        seconds = _unwrap(frames, time_base, rate, may_jump)
     else:
-        order = np.array(sorted(shown), dtype=np.int64).reshape(-1, 2)
+        if codec not in _ONE_EACH or (codec == 'h264' and _has_fields(path)):
+            frames, lost = _decode_all(path)
+            stamps = {*frames, *lost}
+        order = np.array(
+            sorted(each for each in shown if each[0] in stamps),
+            dtype=np.int64,
+        ).reshape(-1, 2)
         pts, packet = order.T
         start = _find_starts(pts, packet, key_pts)
         # What precedes the first key frame cannot be decoded.
@@ -124,8 +200,10 @@ def read_index(path: str, mtime: int, size: int) -> Index:
         seconds = (pts - pts[:1]) * time_base
     if not len(packet):
         raise damaged(path, 'has no frame')
-    if not rate and seconds[-1] > 0:
-        rate = (len(seconds) - 1) / seconds[-1]
+    if seconds[-1] > 0:
+        mean = (len(seconds) - 1) / seconds[-1]
+        # a rate of fields is twice that of frames
+        rate = mean if not rate or rate > 1.5 * mean else rate
     return Index(
         pts,
         packet,
@@ -136,6 +214,28 @@ def read_index(path: str, mtime: int, size: int) -> Index:
         float(rate or 25),
         max(cut, missing),
     )
+
+
+def _jumps(clock: list[int], time_base: float, may_jump: bool) -> bool:
+    """Whether a file was joined of several, each with a clock of its own."""
+    steps = np.diff(clock) * time_base
+    return bool(np.any(steps < 0) or (may_jump and np.any(steps > _JUMP)))
+
+
+def _unwrap(
+    stamps: list[int | None], time_base: float, rate: float, may_jump: bool
+) -> np.ndarray:
+    """Return the seconds of frames whose clock may be missing or jump.
+
+    Frames that follow each other in the file follow each other in time: where
+    the clock does not go on, it goes on as usual.
+    """
+    if None in stamps:
+        return np.arange(len(stamps)) / (rate or 25)
+    steps = np.diff(stamps) * time_base
+    odd = (steps <= 0) | (may_jump & (steps > _JUMP))
+    usual = np.median(steps[~odd]) if not odd.all() else 1 / (rate or 25)
+    return np.concatenate([[0.0], np.where(odd, usual, steps).cumsum()])
 
 
 def _count_missing(stream: Any, size: int) -> int:
@@ -166,21 +266,52 @@ def _find_starts(
     return np.where(nearest < 0, -1, keys[nearest])
 
 
-def _count_frames(path: str) -> int:
-    """Count the frames of a file without time stamps by decoding it."""
+def _has_fields(path: str) -> bool:
+    """Whether a frame may come as two fields, in a packet each."""
+    with open_video(path) as container:
+        frames = decode(demux(container, video_stream(container, path)))
+        return any(frame.interlaced_frame for frame in islice(frames, _HEAD))
+
+
+def _decode_all(path: str) -> tuple[list[int | None], list[int | None]]:
+    """Return the time stamps of all frames, and of undecodable packets."""
+    lost: list[int | None] = []
     with open_video(path) as container:
         packets = demux(container, video_stream(container, path))
-        return sum(1 for _ in decode(packets))
+        return [frame.pts for frame in decode(packets, lost)], lost
 
 
-def decode(packets: Iterable[Any]) -> Iterator[av.VideoFrame]:
-    """Yield the frames of packets, in the order of display."""
-    stream = None
+def decode(
+    packets: Iterable[Any], lost: list[int | None] | None = None
+) -> Iterator[av.VideoFrame]:
+    """Yield the frames of packets, in the order of display.
+
+    Time stamps of packets that cannot be decoded are added to ``lost``.
+    """
+    decoder = None
     for packet in packets:
-        stream = packet.stream
+        decoder = decoder or _decoder_of(packet.stream)
         try:
-            yield from packet.decode()
-        except av.error.InvalidDataError:
-            continue  # the caller notices that this frame is missing
-    if stream is not None:
-        yield from stream.decode(None)
+            yield from decoder.decode(packet)
+        except av.error.FFmpegError:
+            # the caller notices that this frame is missing
+            if lost is not None:
+                lost.append(packet.pts)
+    if decoder is not None:
+        yield from decoder.decode(None)
+
+
+def _decoder_of(stream: Any) -> Any:
+    """Return the decoder of a stream.
+
+    FFmpeg's own decoders of VP8 and VP9 leave transparency out.
+    """
+    name = {'vp8': 'libvpx', 'vp9': 'libvpx-vp9'}.get(
+        stream.codec_context.name
+    )
+    if (
+        name in av.codecs_available
+        and stream.metadata.get('alpha_mode') == '1'
+    ):
+        return av.CodecContext.create(name, 'r')
+    return stream.codec_context

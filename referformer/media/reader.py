@@ -21,6 +21,7 @@ import av
 import numpy as np
 
 from referformer.errors import MissingMediaError
+from referformer.media.display import Display
 from referformer.media.index import (
     damaged,
     decode,
@@ -31,43 +32,19 @@ from referformer.media.index import (
 )
 
 
-def _to_bgr(frame: av.VideoFrame) -> np.ndarray:
-    """Return the picture as a display shows it, uint8 BGR, (H, W, 3)."""
-    image = frame.to_ndarray(format='bgr24')
-    transpose, flip_x, flip_y = _orientation(frame)
-    if transpose:
-        image = image.transpose(1, 0, 2)
-    if flip_x:
-        image = image[:, ::-1]
-    if flip_y:
-        image = image[::-1]
-    return np.ascontiguousarray(image)
-
-
-def _orientation(frame: av.VideoFrame) -> tuple[bool, bool, bool]:
-    """Return whether to transpose, then to flip in x and in y.
-
-    The display matrix, as telephones write it, takes stored positions to
-    shown ones: x' = a x + c y, y' = b x + d y.
-    """
-    matrix = frame.side_data.get('DISPLAYMATRIX')
-    if matrix is None:
-        return False, False, False
-    a, b, _, c, d = np.frombuffer(bytes(matrix), dtype=np.int32)[:5].tolist()
-    if abs(b) > abs(a):
-        return True, c < 0, b < 0
-    return False, a < 0, d < 0
-
-
 class VideoReader:
     """Random access to the frames of a video file.
 
     Frames are numbered from 0 in the order in which a player shows them, with
     B-frames, varying frame rates and edit lists alike: the packets are listed
-    once per process and file, without decoding, and a frame is recognised by
-    its time stamp. To read some frames, only what lies between them and the
-    key frames before them is decoded. (Of a file without time stamps, such as
-    a raw stream or an AVI with B-frames, everything up to the frame is.)
+    once per process and file, and a frame is recognised by its time stamp.
+    Where packets do not tell what is a frame, as in interlaced H.264, the
+    whole file is decoded once, see :mod:`referformer.media.index`. To read
+    some frames, only what lies between them and the key frames before them is
+    decoded. (Of a file without time stamps, such as a raw stream or an AVI
+    with B-frames, or of files joined to one, everything up to the frame is.)
+
+    Frames are shown as a display does, see :mod:`referformer.media.display`.
 
     A frame that cannot be decoded without fault is an error. A file that ends
     early is refused as a whole unless ``partial`` is set. (mp4 and AVI say how
@@ -81,6 +58,8 @@ class VideoReader:
         path: The file.
         partial: Accept a file that ends before all its frames and read those
             that are there.
+        square: Make pixels square. Otherwise they are as they are stored,
+            which is what the masks of data sets belong to.
 
     Raises:
         MediaError: If it is missing, cannot be opened, ends early or has
@@ -92,9 +71,13 @@ class VideoReader:
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], partial: bool = False
+        self,
+        path: str | os.PathLike[str],
+        partial: bool = False,
+        square: bool = False,
     ) -> None:
         self.path = str(path)
+        self.square = square
         self._container: Any = None
         self._size: tuple[int, int] | None = None
         try:
@@ -209,6 +192,19 @@ class VideoReader:
         self, container: Any, wanted: Sequence[int]
     ) -> Iterator[np.ndarray]:
         """Yield the frames of increasing numbers."""
+        display = Display.of(video_stream(container, self.path), self.square)
+
+        def show(frame: av.VideoFrame) -> np.ndarray:
+            try:
+                return display.show(frame)
+            except (ValueError, av.error.FFmpegError) as error:
+                raise damaged(
+                    self.path,
+                    f'has pixels ({frame.format.name}) that FFmpeg cannot '
+                    f'convert ({error})',
+                    'convert it to H.264 first.',
+                ) from error
+
         for run in self._runs(wanted):
             start = int(self._index.start[run[0]])
             remaining = iter(run)
@@ -219,13 +215,13 @@ class VideoReader:
                 # decoding begins further ahead ("gradual refresh").
                 while number is not None and number <= position:
                     intact = number == position and not frame.is_corrupt
-                    yield _to_bgr(frame if intact else self._insist(number))
+                    yield show(frame if intact else self._insist(number))
                     number = next(remaining, None)
                 if number is None:
                     break
             found.close()
             while number is not None:
-                yield _to_bgr(self._insist(number))
+                yield show(self._insist(number))
                 number = next(remaining, None)
 
     def _runs(self, wanted: Sequence[int]) -> Iterator[Sequence[int]]:
@@ -295,4 +291,8 @@ class VideoReader:
                     return frame
                 if position >= number:
                     break
-        raise damaged(self.path, f'cannot be decoded at frame {number}')
+        raise damaged(
+            self.path,
+            f'cannot be decoded at frame {number}',
+            'it is damaged there; copy or download it again.',
+        )

@@ -14,8 +14,10 @@ from referformer.errors import (
     MissingMediaError,
     MissingPackageError,
 )
+from referformer.media.animation import Animation
 from referformer.media.pictures import (
-    PICTURE_SUFFIXES,
+    count_pictures,
+    is_picture,
     list_pictures,
     read_picture,
 )
@@ -113,10 +115,10 @@ def open_source(
     """Open a source of frames; at most one frame is read.
 
     Args:
-        data (str | PathLike | np.ndarray): A video file, a folder of
-            pictures (in the order of their names, numbers as numbers), a
-            picture, or frames as uint8, BGR, shape (T, H, W, 3) or
-            (H, W, 3).
+        data (str | PathLike | np.ndarray): A video file or an animated
+            picture, a folder of pictures (in the order of their names,
+            numbers as numbers), a picture, or frames as uint8, BGR, shape
+            (T, H, W, 3) or (H, W, 3).
         fps (float, optional): Frames per second to process of a video, by
             their time stamps. For anything else, its frame rate; 6 if None.
         every (int): Process every N-th frame only.
@@ -148,8 +150,13 @@ def open_source(
                 'pictures or a picture.',
                 file=path,
             )
-        elif path.suffix.lower() in PICTURE_SUFFIXES:
-            source = _from_pictures(path, [path], fps)
+        # what it holds decides, not its name
+        elif is_picture(path):
+            if count_pictures(path) > 1:
+                source = _from_animation(path, partial)
+                sample_fps = fps
+            else:
+                source = _from_pictures(path, [path], fps)
         else:
             source = _from_video(path, partial)
             sample_fps = fps
@@ -240,6 +247,23 @@ def _from_pictures(
     )
 
 
+def _from_animation(path: Path, partial: bool) -> FrameSource:
+    """Make a source of an animated picture."""
+    video = Animation(path, partial)
+    height, width = video.shape
+    return FrameSource(
+        path.stem,
+        video.fps,
+        np.arange(len(video.timestamps)),
+        video.timestamps,
+        '{:05d}'.format,
+        video.iterate,
+        3 * width * height,
+        path=str(path),
+        missing=video.missing,
+    )
+
+
 def _from_video(path: Path, partial: bool) -> FrameSource:
     """Make a source of a video file."""
     try:
@@ -249,7 +273,7 @@ def _from_video(path: Path, partial: bool) -> FrameSource:
             f'Reading {path} needs PyAV; run: pip install av'
         ) from error
 
-    with VideoReader(path, partial=partial) as video:
+    with VideoReader(path, partial=partial, square=True) as video:
         width, height = video.size
     return FrameSource(
         path.stem,
