@@ -14,7 +14,7 @@ import numpy as np
 
 from referformer.errors import ConfigError, MediaError, MissingPackageError
 from referformer.formats.files import atomic_path
-from referformer.media.sound import Sound, SoundTrack
+from referformer.media.sound import Sound, add_sound
 
 #: Ticks of the clock of our videos: whole for 24, 25, 30 and 60 frames a
 #: second, and within 0.01 ms of any other time.
@@ -86,7 +86,7 @@ class VideoWriter:
             self._shape = frame.shape
             size = (frame.shape[0] + 1) // 2 * 2, (frame.shape[1] + 1) // 2 * 2
             kind = _H264File if self.codec == 'h264' else _MPEG4File
-            self._file = kind(self._part, size, self.fps, self.sound)
+            self._file = kind(self._part, size, self.fps)
         if frame.shape != self._shape or frame.dtype != np.uint8:
             raise MediaError(
                 f'{self.path}: frame {self._number} is {frame.shape} '
@@ -110,6 +110,8 @@ class VideoWriter:
                 raise MediaError(
                     f'{self.path}: a video needs at least one frame.'
                 )
+            if self.sound is not None and self.codec == 'h264':
+                add_sound(self._part, self.sound)
 
 
 def write_video(
@@ -139,17 +141,15 @@ class _H264File:
     ``faststart`` puts the index first, so that a browser begins at once.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        size: tuple[int, int],
-        fps: float,
-        sound: Sound | None,
-    ) -> None:
+    def __init__(self, path: Path, size: tuple[int, int], fps: float) -> None:
         import av
 
+        # from "/" on, a name is no address to FFmpeg
         self._container = av.open(
-            str(path), 'w', format='mp4', options={'movflags': 'faststart'}
+            str(path.absolute()),
+            'w',
+            format='mp4',
+            options={'movflags': 'faststart'},
         )
         stream = self._container.add_stream(
             'libx264', rate=Fraction(fps).limit_denominator(1001)
@@ -162,7 +162,6 @@ class _H264File:
         stream.codec_context.time_base = Fraction(1, _CLOCK)
         self._stream = stream
         self._duration = round(_CLOCK / fps)
-        self._sound = sound and SoundTrack.open(self._container, sound)
 
     def write(self, frame: np.ndarray, time: float) -> None:
         """Write a frame that is shown from a time on."""
@@ -171,38 +170,34 @@ class _H264File:
         picture = av.VideoFrame.from_ndarray(frame, format='rgb24')
         picture.pts = round(time * _CLOCK)
         picture.time_base = Fraction(1, _CLOCK)
-        self._mux(picture, time)
+        self._mux(picture)
 
-    def _mux(self, picture: Any, time: float) -> None:
-        """Encode a picture, and the sound up to it."""
+    def _mux(self, picture: Any) -> None:
+        """Encode a picture; None ends the file."""
         for packet in self._stream.encode(picture):
             # the encoder does not know how long the last frame is shown
             if not packet.duration:
                 packet.duration = self._duration
             self._container.mux(packet)
-        if self._sound is not None:
-            self._sound.mux_until(time)
 
     def close(self) -> None:
         """Write what is left and close the file."""
         try:
-            self._mux(None, float('inf'))
+            self._mux(None)
         finally:
-            if self._sound is not None:
-                self._sound.close()
             self._container.close()
 
 
 class _MPEG4File:
     """An mp4 file with MPEG-4 part 2 by OpenCV, at a fixed rate, silent."""
 
-    def __init__(
-        self, path: Path, size: tuple[int, int], fps: float, sound: Any
-    ) -> None:
-        del sound
+    def __init__(self, path: Path, size: tuple[int, int], fps: float) -> None:
         # OpenCV chooses the container by the suffix, which ``path`` keeps.
         self._writer = cv2.VideoWriter(
-            str(path), cv2.VideoWriter_fourcc(*'mp4v'), fps, size[::-1]
+            str(path.absolute()),
+            cv2.VideoWriter_fourcc(*'mp4v'),
+            fps,
+            size[::-1],
         )
         if not self._writer.isOpened():
             raise MissingPackageError(
