@@ -61,6 +61,7 @@ def read_readme() -> str:
 extras = {
     'tests': read_requirements('tests'),
     'docs': read_requirements('docs'),
+    'heic': read_requirements('heic'),
     'mmpretrain': read_requirements('optional'),
 }
 extras['all'] = sorted({item for items in extras.values() for item in items})

@@ -143,11 +143,21 @@ def load_checkpoint_safely(
             'holds a dict; give a file written by the training.',
             file=path,
         )
-    weights = state_dict_of(content)
-    if weights and all(str(name).startswith('module.') for name in weights):
-        for name in list(weights):
-            weights[name.removeprefix('module.')] = weights.pop(name)
+    for weights in (content.get('state_dict'), content.get('model'), content):
+        if isinstance(weights, dict):
+            _unwrap(weights)
     return content
+
+
+def _unwrap(weights: dict[str, Any]) -> None:
+    """Take ``module.`` from the names of a wrapped model's weights."""
+    prefix = 'module.'
+    while weights and all(str(name).startswith(prefix) for name in weights):
+        # versions of layers, by which they read older weights
+        versions = getattr(weights, '_metadata', {})
+        for names in (weights, versions):
+            for name in list(names):
+                names[name.removeprefix(prefix)] = names.pop(name)
 
 
 def save_checkpoint(

@@ -46,11 +46,17 @@ def _load_from_local(
 ) -> dict[str, Any]:
     """Load a file for mmengine's ``CheckpointLoader``.
 
+    mmengine looks for weights under ``state_dict`` alone; what else
+    :func:`~referformer.checkpoints.io.state_dict_of` finds is put there, so
+    that the weights that are checked are those that are loaded.
+
     Raises:
         CheckpointError: If it holds no weights at all.
     """
     checkpoint = load_checkpoint_safely(filename, map_location)
     weights = state_dict_of(checkpoint)
+    if weights is not checkpoint:
+        checkpoint['state_dict'] = weights
     if not any(isinstance(value, torch.Tensor) for value in weights.values()):
         raise CheckpointError(
             f'{filename} holds no weights but {listed(list(weights))}.',

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import av
@@ -18,6 +19,7 @@ import numpy as np
 from av.stream import Disposition
 
 from referformer.errors import MediaError, MissingMediaError
+from referformer.media.pictures import PICTURE_SUFFIXES
 
 
 class Index(NamedTuple):
@@ -95,10 +97,16 @@ def open_video(path: str) -> Any:
     if not file.is_file():
         raise MissingMediaError(f'Video {path} does not exist.', file=path)
     # FFmpeg takes "cam1:front.mp4" for an address unless it begins with a
-    # slash, and "%03d.png" for the names of many files.
-    name = str(file.absolute())
+    # slash, "%03d.png" for the names of many files, and any file with the
+    # name of a picture for one; so these come without their name.
+    name: Any = str(file.absolute())
+    if '%' in name or file.suffix.lower() in PICTURE_SUFFIXES:
+        stream = file.open('rb')
+        name = SimpleNamespace(
+            read=stream.read, seek=stream.seek, tell=stream.tell
+        )
     try:
-        return av.open(file.open('rb') if '%' in name else name)
+        return av.open(name)
     except av.error.FFmpegError as error:
         what = f'cannot be opened ({error.strerror})'
         raise damaged(path, what) from error
@@ -199,7 +207,8 @@ def read_index(path: str, mtime: int, size: int) -> Index:
         )
         seconds = (pts - pts[:1]) * time_base
     if not len(packet):
-        raise damaged(path, 'has no frame')
+        what = 'has no frame' + ' that can be decoded' * bool(packets)
+        raise damaged(path, what)
     if seconds[-1] > 0:
         mean = (len(seconds) - 1) / seconds[-1]
         # a rate of fields is twice that of frames

@@ -92,6 +92,8 @@ class VideoReader:
                 path,
                 f'is cut off: {self.missing} of {self.missing + len(self)} '
                 'frames are missing',
+                'copy or download it again, or set partial to read what is '
+                'there.',
             )
 
     def __len__(self) -> int:

@@ -279,17 +279,30 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     assert list(path.parent.iterdir()) == [path]
 
 
+@pytest.mark.parametrize('prefix', ['module.', 'module.module.'])
 @pytest.mark.parametrize('key', ['state_dict', 'model', None])
-def test_weights_of_a_wrapped_model(tmp_path, key):
+def test_weights_of_a_wrapped_model(tmp_path, key, prefix):
     """As several processes save them; every reader meets the plain names."""
     saved, model = nn.Linear(2, 3), nn.Linear(2, 3)
-    weights = {f'module.{k}': v for k, v in saved.state_dict().items()}
+    weights = {f'{prefix}{k}': v for k, v in saved.state_dict().items()}
     path = tmp_path / 'x.pth'
     save_checkpoint({key: weights} if key else weights, path)
     model.load_state_dict(state_dict_of(load_checkpoint_safely(path)))
     assert torch.equal(model.weight, saved.weight)
     loaded = CheckpointLoader.load_checkpoint(str(path), 'cpu')
-    assert set(loaded[key] if key else loaded) == {'weight', 'bias'}
+    # mmengine looks nowhere else
+    assert set(loaded.get('state_dict', loaded)) == {'weight', 'bias'}
+
+
+def test_versions_of_layers_are_unwrapped_too(tmp_path):
+    path = tmp_path / 'x.pth'
+    model = nn.Sequential(nn.BatchNorm1d(2))
+    wrapped = nn.Module()
+    wrapped.module = model
+    save_checkpoint({'state_dict': wrapped.state_dict()}, path)
+    loaded = load_checkpoint_safely(path)['state_dict']
+    assert loaded._metadata['0'] == model.state_dict()._metadata['0']
+    assert loaded._metadata['0']['version'] == 2
 
 
 def test_a_part_called_module_keeps_its_name(tmp_path):
