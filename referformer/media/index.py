@@ -9,7 +9,7 @@ picture of their own (VP8, MPEG-4).
 
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -298,16 +298,17 @@ def decode(
     Time stamps of packets that cannot be decoded are added to ``lost``.
     """
     decoder = None
-    for packet in packets:
-        decoder = decoder or _decoder_of(packet.stream)
+    for packet in chain(packets, [None]):  # None: those that it holds back
+        if decoder is None:
+            if packet is None:
+                return
+            decoder = _decoder_of(packet.stream)
         try:
             yield from decoder.decode(packet)
         except av.error.FFmpegError:
             # the caller notices that this frame is missing
-            if lost is not None:
+            if lost is not None and packet is not None:
                 lost.append(packet.pts)
-    if decoder is not None:
-        yield from decoder.decode(None)
 
 
 def _decoder_of(stream: Any) -> Any:

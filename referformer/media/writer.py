@@ -4,7 +4,7 @@
 import contextlib
 import importlib.util
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -86,7 +86,8 @@ class VideoWriter:
             self._shape = frame.shape
             size = (frame.shape[0] + 1) // 2 * 2, (frame.shape[1] + 1) // 2 * 2
             kind = _H264File if self.codec == 'h264' else _MPEG4File
-            self._file = kind(self._part, size, self.fps)
+            with self._named_errors():
+                self._file = kind(self._part, size, self.fps)
         if frame.shape != self._shape or frame.dtype != np.uint8:
             raise MediaError(
                 f'{self.path}: frame {self._number} is {frame.shape} '
@@ -97,13 +98,15 @@ class VideoWriter:
             frame = np.pad(frame, ((0, bottom), (0, right), (0, 0)), 'edge')
         if time is None:
             time = self._number / self.fps
-        self._file.write(np.ascontiguousarray(frame), time)
+        with self._named_errors():
+            self._file.write(np.ascontiguousarray(frame), time)
         self._number += 1
 
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
         with self._exits:
             if self._file is not None:
-                self._file.close()
+                with self._named_errors():
+                    self._file.close()
             if error is not None:
                 raise error
             if self._file is None:
@@ -112,6 +115,24 @@ class VideoWriter:
                 )
             if self.sound is not None and self.codec == 'h264':
                 add_sound(self._part, self.sound)
+
+    @contextlib.contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        """Let errors of FFmpeg name the file."""
+        if self.codec != 'h264':
+            yield
+            return
+        from av.error import FFmpegError
+
+        try:
+            yield
+        except FFmpegError as error:
+            raise MediaError(
+                f'{self.path} cannot be written ({error.strerror})',
+                file=self.path,
+                remedy='see that the disk is not full and that no side of '
+                'the frames exceeds 16384 pixels.',
+            ) from error
 
 
 def write_video(

@@ -32,13 +32,14 @@ NOT_BY_FFPROBE = {
     'moves.mp4': 'it knows no animated WebP',
     'grid.avif': 'it sees the tiles',
     'pages.tif': 'it sees the first page',
+    'stream.jpg': 'it takes the name for that of a picture',
     'stereo.jpg': 'it sees a video of two frames',
     '%03d.png': 'it takes the name for that of many files',
 }
 #: Clocks that jump, which ffprobe shows as they are.
 JUMPING = ('two.ts', 'joined.ts', 'day.ts')
 #: The time stamps that ffprobe makes up here are not those of the frames.
-GUESSED = ('raw.h264', 'b_frames.avi', 'stream.jpg')
+GUESSED = ('raw.h264', 'b_frames.avi')
 
 
 class Answer:
@@ -48,10 +49,11 @@ class Answer:
         self.source = self.images = None
         try:
             self.source = open_source(path)
-            self.images = [frame.image for frame in self.source]
-            height, width = self.images[0].shape[:2]
+            images = [frame.image for frame in self.source]
+            height, width = images[0].shape[:2]
             plural = 's' * (len(self.source) > 1)
             self.text = f'{len(self.source)} frame{plural}, {width} x {height}'
+            self.images = images
             if self.source.is_picture:
                 self.text = f'a picture, {width} x {height}'
             else:
@@ -144,7 +146,7 @@ def test_the_page_is_what_is_measured(answers):
 
 def test_an_answer_is_a_sentence_that_names_the_file(answers):
     for name, answer in answers.items():
-        if answer.source is None:
+        if answer.images is None:
             assert name in answer.text
             assert ';' in answer.text  # what is wrong; what to do
             assert answer.text.endswith('.')
@@ -179,7 +181,7 @@ def test_what_is_transparent_is_white(answers):
 
 def test_high_dynamic_range_is_mapped(answers):
     """A grey of 90/255 and white, in the levels of either kind."""
-    for name, (grey, white) in zip(HDR, ((100, 255), (101, 255)), strict=True):
+    for name, (grey, white) in zip(HDR, ((95, 255), (101, 255)), strict=True):
         image = answers[name].images[0]
         assert np.median(image) == pytest.approx(grey, abs=3), name
         assert image.max() == pytest.approx(white, abs=3), name
@@ -190,14 +192,17 @@ def test_ffprobe_agrees(answers, folder, case):
     if shutil.which('ffprobe') is None:
         pytest.skip('ffprobe is not installed')
     answer = answers[case.name]
-    if answer.source is None or case.name in NOT_BY_FFPROBE:
+    if answer.images is None or case.name in NOT_BY_FFPROBE:
         return
     count, size, times = _probe(folder / case.name)
     assert count == len(answer.images)
     height, width = answer.images[0].shape[:2]
     assert size == (width, height)
     if case.name not in JUMPING + GUESSED and not answer.source.is_picture:
-        assert times == pytest.approx(answer.source.times, abs=2e-3)
+        known = np.isfinite(times)
+        assert known[:-1].all()
+        expected = answer.source.times[known]
+        assert times[known] == pytest.approx(expected, abs=2e-3)
 
 
 def _probe(path):

@@ -85,6 +85,14 @@ def test_what_is_refused_leaves_nothing(tmp_path, codec, frames, fps, reason):
     assert not list(tmp_path.iterdir())
 
 
+def test_an_error_of_ffmpeg_names_the_file(tmp_path):
+    """H.264 has no pictures of this width."""
+    frame = np.zeros((2, 40000, 3), np.uint8)
+    with pytest.raises(ValueError, match=r'a\.mp4 cannot be written \('):
+        write_video(tmp_path / 'a.mp4', [frame], 6)
+    assert not list(tmp_path.iterdir())
+
+
 # -- frame by frame, with times and sound -------------------------------------
 
 
