@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from referformer.testing.scenes import SyntheticParams, make_synthetic_rvos
+from referformer.utils.parallel import count_cores
 
 DEFAULT_GOLDEN_DIR = Path(__file__).parent / 'data' / 'golden'
 
@@ -25,6 +26,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=DEFAULT_GOLDEN_DIR,
         help='folder of the recorded numbers (default: tests/data/golden)',
     )
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """What ``-n auto`` means: also here, cores that containers allow."""
+    return count_cores()
 
 
 def pytest_configure(config: pytest.Config) -> None:
