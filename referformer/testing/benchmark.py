@@ -1,5 +1,5 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
-"""Benchmarks of prediction, training, data loading and scoring.
+"""Benchmarks of prediction, training and data loading.
 
 Each ``measure_...`` returns a report that JSON can hold, each ``format_...``
 lays one out for people.
@@ -28,7 +28,6 @@ from referformer.testing.benchmark_step import (
     Setting,
     StepCost,
     model_step,
-    scoring_step,
 )
 from referformer.utils.launch import load_config
 from referformer.utils.seeding import SeededIndex
@@ -91,21 +90,19 @@ class OtherCheckout:
 
     Args:
         root (Path): Top of the checkout.
-        step (str): ``'model'`` or ``'scoring'``.
-        arguments (list): Of :func:`model_step` or :func:`scoring_step`.
+        arguments (list): Of :func:`model_step`.
 
     Raises:
         ConfigError: If the checkout cannot run the step.
     """
 
-    def __init__(self, root: Path, step: str, arguments: list) -> None:
+    def __init__(self, root: Path, arguments: list) -> None:
         self.root = root
         self._process = subprocess.Popen(
             [
                 sys.executable,
                 benchmark_step.__file__,
                 str(root.resolve()),
-                step,
                 json.dumps(arguments),
             ],
             env=dict(os.environ, OMP_NUM_THREADS=str(torch.get_num_threads())),
@@ -201,9 +198,7 @@ def measure_model(
     with ExitStack() as stack:
         if other is not None:
             arguments = [_config_in(other, config), settings[0]]
-            rival = OtherCheckout(
-                other, 'model', [*arguments, device, training]
-            )
+            rival = OtherCheckout(other, [*arguments, device, training])
             stack.callback(rival.close)
             steps.append(rival.measure)
             rows.append({**rows[0], 'checkout': str(other)})
@@ -290,42 +285,6 @@ def format_model(report: dict) -> str:
             f'{ratio["extra_mib"]:.2f} x the memory during the step',
         ]
     return '\n'.join(lines)
-
-
-def plot_sweep(report: dict, key: str, path: str) -> None:
-    """Draw time and memory of the settings of a sweep."""
-    import numpy as np
-    from matplotlib.figure import Figure
-
-    found = report['measured']
-    x = np.array([entry['setting'][key] for entry in found], float)
-    median, low, high = np.array(
-        [list(entry['seconds'].values()) for entry in found]
-    ).T
-    figure = Figure(figsize=(9, 3.6), layout='constrained')
-    left, right = figure.subplots(1, 2)
-    left.errorbar(x, median, [median - low, high - median], fmt='o', capsize=3)
-    slope, offset = np.polyfit(x, median, 1)
-    line = np.array([0, x.max()])
-    left.plot(line, offset + slope * line, '--', linewidth=1)
-    explained = np.corrcoef(x, median)[0, 1] ** 2
-    left.set_title(
-        f'{1e3 * slope:.0f} ms per {key.rstrip("s")} + {1e3 * offset:.0f} ms, '
-        f'R² = {explained:.4f}',
-        fontsize=9,
-    )
-    left.set_ylabel('seconds (median, min, max)')
-    right.plot(x, [entry['extra_mib'] for entry in found], 'o-')
-    right.set_ylabel('MiB on top during the step')
-    for axes in (left, right):
-        axes.set_xlabel(key)
-        axes.set_xlim(left=0)
-        axes.set_ylim(bottom=0)
-        axes.grid(alpha=0.3)
-    config = Path(report['config']).stem
-    figure.suptitle(f'{report["command"]} {config}, {report["device"]}')
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
 
 
 # -- data ---------------------------------------------------------------------
@@ -447,61 +406,3 @@ def format_data(report: dict) -> str:
             f'({many["min"]:.2f} to {many["max"]:.2f})'
         )
     return '\n'.join(lines)
-
-
-# -- scoring ------------------------------------------------------------------
-
-
-def measure_scoring(
-    masks: int = 500,
-    size: tuple[int, int] = (480, 854),
-    other: Path | None = None,
-    repeats: int = 5,
-) -> dict:
-    """Measure how fast masks are scored, in memory and by one process.
-
-    Args:
-        masks (int): How many.
-        size (tuple[int, int]): Height and width in pixels.
-        other (Path, optional): Another checkout to measure too.
-        repeats (int): Counted runs.
-
-    Returns:
-        dict: The report.
-    """
-    steps = [scoring_step(masks, *size)]
-    with ExitStack() as stack:
-        if other is not None:
-            rival = OtherCheckout(other, 'scoring', [masks, *size])
-            stack.callback(rival.close)
-            steps.append(rival.measure)
-        costs = interleave(steps, warmup=len(steps) - 1, repeats=repeats)
-    rates = [spread([masks / cost.seconds for cost in c]) for c in costs]
-    report = {
-        'command': 'eval',
-        'masks': masks,
-        'size': list(size),
-        'masks_per_second': rates[0],
-    }
-    if other is not None:
-        report['other_masks_per_second'] = rates[1]
-        report['ratio'] = rates[1]['median'] / rates[0]['median']
-    return report
-
-
-def format_eval(report: dict) -> str:
-    """Lay out what :func:`measure_scoring` found."""
-    rate = report['masks_per_second']
-    text = (
-        f'J and F of {report["masks"]} masks of {report["size"][0]} x '
-        f'{report["size"][1]}: {rate["median"]:.0f} masks/s of one process '
-        f'({rate["min"]:.0f} to {rate["max"]:.0f})'
-    )
-    if 'ratio' in report:
-        other = report['other_masks_per_second']
-        text += (
-            f'; the other checkout {other["median"]:.0f} '
-            f'({other["min"]:.0f} to {other["max"]:.0f}): '
-            f'{report["ratio"]:.2f} x its time'
-        )
-    return text

@@ -282,35 +282,6 @@ def _training_step(
     return step
 
 
-def scoring_step(
-    masks: int, height: int, width: int
-) -> Callable[[], StepCost]:
-    """Draw masks; return what measures J and F of all of them.
-
-    Args:
-        masks (int): How many.
-        height (int): Of a mask, in pixels.
-        width (int): Likewise.
-    """
-    import cv2
-    import numpy as np
-
-    from referformer.evaluation.functional import sequence_scores
-
-    cv2.setNumThreads(1)
-    rng = np.random.default_rng(0)
-
-    def blob() -> np.ndarray:
-        # smooth outlines that cover about a sixth of the frame
-        noise = rng.random((height // 40 + 2, width // 40 + 2))
-        return cv2.resize(noise, (width, height), interpolation=2) > 0.75
-
-    truth = [blob() for _ in range(masks)]
-    predicted = [blob() for _ in range(masks)]
-    meter = StepMeter({}, 'cpu')
-    return lambda: meter.measure(lambda: sequence_scores(predicted, truth))
-
-
 def _use_checkout(root: Path) -> None:
     """Let ``import referformer`` find the package of a checkout."""
     # Python puts the folder of a script first
@@ -332,17 +303,14 @@ def _use_checkout(root: Path) -> None:
         raise SystemExit(f'{root} holds no package referformer.')
 
 
-def _serve(root: str, name: str, arguments: str) -> None:
+def _serve(root: str, arguments: str) -> None:
     """Measure a step of another checkout whenever a line comes in."""
     # what libraries print must not end up between the answers
     answers = os.fdopen(os.dup(1), 'w')
     os.dup2(2, 1)
     _use_checkout(Path(root))
-    if name == 'model':
-        config, setting, *rest = json.loads(arguments)
-        step = model_step(config, Setting(*setting), *rest)
-    else:
-        step = scoring_step(*json.loads(arguments))
+    config, setting, *rest = json.loads(arguments)
+    step = model_step(config, Setting(*setting), *rest)
     print('ready', file=answers, flush=True)
     for _ in sys.stdin:
         print(json.dumps(step()), file=answers, flush=True)

@@ -2,7 +2,6 @@
 import json
 import shutil
 
-import cv2
 import pytest
 
 from referformer.errors import ConfigError, ReferError
@@ -61,37 +60,18 @@ def test_prediction(main, tmp_path, capsys):
     assert 'pixel_decoder' in printed
 
 
-def test_sweep(main, tmp_path, capsys):
-    plot = tmp_path / 'plots/frames.png'
-    report = main(
-        [
-            'infer',
-            CONFIG,
-            *SMALL,
-            '--sweep',
-            'frames=2,4,6',
-            '--plot',
-            str(plot),
-        ]
-    )
+def test_sweep(main, capsys):
+    report = main(['infer', CONFIG, *SMALL, '--sweep', 'frames=2,4,6'])
     frames = [found['setting']['frames'] for found in report['measured']]
     assert frames == [2, 4, 6]
-    assert cv2.imread(str(plot)).shape[2] == 3
     assert 'C: frames 6' in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    'command', [['infer', CONFIG, *SMALL], ['eval', '--masks', '5']]
-)
-def test_another_checkout(main, tmp_path, capsys, command):
+def test_another_checkout(main, tmp_path):
     """A copy of this one stands for it."""
     for name in ('referformer', 'configs'):
         shutil.copytree(ROOT / name, tmp_path / name)
-    report = main([*command, '--vs', str(tmp_path)])
-    if command[0] == 'eval':
-        assert report['other_masks_per_second']['median'] > 0
-        assert 'x its time' in capsys.readouterr().out
-        return
+    report = main(['infer', CONFIG, *SMALL, '--vs', str(tmp_path)])
     here, there = report['measured']
     assert there['setting'] == {**here['setting'], 'checkout': str(tmp_path)}
     assert set(there['stages']) == set(here['stages'])
@@ -101,7 +81,7 @@ def test_another_checkout(main, tmp_path, capsys, command):
 def test_another_checkout_that_cannot_run(main, tmp_path, capfd):
     (tmp_path / 'referformer').mkdir()
     with pytest.raises(ConfigError, match='cannot be measured; its error'):
-        main(['eval', '--masks', '5', '--vs', str(tmp_path)])
+        main(['infer', CONFIG, *SMALL, '--vs', str(tmp_path)])
     assert 'holds no package referformer' in capfd.readouterr().err
 
 
@@ -138,20 +118,12 @@ def test_loading(main, tmp_path, capsys):
     assert 'clips/s of one process' in capsys.readouterr().out
 
 
-def test_scoring(main):
-    report = main(
-        ['eval', '--masks', '5', '--size', '60', '80', '--repeats', '1']
-    )
-    assert report['masks_per_second']['median'] > 0
-
-
 @pytest.mark.parametrize(
     ('options', 'message'),
     [
         (['infer', 'nowhere.py'], 'nowhere.py is not a file'),
         (['infer', CONFIG, '--vs', 'frames'], 'KEY=VALUE'),
         (['infer', CONFIG, '--vs', 'frames=many'], 'frames=many: not a int'),
-        (['infer', CONFIG, '--plot', 'x.png'], 'what --sweep measures'),
         (
             ['infer', CONFIG, '--vs', 'precision=int8'],
             'precision=int8: not one of',

@@ -1,5 +1,5 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
-"""Measure speed and memory: prediction, training, data loading, scoring.
+"""Measure speed and memory: prediction, training, data loading.
 
 Weights are random, as neither speed nor memory depends on them; no files are
 needed but, for `data`, the data set of the config.
@@ -10,11 +10,10 @@ Examples:
         --vs expressions=1
     python tools/analysis_tools/benchmark.py infer CONFIG --vs ../old-checkout
     python tools/analysis_tools/benchmark.py infer CONFIG \
-        --sweep frames=5,10,20,36 --plot work_dirs/frames.png
+        --sweep frames=5,10,20,36
     python tools/analysis_tools/benchmark.py train CONFIG --precision bf16 \
         --vs model.backbone.with_cp=True
     python tools/analysis_tools/benchmark.py data CONFIG --workers 4
-    python tools/analysis_tools/benchmark.py eval --masks 2000
 """
 
 import argparse
@@ -42,7 +41,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         description='Measure speed and memory of this project.'
     )
     commands = parser.add_subparsers(
-        dest='command', required=True, metavar='{infer,train,data,eval}'
+        dest='command', required=True, metavar='{infer,train,data}'
     )
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument('--out', metavar='FILE', help='write JSON as well')
@@ -90,11 +89,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar='KEY=V1,V2,...',
         help='several values of one field of --vs, measured in turn',
     )
-    model.add_argument(
-        '--plot',
-        metavar='FILE.png',
-        help='draw time and memory over the values of --sweep',
-    )
     infer = commands.add_parser(
         'infer', parents=[model], help='predict clips', description='Predict.'
     )
@@ -124,39 +118,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         '--clips', type=positive, default=50, help='clips a run (default 50)'
     )
     add_cfg_options(data)
-    scoring = commands.add_parser(
-        'eval',
-        parents=[common],
-        help='score masks with J and F',
-        description='Masks a second of one process, in memory.',
-    )
-    scoring.add_argument(
-        '--masks', type=positive, default=500, help='masks (default 500)'
-    )
-    scoring.add_argument(
-        '--size',
-        type=positive,
-        nargs=2,
-        default=(480, 854),
-        metavar=('H', 'W'),
-        help='pixels of a mask (default 480 854)',
-    )
-    scoring.add_argument(
-        '--vs',
-        nargs=1,
-        default=[],
-        metavar='FOLDER',
-        help='another checkout of this project, measured in turn',
-    )
     args = parser.parse_args(argv)
-    if getattr(args, 'config', None) and not Path(args.config).is_file():
+    if not Path(args.config).is_file():
         parser.error(f'{args.config} is not a file; give a config.')
     sweep = getattr(args, 'sweep', None)
     vs = getattr(args, 'vs', [])
     if sweep and vs:
         parser.error('give --vs or --sweep')
-    if getattr(args, 'plot', None) and not sweep:
-        parser.error('--plot draws what --sweep measures')
     args.other = None
     if vs and Path(vs[0], 'referformer').is_dir():
         args.other = Path(vs.pop(0))
@@ -205,12 +173,7 @@ def main(argv: list[str] | None = None) -> dict:
     from referformer.formats.files import write_json
     from referformer.testing import benchmark
 
-    if args.command == 'eval':
-        report = benchmark.measure_scoring(
-            args.masks, tuple(args.size), args.other, args.repeats
-        )
-        print(benchmark.format_eval(report))
-    elif args.command == 'data':
+    if args.command == 'data':
         report = benchmark.measure_loading(
             args.config,
             args.cfg_options,
@@ -232,9 +195,6 @@ def main(argv: list[str] | None = None) -> dict:
             args.repeats,
         )
         print(benchmark.format_model(report))
-        if args.plot:
-            (key,) = args.sweep
-            benchmark.plot_sweep(report, key, args.plot)
     if args.out:
         write_json(args.out, report)
     return report
