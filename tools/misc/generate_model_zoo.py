@@ -11,6 +11,7 @@ Examples:
 """
 
 import argparse
+import json
 import re
 import sys
 from collections.abc import Iterable, Iterator
@@ -85,38 +86,31 @@ def _load(path: Path) -> dict[str, Any]:
 
 def find_problems(content: dict[str, Any], root: Path = ROOT) -> list[str]:
     """Say what is wrong with the metafile."""
-    problems = []
-    names = [entry.get('Name') for entry in content['Models']]
-    for name in sorted({n for n in names if names.count(n) > 1}, key=str):
-        problems.append(f'{name} has {names.count(name)} entries.')
+    models = content['Models']
+    names = [entry.get('Name') for entry in models]
+    problems = [
+        f'{name} has {names.count(name)} entries.'
+        for name in dict.fromkeys(names)
+        if names.count(name) > 1
+    ]
+    problems += [
+        f'{url} is not an address this zoo knows.'
+        for url in re.findall(r'"([^"]*://[^"]*)"', json.dumps(content))
+        if not _URL.fullmatch(url)
+    ]
     collections = {entry['Name'] for entry in content['Collections']}
-    for url in _urls(content):
-        if not _URL.fullmatch(url):
-            problems.append(f'{url} is not an address this zoo knows.')
-    for entry in content['Models']:
+    for entry in models:
         found = list(_problems_of(entry, root))
         if entry.get('In Collection') not in collections:
             found.append('its collection is not defined.')
         problems += [f'{entry.get("Name")}: {text}' for text in found]
-    listed = {entry.get('Config') for entry in content['Models']}
-    for path in sorted((root / 'configs').glob('*.py')):
-        # the earlier steps of the quickstart lead to one model
-        if path.stem.startswith('referformer_tiny_synthetic-'):
-            continue
-        if f'configs/{path.name}' not in listed:
-            problems.append(f'configs/{path.name} has no entry.')
-    return problems
-
-
-def _urls(node: Any) -> Iterator[str]:
-    """Every address, under whatever key."""
-    if isinstance(node, dict):
-        node = list(node.values())
-    if isinstance(node, list):
-        for value in node:
-            yield from _urls(value)
-    elif isinstance(node, str) and '://' in node:
-        yield node
+    # the earlier steps of the quickstart lead to one model
+    return problems + [
+        f'configs/{path.name} has no entry.'
+        for path in sorted((root / 'configs').glob('*.py'))
+        if not path.stem.startswith('referformer_tiny_synthetic-')
+        and f'configs/{path.name}' not in [e.get('Config') for e in models]
+    ]
 
 
 def _problems_of(entry: dict[str, Any], root: Path) -> Iterator[str]:
@@ -180,46 +174,42 @@ def table_of(name: str, models: list[Model], page: Path) -> str:
 
 def _recipe_table(models: list[Model], up: str) -> str:
     """What is known of a recipe, one row a model."""
-    values = [
-        {
-            (result['Dataset'], metric, result['Source']): _number(value)
-            for result in model.results
-            for metric, value in result['Metrics'].items()
-        }
-        for model in models
-    ]
-    columns = list(dict.fromkeys(column for row in values for column in row))
+    results = [(model, result) for model in models for result in model.results]
+    columns = list(
+        dict.fromkeys(
+            (result['Dataset'], metric, result['Source'])
+            for _, result in results
+            for metric in result['Metrics']
+        )
+    )
     several = len({dataset for dataset, _, _ in columns}) > 1
-    header = [
-        'Config',
-        'Backbone',
-        *(
-            f'{dataset}: {metric} ({source})'
-            if several
-            else f'{metric} ({source})'
-            for dataset, metric, source in columns
-        ),
-        "Authors' weights",
+    titles = [
+        f'{dataset}: {metric} ({source})'
+        if several
+        else f'{metric} ({source})'
+        for dataset, metric, source in columns
     ]
-    rows = [
-        [
-            _link(model, up),
-            model.backbone,
-            *(row.get(column, '') for column in columns),
-            f'[file]({model.weights})' if model.weights else '',
-        ]
-        for model, row in zip(models, values, strict=True)
-    ]
+    rows = []
+    for model in models:
+        values = dict.fromkeys(columns, '')
+        for result in model.results:
+            for metric, value in result['Metrics'].items():
+                key = (result['Dataset'], metric, result['Source'])
+                values[key] = _number(value)
+        weights = f'[file]({model.weights})' if model.weights else ''
+        rows.append(
+            [_link(model, up), model.backbone, *values.values(), weights]
+        )
     remarks = [
         f'Protocol of {", ".join(result["Metrics"])}: {result["Protocol"]}.'
-        for model in models
-        for result in model.results
-    ] + [
+        for _, result in results
+    ]
+    remarks += [
         f'`{model.name}`: {result["Note"]}.'
-        for model in models
-        for result in model.results
+        for model, result in results
         if 'Note' in result
     ]
+    header = ['Config', 'Backbone', *titles, "Authors' weights"]
     return _markdown(header, rows) + ''.join(
         f'\n{remark}\n' for remark in dict.fromkeys(remarks)
     )
