@@ -97,7 +97,9 @@ def test_one_training_step_and_a_scored_test(runner, name):
 )
 def test_a_model_is_scored_on_ref_davis(runner, window, protocol):
     scores = runner(
-        'ref-davis', model__window=window, test_evaluator__protocol=protocol
+        'ref-davis',
+        model__predictor__window=window,
+        test_evaluator__protocol=protocol,
     ).test()
     assert 0 <= scores['refer/J&F'] <= 100
 

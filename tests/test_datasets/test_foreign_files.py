@@ -8,7 +8,6 @@ import json
 import runpy
 import shutil
 
-import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
@@ -265,6 +264,4 @@ def test_a_damaged_frame_is_not_mistaken_for_residue(tmp_path):
     with pytest.raises(FileNotFoundError, match=f'{path.name} is missing'):
         load('ref-youtube-vos', root)
     shutil.copy(next(path.parent.glob('*.jpg')), path.with_suffix('.JPG'))
-    assert np.isfinite(
-        load('ref-youtube-vos', root)[0]['inputs'].float().mean()
-    )
+    assert load('ref-youtube-vos', root)[0]['inputs'].float().isfinite().all()

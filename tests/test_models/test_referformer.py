@@ -195,7 +195,7 @@ def test_a_few_steps_lower_the_loss(backbone):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        history.append(float(loss))
+        history.append(float(loss.detach()))
     assert history[-1] < history[0] * 0.9
 
 
@@ -299,10 +299,13 @@ def test_old_places_of_settings():
     """`model.window` and `model.mask_thr` of older configs still work."""
     cfg = tiny_model_cfg()
     cfg.update(window=4, mask_thr=0.6)
-    with pytest.warns(FutureWarning, match=r'model\.predictor\.window'):
+    with (
+        pytest.warns(FutureWarning, match=r'model\.predictor\.window'),
+        pytest.warns(FutureWarning, match=r'model\.predictor\.mask_thr'),
+    ):
         assert MODELS.build(cfg).predictor == Predictor(4, mask_thr=0.6)
     cfg.update(predictor=dict(window=5))
-    with pytest.warns(FutureWarning):
+    with pytest.warns(FutureWarning), pytest.warns(match='mask_thr'):
         assert MODELS.build(cfg).predictor.window == 5
 
 

@@ -84,7 +84,7 @@ class Trajectory:
         if s % STEPS_PER_EPOCH == STEPS_PER_EPOCH - 1:
             for scheduler in self.schedulers:
                 scheduler.step()
-        return float(loss), float(norm)
+        return float(loss.detach()), float(norm)
 
     def norms(self) -> dict[str, float]:
         """L2 norm of every tensor under the authors' names."""

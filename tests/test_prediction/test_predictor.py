@@ -135,7 +135,9 @@ def test_all_ways_agree(model, video, settings, number):
                 a.bboxes / limits, b.bboxes / limits, **EXACT
             )
             np.testing.assert_allclose(
-                (a.bboxes[0] / limits).clamp(0, 1), c.boxes / limits, **EXACT
+                (a.bboxes[0] / limits).clamp(0, 1),
+                c.boxes / limits.numpy(),
+                **EXACT,
             )
             np.testing.assert_allclose(
                 a.masks.probabilities()[0], c.probabilities, **EXACT
