@@ -17,6 +17,7 @@ from typing import Any
 from referformer.utils.cli import (
     add_former_name,
     add_precision,
+    add_traceback,
     prepare_output,
     run,
 )
@@ -141,11 +142,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     group.add_argument(
         '--points', action='store_true', help='draw reference points'
     )
-    parser.add_argument(
-        '--traceback',
-        action='store_true',
-        help='print the whole traceback of an error',
-    )
+    add_traceback(parser)
     return parser.parse_args(argv)
 
 

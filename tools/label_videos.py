@@ -18,7 +18,7 @@ from pathlib import Path
 # option answer at once.
 from referformer.utils.cli import (
     add_cfg_options,
-    parse_overrides,
+    add_traceback,
     positive,
     prepare_output,
     run,
@@ -79,14 +79,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         '--device', help='such as cuda:0 or cpu (default: a GPU if any)'
     )
     add_cfg_options(parser)
-    parser.add_argument(
-        '--traceback',
-        action='store_true',
-        help='print the whole traceback of an error',
-    )
-    args = parser.parse_args(argv)
-    args.cfg_options = parse_overrides(parser, args.cfg_options)
-    return args
+    add_traceback(parser)
+    return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -15,7 +15,6 @@ import os
 from referformer.utils.cli import (
     add_common_options,
     add_precision,
-    parse_overrides,
     run,
 )
 
@@ -48,7 +47,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     add_common_options(parser)
     args = parser.parse_args(argv)
-    args.cfg_options = parse_overrides(parser, args.cfg_options)
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     return args
 

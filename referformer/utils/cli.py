@@ -27,6 +27,7 @@ __all__ = [
     'add_common_options',
     'add_former_name',
     'add_precision',
+    'add_traceback',
     'current_set_name',
     'keep_errors_in',
     'parse_overrides',
@@ -238,15 +239,39 @@ def add_precision(
 
 
 def add_cfg_options(parser: argparse.ArgumentParser) -> None:
-    """Add ``--cfg-options``, for :func:`parse_overrides`."""
+    """Add ``--cfg-options``, a dict of dotted keys and values."""
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action='extend',
-        default=[],
+        action=_Override,
+        default={},
         metavar='KEY=VALUE',
         help='override settings of the config, for example '
         'optim_wrapper.optimizer.lr=2e-5 "model.backbone.out_indices=(1,2,3)"',
+    )
+
+
+class _Override(argparse.Action):
+    """Collect settings, see :func:`parse_overrides`."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: list[str],
+        option_string: str | None = None,
+    ) -> None:
+        known = getattr(namespace, self.dest)
+        found = parse_overrides(parser, values, option_string)
+        setattr(namespace, self.dest, {**known, **found})
+
+
+def add_traceback(parser: argparse.ArgumentParser) -> None:
+    """Add ``--traceback`` to the help; :func:`run` reads it."""
+    parser.add_argument(
+        '--traceback',
+        action='store_true',
+        help='print the whole traceback of an error',
     )
 
 
@@ -270,11 +295,7 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
         help='let matrix products and convolutions of a GPU round their '
         'inputs to TF32: faster, about three decimal digits',
     )
-    parser.add_argument(
-        '--traceback',
-        action='store_true',
-        help='print the whole traceback of every error',
-    )
+    add_traceback(parser)
     # torch.distributed.launch of old passes the one, torchrun the variable.
     parser.add_argument(
         '--local_rank',
@@ -288,7 +309,7 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
 def parse_overrides(
     parser: argparse.ArgumentParser,
     pairs: list[str],
-    option: str = '--cfg-options',
+    option: str,
 ) -> dict[str, Any]:
     """Turn ``KEY=VALUE`` arguments into settings.
 

@@ -132,9 +132,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
             parser.error('--vs takes one folder, or settings')
     args.vs = parse_overrides(parser, vs, '--vs')
     args.sweep = parse_overrides(parser, [sweep] if sweep else [], '--sweep')
-    args.cfg_options = parse_overrides(
-        parser, getattr(args, 'cfg_options', [])
-    )
     return args
 
 

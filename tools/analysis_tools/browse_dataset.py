@@ -15,7 +15,6 @@ from referformer.structures import split_expressions
 from referformer.utils.cli import (
     add_cfg_options,
     add_former_name,
-    parse_overrides,
     prepare_output,
     run,
 )
@@ -46,9 +45,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         '--scale', type=float, default=1.0, help='enlarge the frames'
     )
     add_cfg_options(parser)
-    args = parser.parse_args(argv)
-    args.cfg_options = parse_overrides(parser, args.cfg_options)
-    return args
+    return parser.parse_args(argv)
 
 
 def draw_clip(

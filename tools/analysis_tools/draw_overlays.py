@@ -10,7 +10,6 @@ from pathlib import Path
 
 from referformer.utils.cli import (
     add_common_options,
-    parse_overrides,
     positive,
     prepare_output,
     run,
@@ -39,9 +38,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument('--fps', type=float, default=4.0)
     add_common_options(parser)
-    args = parser.parse_args(argv)
-    args.cfg_options = parse_overrides(parser, args.cfg_options)
-    return args
+    return parser.parse_args(argv)
 
 
 def choose_clips(

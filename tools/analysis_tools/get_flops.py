@@ -14,7 +14,6 @@ import argparse
 
 from referformer.utils.cli import (
     add_cfg_options,
-    parse_overrides,
     positive,
     run,
 )
@@ -48,9 +47,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help='tokens of an expression (default: 12)',
     )
     add_cfg_options(parser)
-    args = parser.parse_args(argv)
-    args.cfg_options = parse_overrides(parser, args.cfg_options)
-    return args
+    return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> None:

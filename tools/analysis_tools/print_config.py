@@ -10,7 +10,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from referformer.errors import ConfigError
-from referformer.utils.cli import add_cfg_options, parse_overrides, run
+from referformer.utils.cli import add_cfg_options, run
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -26,9 +26,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         '--key', help='only this part, keys dotted: model.head.criterion'
     )
     add_cfg_options(parser)
-    args = parser.parse_args(argv)
-    args.cfg_options = parse_overrides(parser, args.cfg_options)
-    return args
+    return parser.parse_args(argv)
 
 
 def select(cfg: 'Config', key: str) -> 'Config':

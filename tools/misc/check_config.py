@@ -6,7 +6,7 @@ python tools/misc/check_config.py CONFIG
 
 import argparse
 
-from referformer.utils.cli import add_cfg_options, parse_overrides, run
+from referformer.utils.cli import add_cfg_options, run
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -17,7 +17,6 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument('config', help='config file')
     add_cfg_options(parser)
     args = parser.parse_args(argv)
-    overrides = parse_overrides(parser, args.cfg_options)
 
     from mmengine.logging import MMLogger
 
@@ -26,7 +25,7 @@ def main(argv: list[str] | None = None) -> None:
 
     # mmengine lists every initialised and every frozen parameter
     MMLogger.get_current_instance().setLevel('ERROR')
-    cfg = load_config(args.config, overrides)
+    cfg = load_config(args.config, args.cfg_options)
     with explain_config_errors(args.config, cfg):
         trial = try_config(cfg)
     for name, loss in trial.losses.items():

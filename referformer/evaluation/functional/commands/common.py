@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from referformer.utils.cli import positive
+from referformer.utils.cli import add_traceback, positive
 from referformer.utils.parallel import count_cores
 
 Scores = dict[str, Any]
@@ -41,12 +41,7 @@ def add_command(
         parser.add_argument(
             option, type=Path, required=True, metavar=kind, help=text
         )
-    # Read by utils.cli.run, which catches the errors.
-    parser.add_argument(
-        '--traceback',
-        action='store_true',
-        help='print the whole traceback of an error',
-    )
+    add_traceback(parser)
     return parser
 
 
