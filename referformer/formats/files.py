@@ -1,9 +1,10 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
-"""Output files that are either whole or absent."""
+"""Output files and folders that are either whole or absent."""
 
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,8 +15,8 @@ from typing import Any
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Hand out a temporary name which becomes ``path`` if all goes well.
 
-    The temporary file lies in the same folder (renaming across file systems
-    is not atomic), is hidden, and is unique to the caller, so several
+    The temporary file or folder lies in the same folder (renaming across file
+    systems is not atomic), is hidden, and is unique to the caller, so several
     processes may write the same path. It is removed if the block fails.
 
     Args:
@@ -33,7 +34,10 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         yield temporary
         temporary.replace(path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        if temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            temporary.unlink(missing_ok=True)
         raise
 
 

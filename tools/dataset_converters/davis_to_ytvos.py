@@ -13,7 +13,6 @@ import json
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -27,6 +26,7 @@ from referformer.formats.davis_text import (
     read_descriptions,
     read_video_list,
 )
+from referformer.formats.files import atomic_path
 from referformer.formats.frames import is_residue, list_frames, sort_names
 from referformer.formats.text_files import check_count, read_json
 from referformer.utils.cli import run
@@ -266,12 +266,8 @@ def write(plan: Plan, out: Path, copy: bool) -> bool:
                 'it and convert again.'
             )
         return False
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(
-        tempfile.mkdtemp(prefix=f'.{out.name}.', suffix='.tmp', dir=out.parent)
-    )
-    try:
-        temporary.chmod(0o755)
+    with atomic_path(out) as temporary:
+        temporary.mkdir()
         for path, folder in tqdm(
             plan.folders.items(),
             desc='copy' if copy else 'link',
@@ -293,10 +289,6 @@ def write(plan: Plan, out: Path, copy: bool) -> bool:
         for path, content in files.items():
             (temporary / path).parent.mkdir(parents=True, exist_ok=True)
             (temporary / path).write_text(content, encoding='utf-8')
-        temporary.replace(out)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
     return True
 
 

@@ -4,8 +4,6 @@
 import dataclasses
 import json
 import os
-import shutil
-import tempfile
 from pathlib import Path
 
 import cv2
@@ -13,7 +11,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from referformer.errors import ConfigError, MediaError
-from referformer.formats.files import write_json
+from referformer.formats.files import atomic_path, write_json
 from referformer.testing.scenes.params import SPLITS, VERSION, SyntheticParams
 from referformer.testing.scenes.rendering import SyntheticVideo, render_video
 
@@ -149,41 +147,32 @@ def make_synthetic_rvos(
     out = Path(out)
     if _is_ready(out, params):
         return out
-    out.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f'.{out.name}-', dir=out.parent))
+    bar = tqdm(
+        total=params.train_videos + params.valid_videos,
+        desc=f'Drawing {out.name}',
+        unit='video',
+        mininterval=0.5,
+        disable=not progress,
+    )
     try:
-        total = params.train_videos + params.valid_videos
-        bar = tqdm(
-            total=total,
-            desc=f'Drawing {out.name}',
-            unit='video',
-            mininterval=0.5,
-            disable=not progress,
-        )
-        for split in SPLITS:
-            (work / split / 'JPEGImages').mkdir(parents=True)
-            (work / split / 'Annotations').mkdir()
-            metas, sentences = {}, {}
-            for index in range(params.videos(split)):
-                video_id = f'{split}-{index:05d}'
-                metas[video_id], sentences[video_id] = _write_video(
-                    render_video(params, split, index), work / split, video_id
-                )
-                bar.update()
-            write_json(work / split / 'meta.json', {'videos': metas})
-            write_json(
-                work / 'meta_expressions' / split / 'meta_expressions.json',
-                {'videos': sentences},
-            )
-        bar.close()
-        write_json(work / MANIFEST, _manifest(params))
-        work.chmod(0o755)
-        try:
-            work.replace(out)
-        except OSError:
-            # Another process was faster; fine if it made the same set.
-            if not _is_ready(out, params):
-                raise
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+        with bar, atomic_path(out) as work:
+            for split in SPLITS:
+                (work / split / 'JPEGImages').mkdir(parents=True)
+                (work / split / 'Annotations').mkdir()
+                metas, sentences = {}, {}
+                for index in range(params.videos(split)):
+                    name = f'{split}-{index:05d}'
+                    metas[name], sentences[name] = _write_video(
+                        render_video(params, split, index), work / split, name
+                    )
+                    bar.update()
+                write_json(work / split / 'meta.json', {'videos': metas})
+                folder = work / 'meta_expressions' / split
+                path = folder / 'meta_expressions.json'
+                write_json(path, {'videos': sentences})
+            write_json(work / MANIFEST, _manifest(params))
+    except OSError:
+        # Another process was faster; fine if it made the same set.
+        if not _is_ready(out, params):
+            raise
     return out
