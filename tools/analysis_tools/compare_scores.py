@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from referformer.errors import ConfigError, DataError
 from referformer.utils.cli import (
     add_cfg_options,
-    parse_overrides,
     positive,
     prepare_output,
     run,
@@ -91,7 +90,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         parser.error('--level is between 0 and 1')
     if args.show_dir and not (args.config and args.pred):
         parser.error('--show-dir needs --config and --pred')
-    args.cfg_options = parse_overrides(parser, args.cfg_options)
     return args
 
 

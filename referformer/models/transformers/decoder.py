@@ -15,6 +15,7 @@ from referformer.models.layers import (
     MultiScaleDeformableAttention,
 )
 from referformer.models.ops import FeatureLevels
+from referformer.models.transformers.encoder import LayerSizes
 from referformer.utils.precision import at_least_float32, without_autocast
 
 
@@ -57,30 +58,18 @@ class DeformableDecoderLayer(BaseModule):
     """Attention among queries, to the frame, and FFN, norms after each.
 
     Args:
-        embed_dims (int): Channels C.
-        num_heads (int): Attention heads.
-        num_levels (int): Feature levels L.
-        num_points (int): Sampling points per head and level.
-        feedforward_channels (int): Hidden channels of the FFN.
-        dropout (float): Dropout rate.
+        sizes (LayerSizes): Its sizes.
     """
 
-    def __init__(
-        self,
-        embed_dims: int,
-        num_heads: int,
-        num_levels: int,
-        num_points: int,
-        feedforward_channels: int,
-        dropout: float,
-    ) -> None:
+    def __init__(self, sizes: LayerSizes) -> None:
         super().__init__()
-        self.self_attn = MultiheadAttention(embed_dims, num_heads, dropout)
+        dims, dropout = sizes.embed_dims, sizes.dropout
+        self.self_attn = MultiheadAttention(dims, sizes.num_heads, dropout)
         self.cross_attn = MultiScaleDeformableAttention(
-            embed_dims, num_heads, num_levels, num_points
+            dims, sizes.num_heads, sizes.num_levels, sizes.num_points
         )
-        self.ffn = FFN(embed_dims, feedforward_channels, dropout)
-        self.norms = ModuleList(nn.LayerNorm(embed_dims) for _ in range(3))
+        self.ffn = FFN(dims, sizes.feedforward_channels, dropout)
+        self.norms = ModuleList(nn.LayerNorm(dims) for _ in range(3))
         self.dropout = nn.Dropout(dropout)
 
     def forward(
@@ -122,13 +111,13 @@ class DeformableDecoder(BaseModule):
 
     Args:
         num_layers (int): How many, D.
-        layer (dict): Arguments of a layer.
+        sizes (LayerSizes): Sizes of each layer.
     """
 
-    def __init__(self, num_layers: int, layer: dict) -> None:
+    def __init__(self, num_layers: int, sizes: LayerSizes) -> None:
         super().__init__()
         self.layers = ModuleList(
-            DeformableDecoderLayer(**layer) for _ in range(num_layers)
+            DeformableDecoderLayer(sizes) for _ in range(num_layers)
         )
 
     def forward(
@@ -162,35 +151,19 @@ class DeformableDecoder(BaseModule):
         """
         # a few queries, which every mask hangs on: float32 costs little here
         with without_autocast(queries):
-            return self._decode(
-                *map(at_least_float32, (queries, pos, references, memory)),
-                levels,
-                valid_ratios,
-                padding_mask,
-                reg_branches,
+            queries, pos, references, memory = map(
+                at_least_float32, (queries, pos, references, memory)
             )
-
-    def _decode(
-        self,
-        queries: Tensor,
-        pos: Tensor,
-        references: Tensor,
-        memory: Tensor,
-        levels: FeatureLevels,
-        valid_ratios: Tensor,
-        padding_mask: Tensor | None,
-        reg_branches: nn.ModuleList,
-    ) -> DecoderStates:
-        # [B, 1, L, 4]; boxes and points of the frame to those of a level
-        ratios = valid_ratios.repeat(1, 1, 2)[:, None]
-        hidden, boxes = [], []
-        for layer, branch in zip(self.layers, reg_branches, strict=True):
-            on_levels = references[:, :, None]
-            on_levels = on_levels * ratios[..., : references.shape[-1]]
-            queries = layer(
-                queries, pos, memory, on_levels, levels, padding_mask
-            )
-            references = refine_boxes(branch, queries, references).detach()
-            hidden.append(queries)
-            boxes.append(references)
-        return DecoderStates(torch.stack(hidden), torch.stack(boxes))
+            # [B, 1, L, 4]; boxes and points of the frame to those of a level
+            ratios = valid_ratios.repeat(1, 1, 2)[:, None]
+            hidden, boxes = [], []
+            for layer, branch in zip(self.layers, reg_branches, strict=True):
+                on_levels = references[:, :, None]
+                on_levels = on_levels * ratios[..., : references.shape[-1]]
+                queries = layer(
+                    queries, pos, memory, on_levels, levels, padding_mask
+                )
+                references = refine_boxes(branch, queries, references).detach()
+                hidden.append(queries)
+                boxes.append(references)
+            return DecoderStates(torch.stack(hidden), torch.stack(boxes))

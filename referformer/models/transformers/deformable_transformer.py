@@ -13,7 +13,10 @@ from referformer.models.layers import (
 )
 from referformer.models.ops import describe_levels
 from referformer.models.transformers.decoder import DeformableDecoder
-from referformer.models.transformers.encoder import DeformableEncoder
+from referformer.models.transformers.encoder import (
+    DeformableEncoder,
+    LayerSizes,
+)
 from referformer.registry import MODELS
 from referformer.structures import (
     ConditionalQueryInputs,
@@ -61,19 +64,19 @@ class ReferDeformableTransformer(BaseModule):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        layer = {
-            'embed_dims': embed_dims,
-            'num_heads': num_heads,
-            'num_levels': num_levels,
-            'num_points': num_points,
-            'feedforward_channels': feedforward_channels,
-            'dropout': dropout,
-        }
+        sizes = LayerSizes(
+            embed_dims,
+            num_heads,
+            num_levels,
+            num_points,
+            feedforward_channels,
+            dropout,
+        )
         self.num_memory_levels = num_memory_levels
         self.level_embed = nn.Parameter(torch.empty(num_levels, embed_dims))
         nn.init.normal_(self.level_embed)
-        self.encoder = DeformableEncoder(num_encoder_layers, with_cp, layer)
-        self.decoder = DeformableDecoder(num_decoder_layers, layer)
+        self.encoder = DeformableEncoder(num_encoder_layers, with_cp, sizes)
+        self.decoder = DeformableDecoder(num_decoder_layers, sizes)
 
     def init_weights(self) -> None:
         """Xavier everywhere, then what attention layers have of their own."""

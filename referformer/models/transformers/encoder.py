@@ -1,6 +1,8 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
 """Deformable encoder: pixels of a frame attend to all its levels."""
 
+from typing import NamedTuple
+
 import torch
 from mmengine.model import BaseModule, ModuleList
 from torch import Tensor, nn
@@ -13,10 +15,10 @@ from referformer.models.layers import (
 from referformer.models.ops import FeatureLevels
 
 
-class DeformableEncoderLayer(BaseModule):
-    """Deformable self-attention and feed-forward network, norms after each.
+class LayerSizes(NamedTuple):
+    """Sizes of the layers of encoder and decoder.
 
-    Args:
+    Attributes:
         embed_dims (int): Channels C.
         num_heads (int): Attention heads.
         num_levels (int): Feature levels L.
@@ -25,21 +27,29 @@ class DeformableEncoderLayer(BaseModule):
         dropout (float): Dropout rate.
     """
 
-    def __init__(
-        self,
-        embed_dims: int,
-        num_heads: int,
-        num_levels: int,
-        num_points: int,
-        feedforward_channels: int,
-        dropout: float,
-    ) -> None:
+    embed_dims: int
+    num_heads: int
+    num_levels: int
+    num_points: int
+    feedforward_channels: int
+    dropout: float
+
+
+class DeformableEncoderLayer(BaseModule):
+    """Deformable self-attention and feed-forward network, norms after each.
+
+    Args:
+        sizes (LayerSizes): Its sizes.
+    """
+
+    def __init__(self, sizes: LayerSizes) -> None:
         super().__init__()
+        dims, dropout = sizes.embed_dims, sizes.dropout
         self.self_attn = MultiScaleDeformableAttention(
-            embed_dims, num_heads, num_levels, num_points
+            dims, sizes.num_heads, sizes.num_levels, sizes.num_points
         )
-        self.ffn = FFN(embed_dims, feedforward_channels, dropout)
-        self.norms = ModuleList(nn.LayerNorm(embed_dims) for _ in range(2))
+        self.ffn = FFN(dims, sizes.feedforward_channels, dropout)
+        self.norms = ModuleList(nn.LayerNorm(dims) for _ in range(2))
         self.dropout = nn.Dropout(dropout)
 
     def forward(
@@ -78,14 +88,16 @@ class DeformableEncoder(BaseModule):
         num_layers (int): How many.
         with_cp (bool): Recompute the activations of each layer in the
             backward pass to save memory.
-        layer (dict): Arguments of a layer.
+        sizes (LayerSizes): Sizes of each layer.
     """
 
-    def __init__(self, num_layers: int, with_cp: bool, layer: dict) -> None:
+    def __init__(
+        self, num_layers: int, with_cp: bool, sizes: LayerSizes
+    ) -> None:
         super().__init__()
         self.with_cp = with_cp
         self.layers = ModuleList(
-            DeformableEncoderLayer(**layer) for _ in range(num_layers)
+            DeformableEncoderLayer(sizes) for _ in range(num_layers)
         )
 
     def forward(
