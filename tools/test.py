@@ -6,7 +6,6 @@ Example:
 """
 
 import argparse
-import os
 
 # mmengine and torch are imported in main(), so that --help and a mistyped
 # option answer at once.
@@ -41,9 +40,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     add_precision(parser)
     add_common_options(parser)
-    args = parser.parse_args(argv)
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    return args
+    return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:

@@ -8,7 +8,6 @@ Examples:
 """
 
 import argparse
-import os
 
 # mmengine and torch are imported in main(), so that --help and a mistyped
 # option answer at once.
@@ -46,9 +45,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         'from the newest good one in the work directory, if there is any',
     )
     add_common_options(parser)
-    args = parser.parse_args(argv)
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    return args
+    return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> None:

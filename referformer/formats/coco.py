@@ -13,12 +13,9 @@ from pycocotools import mask as mask_utils
 
 from referformer.errors import DataError
 from referformer.formats.records import read_records, write_records
-from referformer.formats.rle import finite_number, to_rle
+from referformer.formats.rle import MAX_SIDE, finite_number, to_rle
 from referformer.formats.text_files import read_json, show
 from referformer.utils.console import shorten
-
-# Larger sides are not frames and would exhaust the memory.
-MAX_SIDE = 1 << 15
 
 _FRAME_ID = re.compile(r'v_(.+)_f_\d+_i_\d+')
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from referformer.errors import DataError, MissingDataError
-from referformer.formats.rle import decode_union, to_rle
+from referformer.formats.rle import decode_union, looks_like_rle, to_rle
 
 #: The name of an annotation, where its list begins. RLE has no quotes in it,
 #: so a word in quotes with a colon is a key, and the lists of other keys
@@ -117,7 +117,9 @@ class MaskTable:
             ) from error
         # Nothing but the comma before the next one, or the final brace.
         if text[stop:].strip() not in (',', '}') or not all(
-            mask is None or _is_rle(mask) for mask in masks
+            mask is None
+            or (looks_like_rle(mask) and isinstance(mask['counts'], str))
+            for mask in masks
         ):
             raise self._fault(
                 f'annotation {anno_id} is no list of RLE masks (size, '
@@ -180,19 +182,6 @@ class MaskTable:
                     'rle-broken',
                 ) from error
         return decode_union(rles, shape)
-
-
-def _is_rle(mask: object) -> bool:
-    """Whether this looks like a compressed RLE mask."""
-    if not isinstance(mask, dict):
-        return False
-    size, counts = mask.get('size'), mask.get('counts')
-    return (
-        isinstance(counts, str)
-        and isinstance(size, list)
-        and len(size) == 2
-        and all(type(side) is int and side > 0 for side in size)
-    )
 
 
 @functools.lru_cache(maxsize=4)

@@ -13,6 +13,8 @@ import cv2
 import numpy as np
 from pycocotools import mask as mask_utils
 
+#: Larger sides are not frames and would exhaust the memory.
+MAX_SIDE = 1 << 15
 #: Numbers of a polygon of three points.
 _SHORTEST_POLYGON = 6
 
@@ -22,6 +24,17 @@ def finite_number(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if math.isfinite(value) else None
+
+
+def looks_like_rle(mask: Any) -> bool:
+    """Whether this has the keys of a run-length code, and a usable size."""
+    size = mask.get('size') if isinstance(mask, dict) else None
+    return (
+        isinstance(size, list)
+        and len(size) == 2
+        and all(type(side) is int and 0 < side <= MAX_SIDE for side in size)
+        and 'counts' in mask
+    )
 
 
 def _decode_counts(text: str) -> np.ndarray | None:

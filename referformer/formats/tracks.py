@@ -21,9 +21,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from referformer.errors import DataError, MissingDataError
-from referformer.formats.coco import MAX_SIDE, encode_masks
+from referformer.formats.coco import encode_masks
 from referformer.formats.records import index_records
-from referformer.formats.rle import decode_union, finite_number, to_rle
+from referformer.formats.rle import (
+    decode_union,
+    finite_number,
+    looks_like_rle,
+    to_rle,
+)
 from referformer.formats.text_files import show
 
 
@@ -144,7 +149,9 @@ def _check_track(
             file=path,
         )
     masks = entry.get('segmentations')
-    if not isinstance(masks, list) or not all(map(_is_mask, masks)):
+    if not isinstance(masks, list) or not all(
+        mask is None or looks_like_rle(mask) for mask in masks
+    ):
         raise DataError(
             f'{where} ({track}) has no list "segmentations" of run-length '
             'codes {"size": [height, width], "counts": ...} and null.',
@@ -160,19 +167,6 @@ def _check_track(
             value=len(masks),
         )
     return track, score
-
-
-def _is_mask(mask: Any) -> bool:
-    """Whether this looks like a run-length code, or says that it is empty."""
-    if mask is None:
-        return True
-    size = mask.get('size') if isinstance(mask, dict) else None
-    return (
-        isinstance(size, list)
-        and len(size) == 2
-        and all(type(side) is int and 0 < side <= MAX_SIDE for side in size)
-        and 'counts' in mask
-    )
 
 
 def encode_track(

@@ -30,6 +30,7 @@ __all__ = [
     'add_traceback',
     'current_set_name',
     'keep_errors_in',
+    'parse_converter',
     'parse_overrides',
     'positive',
     'prepare_output',
@@ -304,6 +305,39 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
         default=0,
         help='set by the launcher',
     )
+
+
+def parse_converter(
+    argv: list[str] | None, description: str, **counts: int
+) -> argparse.Namespace:
+    """Read the options of a converter that adds files to a release.
+
+    Args:
+        argv (list[str], optional): The command line; None: the process's.
+        description (str): What the converter does.
+        **counts (int): How many entries of a kind the release has.
+    """
+    parser = argparse.ArgumentParser(
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('root', type=Path, metavar='ROOT')
+    parser.add_argument(
+        '--out', type=Path, help='folder for the files (default: ROOT)'
+    )
+    for kind, number in counts.items():
+        parser.add_argument(
+            f'--{kind}',
+            type=int,
+            default=number,
+            help=f'how many {kind} there must be (default: %(default)s)',
+        )
+    parser.add_argument(
+        '--overwrite', action='store_true', help='replace existing files'
+    )
+    args = parser.parse_args(argv)
+    args.out = args.out or args.root
+    return args
 
 
 def parse_overrides(

@@ -95,6 +95,7 @@ def load_run(args: Namespace) -> Config:
         args.config, args.cfg_options, args.work_dir, args.launcher
     )
     require_model(args.config, cfg)
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     prepare_output(Path(cfg.work_dir, 'errors.log'), '--work-dir')
     if args.precision == 'fp16' and not torch.cuda.is_available():
         raise ConfigError(

@@ -12,7 +12,6 @@ They have the names and contents which other code of the field expects, so
 that files from elsewhere can be used as well: what exists is kept.
 """
 
-import argparse
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,7 +31,7 @@ from referformer.formats.coco import NamedMask, coco_truths
 from referformer.formats.files import write_atomic
 from referformer.formats.frames import list_frames
 from referformer.formats.text_files import read_table
-from referformer.utils.cli import run
+from referformer.utils.cli import parse_converter, run
 
 VIDEOS = 3782
 SENTENCES = 6655
@@ -133,32 +132,8 @@ def convert(
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument('root', type=Path, metavar='ROOT')
-    parser.add_argument(
-        '--out', type=Path, help='folder for the files (default: ROOT)'
-    )
-    parser.add_argument(
-        '--videos',
-        type=int,
-        default=VIDEOS,
-        help='how many videos videoset.csv must list (default: %(default)s)',
-    )
-    parser.add_argument(
-        '--sentences',
-        type=int,
-        default=SENTENCES,
-        help='how many sentences there must be (default: %(default)s)',
-    )
-    parser.add_argument(
-        '--overwrite', action='store_true', help='replace existing files'
-    )
-    args = parser.parse_args(argv)
-    out = args.out or args.root
-    convert(args.root, out, args.videos, args.sentences, args.overwrite)
+    args = parse_converter(argv, __doc__, videos=VIDEOS, sentences=SENTENCES)
+    convert(args.root, args.out, args.videos, args.sentences, args.overwrite)
 
 
 if __name__ == '__main__':

@@ -13,7 +13,6 @@ that file into ROOT first to reproduce them. Without it, the middle frames of
 the three thirds of each video are taken, the same every time.
 """
 
-import argparse
 import json
 from pathlib import Path
 
@@ -32,7 +31,7 @@ from referformer.formats.jhmdb import (
     read_samples,
     read_sentences,
 )
-from referformer.utils.cli import run
+from referformer.utils.cli import parse_converter, run
 
 SENTENCES = 928
 FRAMES = 3
@@ -143,26 +142,8 @@ def convert(root: Path, out: Path, sentences: int, overwrite: bool) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument('root', type=Path, metavar='ROOT')
-    parser.add_argument(
-        '--out', type=Path, help='folder for the files (default: ROOT)'
-    )
-    parser.add_argument(
-        '--sentences',
-        type=int,
-        default=SENTENCES,
-        help='how many sentences there must be (default: %(default)s)',
-    )
-    parser.add_argument(
-        '--overwrite', action='store_true', help='replace existing files'
-    )
-    args = parser.parse_args(argv)
-    out = args.out or args.root
-    convert(args.root, out, args.sentences, args.overwrite)
+    args = parse_converter(argv, __doc__, sentences=SENTENCES)
+    convert(args.root, args.out, args.sentences, args.overwrite)
 
 
 if __name__ == '__main__':
