@@ -27,12 +27,12 @@ def finite_number(value: Any) -> float | None:
 
 
 def looks_like_rle(mask: Any) -> bool:
-    """Whether this has the keys of a run-length code, and a usable size."""
+    """Whether this has a size and the other key of a run-length code."""
     size = mask.get('size') if isinstance(mask, dict) else None
     return (
         isinstance(size, list)
         and len(size) == 2
-        and all(type(side) is int and 0 < side <= MAX_SIDE for side in size)
+        and all(type(side) is int and side > 0 for side in size)
         and 'counts' in mask
     )
 

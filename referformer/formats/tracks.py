@@ -24,6 +24,7 @@ from referformer.errors import DataError, MissingDataError
 from referformer.formats.coco import encode_masks
 from referformer.formats.records import index_records
 from referformer.formats.rle import (
+    MAX_SIDE,
     decode_union,
     finite_number,
     looks_like_rle,
@@ -150,7 +151,9 @@ def _check_track(
         )
     masks = entry.get('segmentations')
     if not isinstance(masks, list) or not all(
-        mask is None or looks_like_rle(mask) for mask in masks
+        mask is None
+        or (looks_like_rle(mask) and max(mask['size']) <= MAX_SIDE)
+        for mask in masks
     ):
         raise DataError(
             f'{where} ({track}) has no list "segmentations" of run-length '

@@ -74,7 +74,13 @@ def results(tmp_path_factory):
                 tracks[label].append(encode_track(video, name, moved))
     for label, entries in tracks.items():
         write_records(folder / f'{label}.jsonl', entries)
-        words = ['ref-youtube-vos', '--gt', gt, '--pred', folder / f'{label}.jsonl']
+        words = [
+            'ref-youtube-vos',
+            '--gt',
+            gt,
+            '--pred',
+            folder / f'{label}.jsonl',
+        ]
         words += ['--out', folder / f'{label}.json', '--jobs', 1]
         eval_masks.main(list(map(str, words)))
     return folder
