@@ -12,7 +12,12 @@ import numpy as np
 from PIL import Image
 
 from referformer.errors import MediaError
-from referformer.media.pictures import count_pictures, open_picture, to_page
+from referformer.media.pictures import (
+    DAMAGED,
+    count_pictures,
+    open_picture,
+    to_page,
+)
 
 #: Seconds that a frame without a time is shown.
 _DEFAULT_TIME = 0.1
@@ -68,7 +73,7 @@ class Animation:
                 try:
                     image.seek(first + number)
                     image.load()
-                except (OSError, SyntaxError, ValueError, EOFError) as error:
+                except DAMAGED as error:
                     raise MediaError(
                         f'{self.path} cannot be decoded at frame {number} '
                         f'({error})',

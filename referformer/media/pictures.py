@@ -33,6 +33,8 @@ PICTURE_SUFFIXES = (
 #: whose further pictures are frames. (A JPEG may hold thumbnails.)
 _FORMATS = ('BMP', 'GIF', 'JPEG', 'PNG', 'PPM', 'TIFF', 'WEBP')
 _ANIMATED = ('AVIF', 'GIF', 'PNG', 'TIFF', 'WEBP')
+#: What Pillow's readers raise on damaged files.
+DAMAGED = (OSError, SyntaxError, ValueError, EOFError, IndexError)
 #: What a HEIC photo says of its kind. (Sequences have others, and FFmpeg
 #: reads them as the videos they are.)
 _HEIC = (b'heic', b'heix', b'heim', b'heis', b'mif1', b'mif2')
@@ -89,7 +91,7 @@ def is_picture(path: Path) -> bool:
     try:
         with Image.open(path, formats=_FORMATS) as image:
             return image.format != 'JPEG' or not _is_motion_jpeg(path)
-    except (OSError, SyntaxError, ValueError, EOFError):
+    except DAMAGED:
         return False
     except Image.DecompressionBombError:
         return True
@@ -163,8 +165,7 @@ def open_picture(path: Path) -> Iterator[Image.Image]:
     try:
         with Image.open(path, formats=formats) as image:
             yield image
-    # Pillow's readers raise these, too, on damaged files
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except DAMAGED as error:
         if isinstance(error, MediaError):
             raise
         raise MediaError(

@@ -21,7 +21,7 @@ from referformer.errors import MediaError, MissingPackageError
 from referformer.media.sound import Sound
 from referformer.media.sources import open_source
 from referformer.media.writer import VideoWriter
-from tests.fixtures.strange_media import CASES, COLOUR, SOUND
+from tests.fixtures.strange_media import CASES, COLOUR, DATA, SOUND
 
 PAGE = Path(__file__).parents[2] / 'docs' / 'media_files.md'
 MARK = '<!-- measured -->'
@@ -241,10 +241,13 @@ def _probe(path):
     return len(times), (width, height), times - times[:1]
 
 
-def test_heic_is_read_whole(folder, answers):
+def test_heic_is_read_whole():
     pytest.importorskip('pillow_heif')
-    [frame] = open_source(folder / 'grid.heic')
+    [frame] = open_source(DATA / 'grid.heic')
     assert frame.image.shape == (256, 512, 3)
+    left, right = np.median(frame.image.reshape(256, 2, 256, 3), (0, 2))
+    assert left.argmax() == 2  # red; the order is BGR
+    assert right.argmax() == 0
 
 
 def main():
