@@ -7,6 +7,7 @@ fields may come in two packets (interlaced H.264), and some packets give no
 picture of their own (VP8, MPEG-4).
 """
 
+import multiprocessing
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from itertools import chain, islice
@@ -20,6 +21,10 @@ from av.stream import Disposition
 
 from referformer.errors import MediaError, MissingMediaError
 from referformer.media.pictures import PICTURE_SUFFIXES
+
+#: Indices that a process keeps: more than A2D-Sentences has videos (3 782,
+#: about 5 KB each), so that no file is listed twice.
+_KEPT = 4096
 
 
 class Index(NamedTuple):
@@ -106,10 +111,16 @@ def open_video(path: str) -> Any:
             read=stream.read, seek=stream.seek, tell=stream.tell
         )
     try:
-        return av.open(name)
+        container = av.open(name)
     except av.error.FFmpegError as error:
         what = f'cannot be opened ({error.strerror})'
         raise damaged(path, what) from error
+    if multiprocessing.parent_process() is not None:
+        # A worker of a data loader: there is one for each core already.
+        for video in container.streams.video:
+            if video.codec_context is not None:
+                video.codec_context.thread_count = 1
+    return container
 
 
 def video_stream(container: Any, path: str) -> Any:
@@ -141,7 +152,7 @@ def demux(container: Any, stream: Any) -> Iterator[Any]:
         return
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=_KEPT)
 def read_index(path: str, mtime: int, size: int) -> Index:
     """Read the packets of a file; ``mtime`` and ``size`` tell its version.
 
