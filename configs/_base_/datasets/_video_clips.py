@@ -16,6 +16,9 @@ augmentation = [
     ),
     dict(type='PackReferInputs'),
 ]
+# The same, but colours are distorted after the resize: faster, for there are
+# fewer pixels; not as published. docs/performance.md says how to take it.
+augmentation_colours_last = [augmentation[1], augmentation[0], augmentation[2]]
 
 train_dataloader = dict(
     batch_size=1,
