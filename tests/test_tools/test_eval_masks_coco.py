@@ -144,6 +144,8 @@ def test_masks_are_not_asked_of_refcoco_but_of_a2d(files):
     assert run('refcoco', files).returncode == 0
     scores = json.loads((files / 'scores.json').read_text())
     del scores['protocol']
+    each = scores.pop('per_expression')
+    assert all(set(e) == {'video', 'box IoU'} for e in each.values())
     assert list(scores) == ['REC P@0.5', 'REC P@0.5 GIoU']
 
 
