@@ -27,7 +27,9 @@ from referformer.structures import (
     stack_clip_targets,
 )
 from referformer.structures.masks import MaskResize
+from referformer.utils.freed_memory import keep_freed_memory
 from referformer.utils.kept import is_traced, kept, numbers_on_device
+from referformer.utils.precision import at_least_float32, without_autocast
 
 
 @MODELS.register_module()
@@ -147,6 +149,8 @@ class ReferFormer(BaseDetector):
             ``frame_indices``).
         """
         num_clips, num_frames, _, *whole = batch_inputs.shape
+        if batch_inputs.device.type == 'cpu':
+            keep_freed_memory()
         sizes = tuple(tuple(size) for size in sizes or [whole] * num_clips)
         padded = any(size != tuple(whole) for size in sizes)
         size_tensor = numbers_on_device(sizes, torch.float32, batch_inputs)
@@ -191,7 +195,7 @@ class ReferFormer(BaseDetector):
 
         return VisualFeatures(
             fine=describe(maps[0]),
-            levels=tuple(describe(level) for level in self.neck(maps[1:])),
+            levels=tuple(map(describe, self._make_levels(maps[1:]))),
             sizes=size_tensor,
             padded=padded,
         )
@@ -204,6 +208,11 @@ class ReferFormer(BaseDetector):
         if learned or is_traced(level):
             return _encode_frame(encoding, size, level.dtype, level.device)
         return _kept_frame(encoding, size, level.dtype, level.device)
+
+    def _make_levels(self, maps: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Run the neck, in float32 under any autocast: it costs little."""
+        with without_autocast(maps[0]):
+            return self.neck([at_least_float32(level) for level in maps])
 
     def _check_channels(self, given: tuple[int, ...]) -> None:
         """Compare the backbone's maps with what the next parts expect."""

@@ -5,9 +5,7 @@ Queues are bounded, so the slowest of the threads sets the pace. An error in
 one of them ends all and is raised in the caller.
 """
 
-import ctypes
 import queue
-import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -164,15 +162,3 @@ def queue_depth(window: int, frame_bytes: int) -> int:
     frames.
     """
     return max(2, min(window, QUEUE_BYTES // max(1, frame_bytes)))
-
-
-def return_freed_memory() -> None:
-    """Give freed memory back to the system: call malloc_trim (glibc).
-
-    Frames are allocated in one thread and freed in another. glibc keeps such
-    memory fragmented, about 50 MB more for every 2 000 small frames.
-    """
-    if sys.platform == 'linux':
-        libc = ctypes.CDLL(None)
-        if hasattr(libc, 'malloc_trim'):  # not in musl
-            libc.malloc_trim(0)

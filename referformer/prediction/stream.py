@@ -25,7 +25,6 @@ from referformer.models import ReferFormer
 from referformer.prediction.background import (
     prefetch,
     queue_depth,
-    return_freed_memory,
 )
 from referformer.prediction.predictor import (
     EncodedWindow,
@@ -34,6 +33,7 @@ from referformer.prediction.predictor import (
     device_of,
 )
 from referformer.structures import SoftMasks
+from referformer.utils.freed_memory import return_freed_memory
 
 
 class PreparedFrame(NamedTuple):

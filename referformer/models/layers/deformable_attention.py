@@ -8,7 +8,10 @@ from torch import Tensor, nn
 
 from referformer.models.layers.linear import Linear
 from referformer.models.ops import FeatureLevels, sample_levels
-from referformer.utils.precision import at_least_float32
+from referformer.utils.precision import at_least_float32, without_autocast
+
+#: Queries to work on at a time on a CPU.
+_QUERIES_PER_PART = 2**12
 
 
 class MultiScaleDeformableAttention(nn.Module):
@@ -65,7 +68,7 @@ class MultiScaleDeformableAttention(nn.Module):
         levels: FeatureLevels,
         padding_mask: Tensor | None,
     ) -> Tensor:
-        """Attend.
+        """Attend, in float32 under any autocast.
 
         Args:
             query (Tensor): With its position, shape (B, Q, C).
@@ -79,23 +82,69 @@ class MultiScaleDeformableAttention(nn.Module):
         Returns:
             Tensor: Shape (B, Q, C).
         """
-        num_heads, num_levels, num_points = self.points
+        # where to look at needs more digits than half precision has
+        with without_autocast(query):
+            return self._attend(
+                *map(at_least_float32, (query, value)),
+                references,
+                levels,
+                padding_mask,
+            )
+
+    def _attend(
+        self,
+        query: Tensor,
+        value: Tensor,
+        references: Tensor,
+        levels: FeatureLevels,
+        padding_mask: Tensor | None,
+    ) -> Tensor:
+        num_heads = self.points[0]
         value = self.value_proj(value)
         if padding_mask is not None:
             value = value.masked_fill(padding_mask[..., None], 0)
         value = value.unflatten(-1, (num_heads, -1))
+        frames = len(value)
+        if query.device.type == 'cpu' and not torch.compiler.is_compiling():
+            frames = max(1, _QUERIES_PER_PART // query.shape[1])
+        if frames >= len(value):
+            return self._read(query, value, references, levels)
+        # frames do not meet: work on as many as the cache holds
+        references = references.expand(len(value), -1, -1, -1)
+        parts = (x.split(frames) for x in (query, value, references))
+        return torch.cat(
+            [self._read(*part, levels) for part in zip(*parts, strict=True)]
+        )
+
+    def _read(
+        self,
+        query: Tensor,
+        value: Tensor,
+        references: Tensor,
+        levels: FeatureLevels,
+    ) -> Tensor:
+        """Read values (B, tokens, heads, D) where queries point to."""
+        num_heads, num_levels, num_points = self.points
         weights = self.attention_weights(query).unflatten(-1, (num_heads, -1))
-        weights = at_least_float32(weights).softmax(-1)
+        weights = weights.softmax(-1)
         weights = weights.unflatten(-1, (num_levels, num_points))
+
+        def of_all_points(per_level: Tensor) -> Tensor:
+            # [..., L, 2] -> [..., L * P * 2]; long rows are fast to work on
+            return per_level.repeat_interleave(num_points, -2).flatten(-2)
+
         # in cells of a level around a point, in half sizes around a box
-        offsets = self.sampling_offsets(query).unflatten(-1, (*self.points, 2))
-        offsets = at_least_float32(offsets)
-        references = references[:, :, None, :, None]  # [B, Q, 1, L, 1, .]
+        offsets = self.sampling_offsets(query).unflatten(-1, (num_heads, -1))
         if references.shape[-1] == 2:
-            extents = 1 / levels.sizes.flip(-1)[:, None]  # [L, 1, 2]
+            extents = of_all_points(1 / levels.sizes.flip(-1))
         else:
-            extents = references[..., 2:] * (0.5 / num_points)
-        locations = references[..., :2] + offsets * extents
+            sizes = references[..., 2:] * (0.5 / num_points)
+            extents = of_all_points(sizes)[:, :, None]
+        locations = torch.addcmul(
+            of_all_points(references[..., :2])[:, :, None],
+            offsets,
+            extents,
+        ).unflatten(-1, (num_levels, num_points, 2))
         return self.output_proj(
             sample_levels(value, levels, locations, weights)
         )

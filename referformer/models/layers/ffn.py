@@ -72,4 +72,7 @@ class FFN(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Transform tokens ``x`` of shape (..., C)."""
         tokens = x.reshape(-1, x.shape[-1])
-        return x + call_in_parts(self.layers, tokens).view_as(x)
+        return call_in_parts(self._add, tokens).view_as(x)
+
+    def _add(self, tokens: Tensor) -> Tensor:
+        return tokens + self.layers(tokens)

@@ -41,7 +41,9 @@ def call_in_parts(function: Callable[..., Tensor], *tokens: Tensor) -> Tensor:
     """
     if torch.compiler.is_compiling():  # the number of parts may vary
         return function(*tokens)
-    size = 2**11 if tokens[0].device.type == 'cpu' else 2**16
+    size = 2**16
+    if tokens[0].device.type == 'cpu':
+        size = max(1, 2**10 // tokens[0].shape[:-2].numel())
     if tokens[0].shape[-2] <= size:
         return function(*tokens)
     parts = zip(*(x.split(size, -2) for x in tokens), strict=True)

@@ -155,7 +155,7 @@ class _SampleLevels(torch.autograd.Function):
         layout = _Table(shapes, num_heads)
         steps = value.new_tensor(layout.steps, dtype=torch.int32)[:, None]
         outs = []
-        for part in _SampleLevels.parts(locations):
+        for part in _SampleLevels.parts(locations, layout):
             corners = layout.find(locations[part])
             outs.append(
                 F.embedding_bag(
@@ -180,7 +180,7 @@ class _SampleLevels(torch.autograd.Function):
         sizes = value.new_tensor(ctx.shapes).flip(-1)[:, None]  # [L, 1, xy]
         grads = tuple(map(torch.empty_like, (value, locations, weights)))
         grad_value, grad_locations, grad_weights = grads
-        for part in _SampleLevels.parts(locations):
+        for part in _SampleLevels.parts(locations, layout):
             corners = layout.find(locations[part])
             attention = weights[part].flatten(3).flatten(0, 2)
             table = layout.draw(value[part]).view(-1, channels)
@@ -247,9 +247,12 @@ class _SampleLevels(torch.autograd.Function):
         return *grads, None
 
     @staticmethod
-    def parts(locations: Tensor) -> list[slice]:
+    def parts(locations: Tensor, layout: _Table) -> list[slice]:
         """Slices of the frames to work on one after another."""
-        frames = max(1, _SAMPLES_PER_PART // (locations[0].numel() // 2))
+        # a row of the table takes as much memory as some eight samples
+        rows = layout.height * layout.steps[2]
+        work = max(locations[0].numel() // 2, 8 * rows)
+        frames = max(1, _SAMPLES_PER_PART // work)
         starts = range(0, len(locations), frames)
         return [slice(start, start + frames) for start in starts]
 

@@ -11,6 +11,7 @@ from referformer.models.layers import (
     FFN,
     MultiScaleDeformableAttention,
     call_checkpointed,
+    call_in_parts,
 )
 from referformer.models.ops import FeatureLevels
 
@@ -77,6 +78,10 @@ class DeformableEncoderLayer(BaseModule):
         read = self.self_attn(
             tokens + pos, tokens, references, levels, padding_mask
         )
+        return call_in_parts(self._transform, tokens, read)
+
+    def _transform(self, tokens: Tensor, read: Tensor) -> Tensor:
+        """Add what was read to some tokens, (B, P, C) to (B, P, C)."""
         tokens = self.norms[0](tokens + self.dropout(read))
         return self.norms[1](self.ffn(tokens))
 

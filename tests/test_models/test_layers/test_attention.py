@@ -36,6 +36,30 @@ def test_equals_pytorch(pair, kind, masked):
     torch.testing.assert_close(grad, expected)
 
 
+@pytest.mark.parametrize('half', [False, True])
+@pytest.mark.parametrize('masked', [False, True])
+def test_few_keys(pair, masked, half):
+    ours, theirs = pair
+    query, key, value = (torch.randn(3, n, 32) for n in (50, 5, 5))
+    mask = None
+    if masked:
+        mask = torch.zeros(3, 5, dtype=torch.bool)
+        mask[0, 2:] = mask[2, 1] = True
+    expected, _ = theirs(query, key, value, key_padding_mask=mask)
+    with torch.no_grad(), torch.autocast('cpu', enabled=half):
+        out = ours(query, key, value, mask)
+    torch.testing.assert_close(out, expected)  # float32, even in bfloat16
+
+
+def test_changed_projections_are_called(pair):
+    ours, _ = pair
+    tokens = torch.randn(1, 50, 32), *torch.randn(2, 1, 5, 32)
+    with torch.no_grad():
+        before = ours(*tokens)
+        ours.q_proj.register_forward_hook(lambda module, args, out: 0 * out)
+        assert not torch.allclose(ours(*tokens), before)
+
+
 def test_padded_keys_are_not_read(pair):
     ours, _ = pair
     query, key = torch.randn(1, 4, 32), torch.randn(1, 6, 32)
