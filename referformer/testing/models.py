@@ -96,7 +96,7 @@ def tiny_model_cfg(
             norm_eval=True,
         ),
         'swin': dict(
-            type='mmdet.SwinTransformer',
+            type='SwinTransformer',
             window_size=4,
             drop_path_rate=dropout,
             **swin_arch,
@@ -215,7 +215,7 @@ def _shrink_backbone(backbone: dict) -> list[int] | None:
         expansion = 1 if backbone['depth'] < 50 else 4
         return [4 * expansion * 2**i for i in range(4)]
     # channels per head 4, blocks of both kinds (plain and shifted) kept
-    if _is(backbone, 'mmdet.SwinTransformer'):
+    if any(_is(backbone, f'{s}SwinTransformer') for s in ('', 'mmdet.')):
         backbone['embed_dims'] = width = 4 * backbone['num_heads'][0]
         backbone['depths'] = (2, 1, 1, 1)
         return [width * 2**i for i in range(4)]

@@ -23,6 +23,7 @@ from referformer.models.layers import call_checkpointed
 from referformer.registry import MODELS
 from referformer.utils.attention_windows import relative_position_index
 from referformer.utils.kept import is_traced, kept
+from referformer.utils.precision import at_least_float32, without_autocast
 
 #: Of eight shapes of clips; one takes some megabytes.
 _kept_plan = kept(maxsize=64)(plan_windows)
@@ -75,6 +76,13 @@ class WindowAttention3D(BaseModule):
             x (Tensor): Tokens of W windows, shape (W, P, C).
             mask (Tensor, optional): True where attention is allowed, (P, P).
         """
+        if x.device.type != 'cpu':
+            return self._attend(x, mask)
+        # GPUs round less here: their autocast has norms in float32
+        with without_autocast(x):
+            return self._attend(at_least_float32(x), mask)
+
+    def _attend(self, x: Tensor, mask: Tensor | None) -> Tensor:
         num_windows, num_tokens, channels = x.shape
         qkv = self.qkv(x).view(num_windows, num_tokens, 3, self.num_heads, -1)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
@@ -224,7 +232,9 @@ class PatchMerging3D(BaseModule):
         x = F.pad(x, (0, 0, 0, x.shape[3] % 2, 0, x.shape[2] % 2))
         # column by column: the order of the published weights
         corners = [x[:, :, i::2, j::2] for j in (0, 1) for i in (0, 1)]
-        return self.reduction(self.norm(torch.cat(corners, -1)))
+        merged = self.norm(torch.cat(corners, -1))
+        with without_autocast(merged):  # the residual stream goes on here
+            return self.reduction(at_least_float32(merged))
 
 
 class PatchEmbed3D(BaseModule):
@@ -246,8 +256,9 @@ class PatchEmbed3D(BaseModule):
         _, ph, pw = self.patch_size
         height, width = clips.shape[-2:]
         clips = F.pad(clips, (0, -width % pw, 0, -height % ph))
-        x = self.proj(clips.transpose(1, 2))
-        return self.norm(x.permute(0, 2, 3, 4, 1))
+        with without_autocast(clips):  # the residual stream begins here
+            x = self.proj(at_least_float32(clips).transpose(1, 2))
+            return self.norm(x.permute(0, 2, 3, 4, 1))
 
 
 def adapt_kinetics_weights(state_dict: dict[str, Tensor], prefix: str) -> None:

@@ -17,6 +17,7 @@ from referformer.models.layers import (
 )
 from referformer.registry import MODELS
 from referformer.structures import FrameFeatures, TextFeatures
+from referformer.utils.precision import at_least_float32, without_autocast
 
 
 class VisionLanguageBlock(BaseModule):
@@ -66,6 +67,7 @@ class VisionLanguageBlock(BaseModule):
     ) -> Tensor:
         """Self-attention on reduced maps, shape (B, C, h, w)."""
         maps, mask, pos = frames
+        maps = at_least_float32(maps)
         num_frames = maps.shape[0] // num_clips
         size = maps.shape[-2:]
         if self.sr_ratio > 1:
@@ -75,12 +77,13 @@ class VisionLanguageBlock(BaseModule):
             mask = F.interpolate(mask[None].float(), size=small)[0].bool()
         value = self._tokens(maps, num_clips)
         query = value + self._tokens(pos, num_clips)
-        read = self.self_attn(
-            query,
-            query,
-            value,
-            mask.reshape(num_clips, -1) if padded else None,
-        )
+        with without_autocast(value):
+            read = self.self_attn(
+                query,
+                query,
+                value,
+                mask.reshape(num_clips, -1) if padded else None,
+            )
         read = self._maps(read, num_frames, maps.shape[-2])
         if self.sr_ratio > 1:
             read = F.interpolate(
@@ -212,6 +215,8 @@ class CrossModalFPN(BaseModule):
     ) -> Tensor:
         """Decode mask features.
 
+        Attention and lateral convolutions run in float32 under any autocast.
+
         Args:
             levels (Sequence[FrameFeatures]): Maps at strides 4, 8, 16, 32.
             text (TextFeatures): Features of N expressions.
@@ -222,7 +227,10 @@ class CrossModalFPN(BaseModule):
         """
         coarser = None
         for i in reversed(range(len(levels))):
-            lateral = self.lateral_convs[i](levels[i].map)
+            with without_autocast(levels[i].map):
+                lateral = self.lateral_convs[i](
+                    at_least_float32(levels[i].map)
+                )
             fused = call_checkpointed(
                 self.blocks[i],
                 self.with_cp,
