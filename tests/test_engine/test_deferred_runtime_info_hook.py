@@ -2,10 +2,15 @@
 """The same log as mmengine's, with one read of the device per interval."""
 
 import json
+import pickle
 
 import pytest
 import torch
 from mmengine.runner import Runner
+
+from referformer.engine.hooks.deferred_runtime_info_hook import (
+    DeferredRuntimeInfoHook,
+)
 
 from . import toy  # noqa: F401  (registers)
 
@@ -84,6 +89,21 @@ def test_history_is_bounded(tmp_path):
         for name, epoch in (('short', 2), ('long', 6))
     ]
     assert sizes[1] - sizes[0] < 512
+
+
+def test_a_checkpoint_after_ten_thousand_iterations_is_no_larger(tmp_path):
+    _, runner = run(tmp_path, 'ours', 'DeferredRuntimeInfoHook', epochs=1)
+    (hook,) = (h for h in runner.hooks if type(h) is DeferredRuntimeInfoHook)
+    sizes = []
+    for iterations in (1_000, 9_000):
+        for i in range(iterations):
+            hook.before_train_iter(runner, i % 12)
+            outputs = {'loss': torch.tensor(float(i))}
+            hook.after_train_iter(runner, i % 12, outputs=outputs)
+        checkpoint = {}
+        hook.before_save_checkpoint(runner, checkpoint)
+        sizes.append(len(pickle.dumps(checkpoint)))
+    assert abs(sizes[1] - sizes[0]) < 512
 
 
 def test_values_pending_at_a_checkpoint_are_in_it(tmp_path):
