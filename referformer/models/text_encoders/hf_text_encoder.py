@@ -217,11 +217,12 @@ class HFTextEncoder(BaseModule):
         """Attention mask for the language model.
 
         transformers looks whether any token is padding, for which the host
-        waits until the device is idle. It does not look at a mask that has
-        the shape its attention takes.
+        waits until the device is idle. While a CUDA graph is recorded, it
+        does not look, and some versions (5.3) then make a mask even where
+        none is given, for which PyTorch chooses another attention: results
+        differ in their last bits. A mask of the shape that its attention
+        takes is used as it is.
         """
-        if not tokens.padded:
-            return None
         from transformers import masking_utils
 
         config = self.language_model.config
@@ -230,7 +231,7 @@ class HFTextEncoder(BaseModule):
             or config._attn_implementation != 'sdpa'
             or not hasattr(masking_utils, 'create_bidirectional_mask')
         ):
-            return tokens.attention_mask
+            return tokens.attention_mask if tokens.padded else None
         length = tokens.ids.shape[1]
         mask = tokens.attention_mask.bool()[:, None, None]
         return mask.expand(-1, -1, length, -1)

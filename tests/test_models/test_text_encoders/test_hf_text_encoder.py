@@ -3,6 +3,7 @@ import json
 
 import pytest
 import torch
+import torch.nn.functional as F
 from transformers import AutoConfig, AutoModel
 
 from referformer.registry import MODELS
@@ -103,6 +104,26 @@ def test_padding_changes_nothing(pooling):
     torch.testing.assert_close(together.words[1:, :4], alone.words)
     torch.testing.assert_close(together.word_pos[1:, :4], alone.word_pos)
     torch.testing.assert_close(together.sentence[1:], alone.sentence)
+
+
+@pytest.mark.parametrize('texts', [TEXTS, TEXTS[1:]])
+def test_attention_is_the_same_while_a_graph_is_recorded(monkeypatch, texts):
+    """transformers looks at values otherwise, and makes other masks."""
+    encoder = build().eval()
+    given = []
+    attention = F.scaled_dot_product_attention
+
+    def look(*args, attn_mask=None, **kwargs):
+        given.append((attn_mask.tolist(), attn_mask.stride()))
+        return attention(*args, attn_mask=attn_mask, **kwargs)
+
+    monkeypatch.setattr(F, 'scaled_dot_product_attention', look)
+    encode(encoder, texts)
+    called, given[:] = given.copy(), []
+    capturing = 'torch.cuda.is_current_stream_capturing'
+    monkeypatch.setattr(capturing, lambda: True)
+    encode(encoder, texts)
+    assert given == called
 
 
 @pytest.mark.parametrize(('hf_config', 'pooling'), OTHERS)
