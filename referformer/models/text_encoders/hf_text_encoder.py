@@ -218,7 +218,7 @@ class HFTextEncoder(BaseModule):
 
         transformers looks whether any token is padding, for which the host
         waits until the device is idle. While a CUDA graph is recorded, it
-        does not look, and some versions (5.3) then make a mask even where
+        does not look, and some versions (5.3.0) then make a mask even where
         none is given, for which PyTorch chooses another attention: results
         differ in their last bits. A mask of the shape that its attention
         takes is used as it is.
