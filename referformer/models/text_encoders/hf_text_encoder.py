@@ -2,17 +2,16 @@
 """Any Hugging Face text encoder, by name, by folder or from a config."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from referformer.checkpoints.hugging_face import from_pretrained
 from referformer.checkpoints.initial import needs_initial_weights
 from referformer.errors import (
     ConfigError,
     DataError,
-    MissingCheckpointError,
     check_choice,
 )
 from referformer.models.layers import SinePositionalEncoding1D
@@ -100,7 +99,7 @@ class HFTextEncoder(BaseModule):
                 f'pretrained={pretrained!r} and hf_config={hf_config!r}'
             )
         check_choice('pooling', pooling, ('pooler', 'first', 'mean'))
-        self.local_root = Path(local_root)
+        self.local_root = local_root
         self.pooling = pooling
         self.language_model = self._build_model(pretrained, hf_config)
         self.tokenizer = self._build_tokenizer(tokenizer or pretrained)
@@ -116,23 +115,6 @@ class HFTextEncoder(BaseModule):
             if unused is not None:
                 unused.requires_grad_(False)
 
-    def _from_pretrained(self, loader: type, name: str) -> Any:
-        """Load from a folder, the local root or the hub, in this order."""
-        local = self.local_root / name
-        source = str(local) if local.is_dir() else name
-        try:
-            return loader.from_pretrained(source)
-        # transformers wraps network failures differently in each version;
-        # ValueError is what a folder without a usable config raises
-        except (OSError, ValueError, ConnectionError) as error:
-            raise MissingCheckpointError(
-                f'cannot load {name!r} with {loader.__name__}: it is neither '
-                'a complete folder nor reachable on the hub',
-                file=local,
-                remedy='download its config, weights and tokenizer files on '
-                f'a machine with network access and put them into {local}/',
-            ) from error
-
     def _build_model(
         self, pretrained: str | None, hf_config: dict | None
     ) -> nn.Module:
@@ -143,9 +125,9 @@ class HFTextEncoder(BaseModule):
             config = AutoConfig.for_model(args.pop('model_type'), **args)
             model = AutoModel.from_config(config)
         elif needs_initial_weights():
-            model = self._from_pretrained(AutoModel, pretrained)
+            model = from_pretrained(AutoModel, pretrained, self.local_root)
         else:
-            config = self._from_pretrained(AutoConfig, pretrained)
+            config = from_pretrained(AutoConfig, pretrained, self.local_root)
             model = AutoModel.from_config(config)
         # two-tower and encoder-decoder models carry the text encoder inside
         if hasattr(model, 'text_model'):
@@ -161,7 +143,7 @@ class HFTextEncoder(BaseModule):
             return TASK_UTILS.build(source)
         from transformers import AutoTokenizer
 
-        return self._from_pretrained(AutoTokenizer, source)
+        return from_pretrained(AutoTokenizer, source, self.local_root)
 
     def init_weights(self) -> None:
         """Leave the language model as loaded.
