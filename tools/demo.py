@@ -17,6 +17,7 @@ from typing import Any
 from referformer.utils.cli import (
     add_former_name,
     add_precision,
+    add_propagate,
     add_traceback,
     prepare_output,
     run,
@@ -122,6 +123,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help='leave the masks of frames with a lower score empty '
         "(default: the config's, or 0)",
     )
+    add_propagate(group)
     group.add_argument(
         '--device', help='such as cuda:0 or cpu (default: a GPU if any)'
     )
@@ -181,6 +183,7 @@ def main(argv: list[str] | None = None) -> None:
     predictor = inferencer.model.predictor.override(
         **given('window', 'link', 'overlap', 'precision'),
         **given('mask_thr', 'score_thr'),
+        propagator=args.propagate,
     )
     collector = Collector(texts, 'none')
     files = inferencer.run(

@@ -12,6 +12,7 @@ import argparse
 from referformer.utils.cli import (
     add_common_options,
     add_precision,
+    add_propagate,
     prepare_output,
     run,
 )
@@ -39,6 +40,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         'interrupted run of the same test has finished are not repeated',
     )
     add_precision(parser)
+    add_propagate(parser)
     add_common_options(parser)
     return parser.parse_args(argv)
 
@@ -58,6 +60,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     from referformer.checkpoints.initial import whole_checkpoint_follows
     from referformer.errors import ConfigError, MissingCheckpointError
     from referformer.formats.files import write_json
+    from referformer.prediction.propagation import read_propagator
     from referformer.utils.launch import (
         explain_config_errors,
         load_run,
@@ -94,6 +97,13 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         # Chosen here, so that a test is continued in the same arithmetic.
         precision = choose_precision(precision, get_device())
         cfg.model.predictor = dict(predictor, precision=precision)
+    if args.propagate is not None:
+        # its settings, not the name of their file, so that a test is not
+        # continued with others
+        cfg.model.predictor = dict(
+            cfg.model.get('predictor') or {},
+            propagator=read_propagator(args.propagate),
+        )
     hooks = cfg.setdefault('default_hooks', {})
     # A model with random weights would be scored without an error.
     hooks.setdefault(

@@ -140,8 +140,9 @@ class ReferInferencer(BaseInferencer):
             end: Seconds at which to stop.
             partial: Accept a video that is cut off.
             **prediction: ``window``, ``link``, ``overlap``, ``mask_thr``,
-                ``score_thr``, ``precision``, ``batch_frames`` and
-                ``cuda_graphs``, in place of those of ``model.predictor``, see
+                ``score_thr``, ``precision``, ``batch_frames``,
+                ``cuda_graphs`` and ``propagator``, in place of those of
+                ``model.predictor``, see
                 :class:`~referformer.prediction.Predictor`.
 
         Returns:
@@ -227,6 +228,18 @@ class ReferInferencer(BaseInferencer):
             predictor,
             keep_images,
             source.frame_bytes,
+            self._progress,
+        )
+
+    def _progress(self, what: str, total: int, steps: Iterable) -> tqdm:
+        """Show a bar; a log file gets a line now and then."""
+        return tqdm(
+            steps,
+            what,
+            total,
+            unit='frame',
+            disable=not self.show_progress,
+            mininterval=0.1 if sys.stderr.isatty() else 10,
         )
 
     def run(
@@ -265,14 +278,7 @@ class ReferInferencer(BaseInferencer):
                 what = (source, texts, predictor, options, self.visualizer)
                 written, files = exits.enter_context(open_files(folder, *what))
                 sinks += written
-            bar = tqdm(
-                total=len(source),
-                desc=source.name,
-                unit='frame',
-                disable=not self.show_progress,
-                # a log file gets a line now and then
-                mininterval=0.1 if sys.stderr.isatty() else 10,
-            )
+            bar = self._progress(source.name, len(source), ())
             exits.enter_context(bar)
 
             def write(result: FrameResult) -> None:

@@ -12,7 +12,7 @@ import secrets
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
@@ -140,7 +140,7 @@ def _head(
             'frames': len(source),
             'missing_frames': source.missing,
         },
-        'settings': asdict(predictor),
+        'settings': predictor.settings(),
         'expressions': [
             {'text': text, 'colour': colour_of(number)}
             for number, text in enumerate(texts)

@@ -6,6 +6,7 @@ from referformer.prediction.stream import (
     FrameResult,
     encode_video,
     predict_video,
+    propagate_results,
     segment_frames,
 )
 
@@ -14,5 +15,6 @@ __all__ = [
     'Predictor',
     'encode_video',
     'predict_video',
+    'propagate_results',
     'segment_frames',
 ]

@@ -1,16 +1,32 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
 """Predictions of a test, written into the data samples of mmdet."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from mmdet.structures import DetDataSample, TrackDataSample
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from referformer.errors import ConfigError
+from referformer.formats.coco import encode_masks
+from referformer.media.pictures import read_picture
 from referformer.models import ReferFormer
 from referformer.models.referformer import annotated_positions
-from referformer.structures import SequencePredictions, split_expressions
+from referformer.prediction.propagation import (
+    MaskPropagator,
+    Video,
+    propagate,
+)
+from referformer.structures import (
+    RLEMasks,
+    SequencePredictions,
+    SoftMasks,
+    split_expressions,
+    to_numpy,
+)
 
 if TYPE_CHECKING:
     from referformer.prediction.predictor import Predictor
@@ -39,24 +55,39 @@ def predict_samples(
     Returns:
         list[TrackDataSample]: One per expression, every frame with
         ``pred_track_instances`` on the CPU: ``masks`` (k, ori_h, ori_w),
-        bool, ``scores`` (k,), ``bboxes`` (k, 4) in pixels of the original
-        frame, ``labels`` (k,), best sequence first. Of a clip with one
+        bool, ``scores`` (k,), ``frame_scores`` (k,) of this frame, ``bboxes``
+        (k, 4) in pixels of the original frame, ``labels`` (k,), best sequence
+        first. Of a clip with one
         annotated frame, that frame only. The masks of a video with several
         expressions are :class:`~referformer.structures.SoftMasks`, as they
         would not fit into memory.
     """
     single = 'annotated_position' in batch_data_samples[0]
     grouped = any('expressions' in sample for sample in batch_data_samples)
-    if single or not (predictor.window or grouped):
-        return _predict_batch(
-            predictor, model, batch_inputs, batch_data_samples
+    propagator = predictor.propagator
+    if propagator is not None and single:
+        raise ConfigError(
+            'This data set scores one frame of a clip, so nothing can be '
+            "propagated; set model.predictor.propagator='none'."
         )
-    videos = zip(batch_inputs, batch_data_samples, strict=True)
-    return [
-        clip
-        for frames, sample in videos
-        for clip in _predict_video(predictor, model, frames, sample)
-    ]
+    if single or not (predictor.window or grouped):
+        videos = [
+            [clip]
+            for clip in _predict_batch(
+                predictor, model, batch_inputs, batch_data_samples
+            )
+        ]
+    else:
+        videos = [
+            _predict_video(predictor, model, frames, sample)
+            for frames, sample in zip(
+                batch_inputs, batch_data_samples, strict=True
+            )
+        ]
+    if propagator is not None:
+        for clips in videos:
+            _propagate(propagator, clips, batch_inputs.device)
+    return [clip for clips in videos for clip in clips]
 
 
 def _predict_batch(
@@ -137,6 +168,57 @@ def write_instances(
     frame.pred_track_instances = InstanceData(
         masks=masks if lazily else masks.to_tensor(),
         scores=found.scores[n],
+        frame_scores=found.frame_scores[n, t],
         bboxes=found.boxes[n, t] * found.boxes.new_tensor(size * 2),
         labels=found.labels[n],
     )
+
+
+def _propagate(
+    propagator: MaskPropagator,
+    clips: list[TrackDataSample],
+    device: torch.device,
+) -> None:
+    """Propagate the masks of E expressions of one video, in place."""
+    frames = list(
+        zip(*(clip.video_data_samples for clip in clips), strict=True)
+    )
+    found = [[each.pred_track_instances for each in of] for of in frames]
+    if len(found[0][0]) != 1:
+        raise ConfigError(
+            'A propagator follows one sequence of each expression; set '
+            'model.head.selector.topk=1.'
+        )
+    shape = frames[0][0].ori_shape[:2]
+    paths = [of[0].get('img_path') for of in frames]
+    if None in paths:
+        raise ConfigError(
+            'A propagator reads the frames again, and those of this data set '
+            "are no picture files; set model.predictor.propagator='none'."
+        )
+    own = [
+        RLEMasks(
+            [rle for each in of for rle in encode_masks(to_numpy(each.masks))],
+            shape,
+        )
+        for of in found
+    ]
+    video = Video(
+        len(frames),
+        lambda numbers: (read_picture(Path(paths[t])) for t in numbers),
+        3 * shape[0] * shape[1],
+    )
+    scores = np.array(
+        [[float(each.frame_scores) for each in of] for of in found]
+    )
+    fused = propagate(propagator, video, own, scores, device)
+    for of, before, after in zip(found, own, fused, strict=True):
+        boxes = np.concatenate([each.bboxes.numpy() for each in of])
+        boxes = after.new_boxes(before, boxes)
+        for e, each in enumerate(of):
+            lazily = isinstance(each.masks, SoftMasks)
+            masks = after[e]
+            each.masks = (
+                masks if lazily else torch.from_numpy(masks.to_ndarray())
+            )
+            each.bboxes = torch.from_numpy(boxes[e : e + 1])

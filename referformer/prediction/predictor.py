@@ -17,7 +17,7 @@ evaluation mode.
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Generic, Literal, NamedTuple, get_args
 
 import torch
@@ -29,6 +29,10 @@ from referformer.models import MeanScoreSelector, ReferFormer
 from referformer.prediction.cuda_graphs import graphed_steps
 from referformer.prediction.data_samples import predict_samples
 from referformer.prediction.linking import OverlapLinker
+from referformer.prediction.propagation import (
+    MaskPropagator,
+    build_propagator,
+)
 from referformer.prediction.windows import Item, Window, cut_windows
 from referformer.registry import TASK_UTILS
 from referformer.structures import (
@@ -101,6 +105,10 @@ class Predictor:
         cuda_graphs (bool): Whether steps whose shapes come again are recorded
             and replayed on a GPU, see
             :class:`~referformer.prediction.cuda_graphs.GraphedSteps`.
+        propagator (MaskPropagator | dict | str, optional): Carries the mask
+            of the best frame through the video, after everything else; what
+            :func:`~referformer.prediction.propagation.build_propagator`
+            takes.
 
     Raises:
         ConfigError: If a value is out of range.
@@ -114,6 +122,7 @@ class Predictor:
     precision: Precision = 'fp32'
     batch_frames: int | None = None
     cuda_graphs: bool = False
+    propagator: MaskPropagator | dict | str | None = None
 
     def __post_init__(self) -> None:
         check_choice('link', self.link, get_args(Link))
@@ -129,6 +138,17 @@ class Predictor:
                 raise ConfigError(f'{name} must be {range_}, got {value}')
         if self.overlap and self.link == 'none':
             raise ConfigError("overlap can be set with link='overlap' only")
+        built = build_propagator(self.propagator)
+        object.__setattr__(self, 'propagator', built)
+
+    def settings(self) -> dict[str, Any]:
+        """Return all settings by name, the propagator as its config."""
+        settings = {
+            each.name: getattr(self, each.name) for each in fields(self)
+        }
+        if self.propagator is not None:
+            settings['propagator'] = self.propagator.cfg
+        return settings
 
     def override(self, **settings: Any) -> 'Predictor':
         """Return a copy with other settings; those that are None stay."""

@@ -12,7 +12,8 @@ video is. An error in any of them ends all three and is raised in the caller.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -20,7 +21,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from referformer.media.sources import Frame
+from referformer.errors import ConfigError
+from referformer.formats.coco import encode_masks
+from referformer.media.sources import Frame, FrameSource
 from referformer.models import ReferFormer
 from referformer.prediction.background import (
     prefetch,
@@ -32,7 +35,14 @@ from referformer.prediction.predictor import (
     WindowPredictions,
     device_of,
 )
-from referformer.structures import SoftMasks
+from referformer.prediction.propagation import (
+    MaskPropagator,
+    Progress,
+    Video,
+    no_progress,
+    propagate,
+)
+from referformer.structures import RLEMasks, SoftMasks
 from referformer.utils.freed_memory import return_freed_memory
 
 
@@ -50,7 +60,8 @@ class FrameResult:
     Attributes:
         frame (Frame): The frame.
         window (int): Number of the window its result is taken from.
-        soft_masks (SoftMasks): E mask logits at stride 4.
+        soft_masks (SoftMasks | RLEMasks): E mask logits at stride 4; encoded
+            masks where they were propagated.
         scores (np.ndarray): Scores in this frame, in [0, 1], shape (E,).
         window_scores (np.ndarray): Means over the window, shape (E,).
         boxes (np.ndarray): x1, y1, x2, y2 in pixels, inside the frame,
@@ -61,7 +72,7 @@ class FrameResult:
 
     frame: Frame
     window: int
-    soft_masks: SoftMasks
+    soft_masks: SoftMasks | RLEMasks
     scores: np.ndarray
     window_scores: np.ndarray
     boxes: np.ndarray
@@ -168,6 +179,64 @@ def _frame_result(
     )
 
 
+def propagate_results(
+    propagator: MaskPropagator,
+    source: FrameSource,
+    results: Iterable[FrameResult],
+    device: torch.device,
+    keep_images: bool = True,
+    progress: Progress = no_progress,
+) -> Iterator[FrameResult]:
+    """Propagate the masks of the best frames of a video.
+
+    The results of all frames are kept, their masks run-length encoded. The
+    frames are read again: forward, backward and, for their pictures, once
+    more.
+
+    Args:
+        propagator (MaskPropagator): Carries masks from frame to frame.
+        source (FrameSource): The video.
+        results (Iterable[FrameResult]): Of all its frames.
+        device (torch.device): Where the model is.
+        keep_images (bool): Whether frames get their pictures again.
+        progress (Progress): Shows how far it is.
+
+    Yields:
+        FrameResult: One per frame, with propagated masks and the boxes around
+        them. The scores are the model's own.
+    """
+    kept: list[FrameResult] = []
+    for result in progress('predict', len(source), results):
+        shape = result.frame.shape
+        masks = RLEMasks(encode_masks(result.masks), shape)
+        frame = replace(result.frame, image=None)
+        kept.append(replace(result, frame=frame, soft_masks=masks))
+        del result
+
+    def read(numbers: Sequence[int]) -> Iterator[np.ndarray]:
+        return source.read(source.indices[list(numbers)].tolist())
+
+    fused = propagate(
+        propagator,
+        Video(len(source), read, source.frame_bytes),
+        [result.soft_masks for result in kept],
+        np.stack([result.scores for result in kept]),
+        device,
+        progress,
+    )
+    for result, masks in zip(kept, fused, strict=True):
+        boxes = masks.new_boxes(result.soft_masks, result.boxes)
+        result.soft_masks, result.boxes = masks, boxes
+    if not keep_images:
+        yield from kept
+        return
+    depth = queue_depth(len(source), source.frame_bytes)
+    with closing(prefetch(source, depth)) as frames:
+        for result, frame in zip(kept, frames, strict=True):
+            yield replace(result, frame=frame)
+            del result, frame
+
+
 def segment_frames(
     model: ReferFormer,
     frames: Iterable[Frame],
@@ -176,18 +245,43 @@ def segment_frames(
     predictor: Predictor | None = None,
     keep_images: bool = True,
     frame_bytes: int = 0,
+    progress: Progress = no_progress,
 ) -> Iterator[FrameResult]:
     """Segment the objects of expressions, frame by frame.
 
-    Arguments are those of :func:`encode_video` and :func:`predict_video`.
+    Arguments are those of :func:`encode_video`, :func:`predict_video` and
+    :func:`propagate_results`.
 
     Yields:
-        FrameResult: One per frame, in order.
+        FrameResult: One per frame, in order. With a propagator, the first one
+        comes when all frames are done.
+
+    Raises:
+        ConfigError: If there is a propagator, and the frames cannot be read
+            again.
     """
+    predictor = predictor or model.predictor
+    propagator = predictor.propagator
+    if propagator is not None and not isinstance(frames, FrameSource):
+        raise ConfigError(
+            'A propagator reads the frames of a video more than once; give a '
+            'video that open_source() opens, not an iterator of frames.'
+        )
     encoded = encode_video(
-        model, frames, prepare, predictor, keep_images, frame_bytes
+        model,
+        frames,
+        prepare,
+        predictor,
+        keep_images and propagator is None,
+        frame_bytes,
     )
+    results = predict_video(model, encoded, texts, predictor)
+    if propagator is not None:
+        device = next(model.parameters()).device
+        propagator.prepare(device)  # errors come before the work
+        more = keep_images, progress
+        results = propagate_results(propagator, frames, results, device, *more)
     try:
-        yield from predict_video(model, encoded, texts, predictor)
+        yield from results
     finally:
         encoded.close()

@@ -17,6 +17,7 @@ from referformer.structures.clip import (
 from referformer.structures.masks import (
     FrameGeometry,
     RLEMasks,
+    ScoredRLEMasks,
     SoftMasks,
     to_numpy,
 )
@@ -30,6 +31,7 @@ __all__ = [
     'FrameFeatures',
     'FrameGeometry',
     'RLEMasks',
+    'ScoredRLEMasks',
     'SelectedSequences',
     'SequencePredictions',
     'SoftMasks',

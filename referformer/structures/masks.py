@@ -142,6 +142,62 @@ class RLEMasks:
         masks = mask_utils.decode(self.rles).transpose(2, 0, 1)
         return np.ascontiguousarray(masks).astype(bool)
 
+    def areas(self) -> np.ndarray:
+        """Pixels of each mask, shape (n,)."""
+        return np.array([int(mask_utils.area(rle)) for rle in self.rles], int)
+
+    def boxes(self) -> np.ndarray:
+        """Boxes around them, x1, y1, x2, y2 in pixels, float32, (n, 4)."""
+        boxes = [mask_utils.toBbox(rle) for rle in self.rles]
+        boxes = np.array(boxes, np.float32).reshape(-1, 4)
+        boxes[:, 2:] += boxes[:, :2]
+        return boxes
+
+    def new_boxes(self, old: 'RLEMasks', boxes: np.ndarray) -> np.ndarray:
+        """Put boxes around those masks that are not as before.
+
+        Args:
+            old (RLEMasks): The n masks before.
+            boxes (np.ndarray): Their boxes, x1, y1, x2, y2 in pixels, of
+                shape (n, 4). An empty mask keeps its box.
+        """
+        changed = [a != b for a, b in zip(self.rles, old.rles, strict=True)]
+        changed = np.array(changed) & (self.areas() > 0)
+        return np.where(changed[:, None], self.boxes(), boxes)
+
+
+class ScoredRLEMasks(RLEMasks):
+    """Encoded masks with scores, for protocols that compare probabilities.
+
+    Args:
+        rles (Sequence[dict]): n encoded masks of COCO.
+        shape (tuple[int, int]): Height and width of the frame.
+        scores (np.ndarray): In [0, 1], shape (n,).
+    """
+
+    def __init__(
+        self,
+        rles: Sequence[dict],
+        shape: tuple[int, int],
+        scores: np.ndarray,
+    ) -> None:
+        super().__init__(rles, shape)
+        self.scores = scores
+
+    def __getitem__(self, index: int | slice) -> 'ScoredRLEMasks':
+        chosen = super().__getitem__(index)
+        scores = np.atleast_1d(self.scores[index])
+        return ScoredRLEMasks(chosen.rles, chosen.shape[1:], scores)
+
+    def probabilities(self) -> np.ndarray:
+        """Foreground probability, float32, shape (n, H, W).
+
+        Above one half in a mask, and the more the better its score, so that
+        of masks that overlap the best one wins.
+        """
+        inside = (1 + self.scores.astype(np.float32)) / 2
+        return self.to_ndarray() * inside[:, None, None]
+
 
 def to_numpy(value: Any) -> np.ndarray:
     """Masks of any container (ours, mmdet's), or a tensor, as an array."""

@@ -239,6 +239,20 @@ def add_precision(
     )
 
 
+def add_propagate(parser: Any) -> None:
+    """Add ``--propagate`` to a parser or a group of it."""
+    parser.add_argument(
+        '--propagate',
+        nargs='?',
+        const='flow',
+        metavar='CONFIG',
+        help='carry the mask of the best frame through the video: along the '
+        'optical flow (without a value, or flow), or as a file such as '
+        'configs/propagators/sam2.1-large.py says; none: do not (default: '
+        "the config's, or none)",
+    )
+
+
 def add_cfg_options(parser: argparse.ArgumentParser) -> None:
     """Add ``--cfg-options``, a dict of dotted keys and values."""
     parser.add_argument(

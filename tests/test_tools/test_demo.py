@@ -1,6 +1,7 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
 """The demo from the shell."""
 
+import json
 import os
 import signal
 import subprocess
@@ -86,6 +87,24 @@ def test_a_video(demo, tmp_path, arguments, capsys):
     assert 'of 5' in printed.out
     assert 'été 柔道' in printed.out
     assert '5/5' in printed.err  # the bar
+
+
+def test_masks_are_propagated(demo, tmp_path, arguments, capsys):
+    path = write_clip(tmp_path / 'clip.mp4', moving_square(5))
+    run(demo, path, 'the white square', *arguments, '--propagate')
+    out = tmp_path / 'out' / 'clip'
+    settings = json.loads((out / 'results.json').read_text())['settings']
+    assert settings['propagator'] == {'type': 'FlowPropagator'}
+    assert (out / 'overlay.mp4').is_file()
+    shown = capsys.readouterr().err
+    assert 'forward' in shown
+    assert 'clip' in shown
+
+
+def test_a_propagator_that_is_none(demo, tmp_path, arguments):
+    path = write_clip(tmp_path / 'clip.mp4', moving_square(3))
+    with pytest.raises(SystemExit, match="'flow'"):
+        run(demo, path, 'a', *arguments, '--propagate', 'sam2')
 
 
 def test_no_more_than_asked_for(demo, tmp_path, arguments):

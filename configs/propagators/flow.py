@@ -1,0 +1,2 @@
+# Along the optical flow: no weights, runs everywhere.
+propagator = dict(type='FlowPropagator')
