@@ -107,6 +107,8 @@ BACKBONES = dict.fromkeys(RECIPES, ALL) | {
     'long-rvos': ['swin-t'],
     'ref-sav': ['swin-t'],
 }
+# ours too: backbones of mmpretrain and timm, other language models
+OURS = {'convnextv2-t', 'dinov2-b', 'hiera-t', 'r50-clip', 'r50-modernbert'}
 # recomputing activations is what fits these onto the authors' GPUs
 SAVES_MEMORY = {'swin-l', 'vswin-s', 'vswin-b'}
 
@@ -291,7 +293,14 @@ def test_every_recipe_is_there():
     }
     there = {path.stem for path in CONFIGS}
     assert wanted <= there
-    assert {stem.split('_')[1] for stem in there - wanted} == {'tiny'}
+    ours = {
+        f'referformer_{model}_{recipe}'
+        for model in OURS
+        for recipe in ('refcoco-pretrain', 'ytvos')
+    }
+    assert ours <= there
+    others = there - wanted - ours
+    assert {stem.split('_')[1] for stem in others} == {'tiny'}
 
 
 @pytest.mark.parametrize(

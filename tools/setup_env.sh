@@ -21,6 +21,7 @@ SETUP_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 VENV=${VENV:-$SETUP_ROOT/.venv}
 TORCH_SPEC=${TORCH_SPEC:-torch==2.13.0}
 MMCV_SPEC=mmcv==2.1.0
+TIMM_SPEC=timm==1.0.31
 SETUP_LOG=$VENV/setup.log
 NEEDED_GIB=4
 setup_child=''
@@ -218,6 +219,8 @@ sys.exit(not torch.cuda.is_available())' >/dev/null 2>&1; then
             setup_build_mmcv
     fi
     setup_pip 'this package and what it needs' install -e "$SETUP_ROOT[tests]"
+    # pip would bring torchvision, which exists for one version of torch each.
+    setup_pip timm install --no-deps "$TIMM_SPEC"
     # mmengine asks for opencv-python, which needs graphics libraries that a
     # server may lack; the headless build holds the same module.
     if ! "$VENV/bin/python" -c 'import cv2' >>"$SETUP_LOG" 2>&1; then

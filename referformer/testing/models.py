@@ -7,42 +7,62 @@ from typing import Any
 from referformer.errors import ConfigError
 from referformer.models import VideoSwinTransformer
 
+#: Families of language models: what is special in a small one.
+_LANGUAGE_MODELS: dict[str, dict[str, Any]] = {
+    # two more positions than the tokenizer's longest: ids start after padding
+    'roberta': dict(
+        model_type='roberta', max_position_embeddings=66, type_vocab_size=1
+    ),
+    'modernbert': dict(
+        model_type='modernbert',
+        max_position_embeddings=64,
+        local_attention=8,
+        cls_token_id=0,
+        sep_token_id=2,
+    ),
+    'clip': dict(model_type='clip_text_model', max_position_embeddings=64),
+}
+_DROPOUTS = {
+    'roberta': ('hidden_dropout_prob', 'attention_probs_dropout_prob'),
+    'modernbert': ('embedding_dropout', 'mlp_dropout', 'attention_dropout'),
+    'clip': ('attention_dropout',),
+}
+
 
 def tiny_text_encoder_cfg(
     embed_dims: int = 32,
     pooling: str = 'pooler',
     dropout: float = 0.0,
     frozen: bool = False,
+    kind: str = 'roberta',
 ) -> dict:
-    """Config of a RoBERTa with random weights that needs no files.
+    """Config of a language model with random weights that needs no files.
 
     Args:
         embed_dims (int): Channels C of the output.
         pooling (str): See :class:`~referformer.models.HFTextEncoder`.
         dropout (float): Every dropout rate.
         frozen (bool): Whether the language model gets no gradient.
+        kind (str): ``'roberta'``, ``'modernbert'`` or ``'clip'``.
 
     Returns:
         dict: Config of an ``HFTextEncoder``.
     """
+    hf_config = dict(
+        vocab_size=512,
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=64,
+        pad_token_id=1,
+        bos_token_id=0,
+        eos_token_id=2,
+        **dict.fromkeys(_DROPOUTS[kind], dropout),
+        **_LANGUAGE_MODELS[kind],
+    )
     return dict(
         type='HFTextEncoder',
-        hf_config=dict(
-            model_type='roberta',
-            vocab_size=512,
-            hidden_size=32,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            intermediate_size=64,
-            # two more than the tokenizer's longest: ids start after padding
-            max_position_embeddings=66,
-            type_vocab_size=1,
-            pad_token_id=1,
-            bos_token_id=0,
-            eos_token_id=2,
-            hidden_dropout_prob=dropout,
-            attention_probs_dropout_prob=dropout,
-        ),
+        hf_config=hf_config,
         tokenizer=dict(type='HashTokenizer', vocab_size=512, max_length=64),
         embed_dims=embed_dims,
         pooling=pooling,
@@ -230,15 +250,48 @@ def _shrink_backbone(backbone: dict) -> list[int] | None:
             num_heads=tuple(arch['num_heads']),
         )
         return [width * 2**i for i in range(4)]
+    if _is(backbone, 'PaddedBackbone'):
+        channels = _shrink_backbone(backbone['backbone'])
+        if channels and backbone.get('pyramid'):
+            backbone['pyramid']['in_channels'] = channels[-1]
+            return None  # the pyramid gives what it gave
+        return channels
+    if _is(backbone, 'mmpretrain.ConvNeXt'):
+        channels = [8, 16, 32, 64]
+        backbone['arch'] = dict(depths=[1, 1, 1, 1], channels=channels)
+        return channels
+    vits = ('VisionTransformer', 'ViTEVA02', 'ViTSAM')
+    if any(_is(backbone, f'mmpretrain.{name}') for name in vits):
+        backbone['arch'] = dict(
+            embed_dims=32,
+            num_layers=2,
+            num_heads=2,
+            feedforward_channels=64,
+            global_attn_indexes=[1],  # of SAM
+        )
+        return [backbone.get('out_channels', 32)]
+    if _is(backbone, 'TimmBackbone'):
+        if not backbone['model_name'].startswith('sam2_hiera'):
+            return None
+        # the last stage attends globally
+        backbone.update(
+            embed_dim=8,
+            num_heads=1,
+            stages=(1, 1, 2, 1),
+            global_att_blocks=(3,),
+        )
+        return [8, 16, 32, 64]
     return None
 
 
 def _without_pretrained(cfg: Any) -> None:
-    """Drop every ``init_cfg`` that would load a file, in place."""
+    """Drop everything that would load a file, in place."""
     if isinstance(cfg, dict):
         init = cfg.get('init_cfg')
         if isinstance(init, dict) and init.get('type') == 'Pretrained':
             del cfg['init_cfg']
+        if cfg.get('pretrained') is True:
+            cfg['pretrained'] = False
         for value in cfg.values():
             _without_pretrained(value)
     elif isinstance(cfg, list | tuple):
@@ -270,8 +323,9 @@ def shrink_model_cfg(model_cfg: dict, num_layers: int = 1) -> dict:
         cfg['pixel_decoder']['in_channels'] = [channels[0], *inputs[1:]]
     text = cfg['text_encoder']
     if _is(text, 'HFTextEncoder') and text.get('pretrained'):
-        tiny = tiny_text_encoder_cfg()
-        del text['pretrained']
+        name = text.pop('pretrained').lower()
+        kinds = [kind for kind in _LANGUAGE_MODELS if kind in name]
+        tiny = tiny_text_encoder_cfg(kind=kinds[0] if kinds else 'roberta')
         text['hf_config'] = tiny['hf_config']
         text['tokenizer'] = tiny['tokenizer']
     if _is(cfg['transformer'], 'ReferDeformableTransformer'):

@@ -1,0 +1,5 @@
+_base_ = [
+    './_base_/models/referformer_convnextv2-t.py',
+    './_base_/recipes/ytvos.py',
+]
+load_from = _base_.image_pretrained

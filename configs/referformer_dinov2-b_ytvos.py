@@ -1,0 +1,5 @@
+_base_ = [
+    './_base_/models/referformer_dinov2-b.py',
+    './_base_/recipes/ytvos.py',
+]
+load_from = _base_.image_pretrained
