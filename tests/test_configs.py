@@ -188,7 +188,6 @@ def test_a_typo_is_named(monkeypatch):
 
 
 def test_backbone_of_mmpretrain(monkeypatch):
-    pytest.importorskip('mmpretrain')
     cfg = load(ROOT / 'configs/referformer_r50_ytvos.py', monkeypatch)
     cfg.model.backbone = dict(
         type='mmpretrain.ConvNeXt',

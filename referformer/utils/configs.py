@@ -48,6 +48,15 @@ def read_config(config: str | os.PathLike[str] | Config | dict) -> Config:
     path = find_config(config)
     try:
         return Config.fromfile(path)
+    except ImportError as error:
+        # mmengine says which module of custom_imports, and not why
+        reason = error.__context__ or error
+        raise ConfigError(
+            f'{path} names a module that cannot be imported '
+            f'({one_line(reason)})',
+            file=path,
+            remedy='install it, or put its folder into PYTHONPATH.',
+        ) from error
     except Exception as error:  # a config is code and may raise anything
         raise ConfigError(
             f'{path} cannot be read as a config '

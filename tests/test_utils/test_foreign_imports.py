@@ -66,7 +66,7 @@ def test_models_that_cannot_be_imported(fake, monkeypatch, packages, kept):
     module = importlib.import_module('mmpretrain.utils.dependency')
     assert kept == module.WITH_MULTIMODAL
     if not kept:
-        registry = Registry('model')
+        registry = Registry('model', scope='x')
         module.register_multimodal_placeholder(['A', 'B'], registry)
         with pytest.raises(MissingPackageError) as caught:
             registry.get('A')()

@@ -12,6 +12,7 @@ from referformer.errors import (
     MissingPackageError,
 )
 from referformer.models import TimmBackbone
+from referformer.utils.foreign_imports import stand_in_for_torchvision
 
 NAME = 'sam2_hiera_tiny.fb_r896_2pt1'
 SMALL = dict(
@@ -38,10 +39,12 @@ def test_layout_and_strides():
 def given(tmp_path, monkeypatch):
     """Weights in checkpoints/, as fetched by hand."""
     monkeypatch.chdir(tmp_path)
-    model = TimmBackbone(NAME, **SMALL)
+    with stand_in_for_torchvision():
+        import timm
+    model = timm.create_model(NAME, **SMALL)
     file = tmp_path / 'checkpoints/timm' / NAME / 'model.safetensors'
     file.parent.mkdir(parents=True)
-    weights = model.net.model.state_dict()
+    weights = model.state_dict()
     save_file({k: v.contiguous() for k, v in weights.items()}, file)
     return weights
 
