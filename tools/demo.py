@@ -55,9 +55,16 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help='object to segment, such as "the dog on the left"',
     )
     parser.add_argument(
-        '--config', required=True, help='config file, or name of a config'
+        '--config',
+        help='config file, or name of a config (default: that of the '
+        'published model)',
     )
-    parser.add_argument('--checkpoint', required=True, help='its weights')
+    parser.add_argument(
+        '--checkpoint',
+        required=True,
+        help='its weights; without --config a published model, as a folder '
+        'or hf://owner/repo',
+    )
     parser.add_argument(
         '--out',
         required=True,
@@ -179,7 +186,12 @@ def main(argv: list[str] | None = None) -> None:
             'frames are missing',
             file=sys.stderr,
         )
-    inferencer = ReferInferencer(args.config, args.checkpoint, args.device)
+    if args.config is None:
+        inferencer = ReferInferencer.from_pretrained(
+            args.checkpoint, args.device
+        )
+    else:
+        inferencer = ReferInferencer(args.config, args.checkpoint, args.device)
     predictor = inferencer.model.predictor.override(
         **given('window', 'link', 'overlap', 'precision'),
         **given('mask_thr', 'score_thr'),

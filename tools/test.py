@@ -57,6 +57,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     from mmengine.runner import Runner
 
     import referformer.registry  # noqa: F401  (makes the registries known)
+    from referformer.checkpoints.hub import local_file
     from referformer.checkpoints.initial import whole_checkpoint_follows
     from referformer.errors import ConfigError, MissingCheckpointError
     from referformer.formats.files import write_json
@@ -76,7 +77,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
             f'{args.config} has no test data; score its model with the config '
             'of a test, as refcoco for refcoco-pretrain.'
         )
-    if not Path(args.checkpoint).is_file():
+    if not local_file(args.checkpoint).is_file():
         raise MissingCheckpointError(
             f'{args.checkpoint} is not a file; give a checkpoint (.pth).'
         )

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from referformer.apis.model import FramePipeline, init_model
 from referformer.apis.outputs import OutputOptions, open_files
+from referformer.apis.release import open_release
 from referformer.apis.results import Collector, MaskFormat, Sink, VideoResult
 from referformer.errors import ConfigError
 from referformer.media.sources import FrameSource, open_source
@@ -72,6 +73,34 @@ class ReferInferencer(BaseInferencer):
         super().__init__(
             read_config(model), str(weights), device, scope, show_progress
         )
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | os.PathLike[str],
+        device: str | None = None,
+        revision: str | None = None,
+        show_progress: bool = True,
+    ) -> 'ReferInferencer':
+        """Load a published model, of the Hugging Face Hub or a folder.
+
+        Nothing of it is run, see :mod:`referformer.apis.release`.
+
+        Args:
+            source (str | PathLike): ``'owner/repo'``, an address
+                ``'hf://owner/repo@revision'``, or a folder.
+            device (str, optional): Where to run. Defaults to None: a GPU, if
+                there is one.
+            revision (str, optional): Branch, tag or commit of the
+                repository.
+            show_progress (bool): Whether to show a bar with the time left.
+
+        Raises:
+            CheckpointError: If there is no such model, or it is refused.
+            ConfigError: If its config is refused.
+        """
+        cfg, weights = open_release(source, revision)
+        return cls(cfg, weights, device, show_progress=show_progress)
 
     # -- what the constructor of mmengine calls -------------------------------
 

@@ -20,6 +20,7 @@ from tqdm import tqdm
 from referformer.apis.inferencer import ReferInferencer
 from referformer.apis.outputs import OutputOptions
 from referformer.apis.results import Collector, VideoResult
+from referformer.checkpoints.hub import local_file
 from referformer.errors import ConfigError, ReferError
 from referformer.formats.files import write_json
 from referformer.formats.label_store import LabelStore, State
@@ -64,7 +65,7 @@ class Labeller:
         )
         predictor = self.inferencer.model.predictor
         settings = {
-            'checkpoint': _hash_file(Path(checkpoint)),
+            'checkpoint': _hash_file(local_file(checkpoint)),
             'model': _hash_text(str(self.inferencer.cfg.get('model'))),
             'predictor': asdict(predictor),
         }

@@ -128,36 +128,9 @@ class FramePipeline:
     """
 
     def __init__(self, cfg: Config | ConfigDict) -> None:
-        steps = self._find(cfg, 'test')
-        if steps is None:
-            raise ConfigError(
-                'The config has no test_dataloader.dataset.pipeline, which '
-                'tells how frames must be resized; add it.'
-            )
-        self.transforms = [
-            _build(step)
-            for step, kind in _flatten(steps)
-            if not issubclass(kind, (*_NOT_OF_FRAMES, NormalizeText))
-        ]
-        # a test may take sentences as they are, in spite of the training
-        for pipeline in (steps, self._find(cfg, 'train') or ()):
-            self.text_transforms = [
-                _build(step)
-                for step, kind in _flatten(pipeline)
-                if issubclass(kind, NormalizeText)
-            ]
-            if self.text_transforms:
-                break
-
-    @staticmethod
-    def _find(cfg: Config | ConfigDict, split: str) -> Sequence[dict] | None:
-        """Return a pipeline, within wrapped datasets too."""
-        dataset = (cfg.get(f'{split}_dataloader') or {}).get('dataset') or {}
-        while 'pipeline' not in dataset and dataset.get('datasets'):
-            dataset = dataset['datasets'][0]
-        while 'pipeline' not in dataset and dataset.get('dataset'):
-            dataset = dataset['dataset']
-        return dataset.get('pipeline') or cfg.get(f'{split}_pipeline')
+        frames, texts = split_pipeline(cfg)
+        self.transforms = [_build(step) for step in frames]
+        self.text_transforms = [_build(step) for step in texts]
 
     def normalize(self, text: str) -> str:
         """Return an expression, normalised as in training."""
@@ -179,6 +152,53 @@ class FramePipeline:
                     'one of the base classes named in docs/inference.md.'
                 ) from error
         return results['img']
+
+
+def split_pipeline(cfg: Config | ConfigDict) -> tuple[list, list]:
+    """Return the steps of a test that decoded frames and sentences need.
+
+    Args:
+        cfg (Config): See :class:`FramePipeline`.
+
+    Returns:
+        tuple[list, list]: Configs of transforms of frames, and of sentences.
+
+    Raises:
+        ConfigError: If the config has no test pipeline.
+    """
+    steps = _find_pipeline(cfg, 'test')
+    if steps is None:
+        raise ConfigError(
+            'The config has no test_dataloader.dataset.pipeline, which '
+            'tells how frames must be resized; add it.'
+        )
+    frames = [
+        step
+        for step, kind in _flatten(steps)
+        if not issubclass(kind, (*_NOT_OF_FRAMES, NormalizeText))
+    ]
+    # a test may take sentences as they are, in spite of the training
+    for pipeline in (steps, _find_pipeline(cfg, 'train') or ()):
+        texts = [
+            step
+            for step, kind in _flatten(pipeline)
+            if issubclass(kind, NormalizeText)
+        ]
+        if texts:
+            break
+    return frames, texts
+
+
+def _find_pipeline(
+    cfg: Config | ConfigDict, split: str
+) -> Sequence[dict] | None:
+    """Return a pipeline, within wrapped datasets too."""
+    dataset = (cfg.get(f'{split}_dataloader') or {}).get('dataset') or {}
+    while 'pipeline' not in dataset and dataset.get('datasets'):
+        dataset = dataset['datasets'][0]
+    while 'pipeline' not in dataset and dataset.get('dataset'):
+        dataset = dataset['dataset']
+    return dataset.get('pipeline') or cfg.get(f'{split}_pipeline')
 
 
 def _flatten(steps: Sequence[dict]) -> Iterator[tuple[dict, type]]:

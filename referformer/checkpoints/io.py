@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from referformer.checkpoints.hub import local_file
 from referformer.errors import CheckpointError, MissingCheckpointError
 from referformer.formats.files import atomic_path
 
@@ -83,8 +84,9 @@ def load_checkpoint_safely(
     ``module.``, so that every reader meets the same names.
 
     Args:
-        path (str | PathLike): Local file written by mmengine or
-            ``torch.save``.
+        path (str | PathLike): File written by mmengine, ``torch.save`` or
+            safetensors, or an address of the Hugging Face Hub
+            (``hf://owner/repo``).
         map_location (str | torch.device | Callable, optional): As in
             ``torch.load``. Defaults to ``'cpu'``.
         extra_safe_globals (Sequence[type]): Classes allowed for this file
@@ -98,13 +100,15 @@ def load_checkpoint_safely(
         CheckpointError: If the file is damaged, is no checkpoint, or names a
             class outside the allow-list.
     """
-    path = Path(path).expanduser()
+    path = local_file(path)
     if not path.is_file():
         raise MissingCheckpointError(
             f'{path} is not a file; give the path of a checkpoint (.pth). '
             'docs/model_zoo.md tells where weights are.',
             file=path,
         )
+    if path.suffix == '.safetensors':
+        return {'state_dict': _load_safetensors(path, map_location)}
     other = _other_kind(path)
     if other is not None:
         raise CheckpointError(
@@ -158,6 +162,24 @@ def _unwrap(weights: dict[str, Any]) -> None:
         for names in (weights, versions):
             for name in list(names):
                 names[name.removeprefix(prefix)] = names.pop(name)
+
+
+def _load_safetensors(
+    path: Path, map_location: MapLocation
+) -> dict[str, torch.Tensor]:
+    """Load a file that can hold nothing but tensors."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    device = 'cpu' if callable(map_location) else map_location or 'cpu'
+    try:
+        return load_file(path, device=str(device))
+    except SafetensorError as error:
+        raise CheckpointError(
+            f'{path} is not a readable safetensors file ({first_line(error)})',
+            file=path,
+            remedy='copy or download it again.',
+        ) from error
 
 
 def save_checkpoint(

@@ -50,7 +50,9 @@ def read_config(config: str | os.PathLike[str] | Config | dict) -> Config:
         return Config.fromfile(path)
     except ImportError as error:
         # mmengine says which module of custom_imports, and not why
-        reason = error.__context__ or error
+        reason: BaseException = error
+        while isinstance(reason.__context__, ImportError):
+            reason = reason.__context__
         raise ConfigError(
             f'{path} names a module that cannot be imported '
             f'({one_line(reason)})',

@@ -23,6 +23,14 @@ from referformer.utils.transfer import send
 
 #: Language models that take a mask of shape (N, 1, L, L) as it is.
 _TAKE_FULL_MASK = ('bert', 'roberta', 'xlm-roberta')
+#: What a config of transformers says beside the shape of the network.
+_NOT_OF_THE_NETWORK = (
+    '_name_or_path',
+    'architectures',
+    'dtype',
+    'torch_dtype',
+    'transformers_version',
+)
 
 
 class TextProjection(BaseModule):
@@ -129,6 +137,7 @@ class HFTextEncoder(BaseModule):
         else:
             config = from_pretrained(AutoConfig, pretrained, self.local_root)
             model = AutoModel.from_config(config)
+        self._whole_config = model.config
         # two-tower and encoder-decoder models carry the text encoder inside
         if hasattr(model, 'text_model'):
             model = model.text_model
@@ -144,6 +153,14 @@ class HFTextEncoder(BaseModule):
         from transformers import AutoTokenizer
 
         return from_pretrained(AutoTokenizer, source, self.local_root)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the ``hf_config`` of the language model, however built."""
+        config = self._whole_config.to_diff_dict()
+        config['model_type'] = self._whole_config.model_type
+        for key in _NOT_OF_THE_NETWORK:
+            config.pop(key, None)
+        return config
 
     def init_weights(self) -> None:
         """Leave the language model as loaded.
