@@ -19,7 +19,6 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from referformer.errors import MissingPackageError
-from referformer.utils.versions import COMMON, installed_version
 
 __all__ = ['let_mmpretrain_import', 'stand_in_for_torchvision']
 
@@ -68,6 +67,9 @@ def _without_multimodal(
     They import functions that transformers has moved (BLIP of mmpretrain
     1.2.0, before 4.56) or removed (that of the fork, in 5.0).
     """
+    # `import referformer` needs no other package
+    from referformer.utils.versions import installed_version
+
     execute(module)
     version = installed_version('transformers') or ''
     if installed_version('mmpretrain') or not version.startswith('4.'):
@@ -80,6 +82,8 @@ def _without_multimodal(
 def _register_placeholders(
     version: str, names: Sequence[str], registry: Any
 ) -> None:
+    from referformer.utils.versions import COMMON
+
     for name in names:
 
         def missing(*args: Any, name: str = name, **kwargs: Any) -> NoReturn:

@@ -5,6 +5,7 @@ The real mmpretrain is used by the configs of ``tests/test_recipes.py``.
 """
 
 import importlib
+import subprocess
 import sys
 
 import mmdet.models
@@ -13,7 +14,7 @@ from mmengine.registry import Registry
 
 from referformer.errors import MissingPackageError
 from referformer.registry import MODELS
-from referformer.utils import foreign_imports
+from referformer.utils import versions
 from referformer.utils.foreign_imports import (
     let_mmpretrain_import,
     stand_in_for_torchvision,
@@ -62,7 +63,7 @@ def fake(tmp_path, monkeypatch):
     ],
 )
 def test_models_that_cannot_be_imported(fake, monkeypatch, packages, kept):
-    monkeypatch.setattr(foreign_imports, 'installed_version', packages.get)
+    monkeypatch.setattr(versions, 'installed_version', packages.get)
     module = importlib.import_module('mmpretrain.utils.dependency')
     assert kept == module.WITH_MULTIMODAL
     if not kept:
@@ -102,3 +103,20 @@ def test_calling_it_again_changes_nothing():
     before = list(sys.meta_path)
     let_mmpretrain_import()
     assert sys.meta_path == before
+
+
+def test_referformer_itself_imports_no_other_package():
+    code = (
+        'import sys; before = set(sys.modules); import referformer;'
+        'new = {name.split(".")[0] for name in set(sys.modules) - before};'
+        # the stand-in for mmcv._ext has a name of mmcv
+        'ours = {"referformer", "mmcv"};'
+        'print(new - set(sys.stdlib_module_names) - ours)'
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', code],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == 'set()'
