@@ -67,9 +67,9 @@ def load_config(
     try:
         cfg.merge_from_dict(dict(cfg_options or {}))
     except Exception as error:
+        given = ' '.join(f'{k}={v}' for k, v in cfg_options.items())
         raise ConfigError(
-            f'{path} cannot take --cfg-options {_listed(cfg_options)}: '
-            f'{one_line(error)}',
+            f'{path} cannot take --cfg-options {given}: {one_line(error)}',
             file=path,
             value=dict(cfg_options),
         ) from error
@@ -235,10 +235,6 @@ def require_model(path: str, cfg: Config) -> None:
             file=path,
             value=kind,
         )
-
-
-def _listed(options: Mapping[str, Any]) -> str:
-    return ' '.join(f'{key}={value}' for key, value in options.items())
 
 
 def prepare_processes(cfg: Config) -> None:

@@ -57,38 +57,25 @@ class ReferVisualizationHook(Hook):
         self.draw_gt = draw_gt
         self.fps = fps
 
-    def after_val_iter(
+    def _after_iter(
         self,
         runner: Runner,
         batch_idx: int,
         data_batch: Any = None,
         outputs: Sequence[TrackDataSample] | None = None,
+        mode: str = 'train',
     ) -> None:
-        """Draw the clips of a validation batch, in a folder per iteration."""
-        folder = Path(runner.work_dir, self.show_dir, f'iter_{runner.iter}')
-        self._draw_batch(runner, batch_idx, outputs, folder)
+        """Draw the clips of every ``interval``-th batch.
 
-    def after_test_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: Any = None,
-        outputs: Sequence[TrackDataSample] | None = None,
-    ) -> None:
-        """Draw the clips of a test batch."""
-        folder = Path(runner.work_dir, self.show_dir)
-        self._draw_batch(runner, batch_idx, outputs, folder)
-
-    def _draw_batch(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        outputs: Sequence[TrackDataSample] | None,
-        folder: Path,
-    ) -> None:
-        """Draw the clips of every ``interval``-th batch."""
-        if not self.draw or outputs is None or batch_idx % self.interval:
+        Those of a validation lie in a folder per iteration.
+        """
+        if not self.draw or mode == 'train' or outputs is None:
             return
+        if batch_idx % self.interval:
+            return
+        folder = Path(runner.work_dir, self.show_dir)
+        if mode == 'val':
+            folder /= f'iter_{runner.iter}'
         images: list[np.ndarray] = []
         shown = None
         for clip in outputs:
