@@ -25,7 +25,7 @@ DEVICES = ['cpu', pytest.param('cuda', marks=pytest.mark.cuda)]
 HALVES = {'bf16': torch.bfloat16, 'fp16': torch.float16}
 #: Least share of mask pixels that bfloat16 leaves as they are, with random
 #: weights, whose logits are close to 0. Any other order of the sums moves the
-#: shares by 0.05 points, and processors differ in it: docs/performance.md holds
+#: shares by 0.05 points, and processors differ in it: docs/performance.md has
 #: what was measured, the limits here leave room for another processor.
 EQUAL_PIXELS = {
     'cpu': {'r50': 0.9985, 'swin-t': 0.9965, 'vswin-t': 0.997},
