@@ -84,8 +84,8 @@ def replay_step(
     loss.backward()
     return Replay(
         meta['loss'],
-        {name: float(value) for name, value in named.items()},
-        float(loss),
+        {name: float(value.detach()) for name, value in named.items()},
+        float(loss.detach()),
         int(_count_not_finite(inputs)),
         [
             name
