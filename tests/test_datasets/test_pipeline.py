@@ -308,19 +308,25 @@ def test_wrong_expressions_reach_the_sample(synthetic_root, documented):
         assert sample.text_obj_id != sample.obj_id
 
 
-def test_documented_dataset_builds():
-    names: dict = {}
-    blocks = re.findall(
-        r'```python\n(.*?)```',
-        (REPOSITORY / 'docs/datasets/README.md').read_text(),
-        re.S,
+def test_documented_dataset_builds(tmp_path):
+    page = REPOSITORY / 'docs/datasets/add_your_own.md'
+    code = re.search(
+        r"cat > my_set/dataset.py <<'END'\n(.*?)\nEND", page.read_text(), re.S
     )
+    (tmp_path / 'frames/zoo').mkdir(parents=True)
+    for name in ('0.jpg', '1.jpg'):
+        (tmp_path / 'frames/zoo' / name).touch()
+    row = 'train,zoo,1,a bear\n'
+    (tmp_path / 'sentences.csv').write_text(row + row.replace('train', 'test'))
+    names: dict = {}
     try:
-        exec(blocks[0], names)
-        dataset = names['MyReferDataset'](data_root='x', start_stride=1)
+        exec(code[1], names)
+        dataset = names['MySetDataset'](
+            'sentences.csv', split='train', data_root=str(tmp_path)
+        )
         assert [i['start_frame'] for i in dataset] == [0, 1]
     finally:
-        DATASETS.module_dict.pop('MyReferDataset', None)
+        DATASETS.module_dict.pop('MySetDataset', None)
 
 
 def test_browse_dataset(synthetic_root, tmp_path, monkeypatch, capsys):
