@@ -541,6 +541,7 @@ def test_split_expressions_hands_out_the_truth():
     assert 'gt_rles' not in known[0]
 
 
+@pytest.mark.filterwarnings('ignore:model.window is now')
 @pytest.mark.parametrize(
     ('key', 'value'), [('window', 0), ('mask_resize', 'bicubic')]
 )

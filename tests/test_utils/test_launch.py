@@ -62,7 +62,7 @@ def test_a_missing_config_is_named():
         (
             "custom_imports = dict(imports=['gone_module'])",
             {},
-            'cannot be read .*gone_module',
+            'names a module that cannot be .*gone_module',
         ),
         (
             'a = [1]',

@@ -17,5 +17,5 @@ param_scheduler = [
         eta_min=1e-5,
     ),
 ]
-train_cfg = dict(type='ResumableTrainLoop', max_epochs=4)
+train_cfg = dict(type='referformer.ResumableTrainLoop', max_epochs=4)
 auto_scale_lr = dict(enable=False, base_batch_size=16)

@@ -23,5 +23,5 @@ param_scheduler = [
         gamma=0.1,
     )
 ]
-train_cfg = dict(type='ResumableTrainLoop', max_epochs=6)
+train_cfg = dict(type='referformer.ResumableTrainLoop', max_epochs=6)
 auto_scale_lr = dict(enable=False, base_batch_size=8)
