@@ -22,6 +22,7 @@ from referformer.checkpoints.io import (
 )
 from referformer.checkpoints.mmengine_loader import use_safe_loading
 from referformer.errors import CheckpointError, MissingCheckpointError
+from tests.faults import CHECKPOINTS, DISK, SAFETY, fault
 
 
 class Evil:
@@ -105,6 +106,11 @@ def test_names_of_the_other_numpy(tmp_path):
     np.testing.assert_array_equal(loaded['a'], [0, 1, 2])
 
 
+@fault(
+    SAFETY,
+    'a checkpoint that runs code when it is unpickled',
+    'the code does not run; the error names the file and the object',
+)
 def test_a_malicious_file_does_nothing(tmp_path):
     path, target = tmp_path / 'evil.pth', tmp_path / 'touched'
     torch.save({'state_dict': {}, 'x': Evil(target)}, path)
@@ -116,6 +122,11 @@ def test_a_malicious_file_does_nothing(tmp_path):
     assert target.exists()
 
 
+@fault(
+    SAFETY,
+    'the same as a bare pickle, of every protocol',
+    'the code does not run; the error names the file',
+)
 # torch tells of protocols that it does not write
 @pytest.mark.filterwarnings('ignore:Detected pickle protocol')
 @pytest.mark.parametrize('protocol', [0, 1, 2, 4, 5])
@@ -127,6 +138,11 @@ def test_a_bare_malicious_pickle_does_nothing(tmp_path, protocol):
     assert not target.exists()
 
 
+@fault(
+    SAFETY,
+    'a checkpoint that reaches a function through `getattr`',
+    'it is refused',
+)
 def test_getattr_reaches_statistics_only(tmp_path):
     path = tmp_path / 'evil.pth'
     torch.save({'x': HiddenEvil()}, path)
@@ -134,6 +150,11 @@ def test_getattr_reaches_statistics_only(tmp_path):
         load_checkpoint_safely(path)
 
 
+@fault(
+    SAFETY,
+    'a checkpoint with an object of another class',
+    'it is refused and the class named; it can be allowed for one call',
+)
 def test_a_foreign_class_is_named_and_can_be_allowed(tmp_path):
     path = tmp_path / 'authors.pth'
     torch.save({'args': argparse.Namespace(lr=1e-4)}, path)
@@ -149,6 +170,11 @@ def test_a_foreign_class_is_named_and_can_be_allowed(tmp_path):
         load_checkpoint_safely(path)
 
 
+@fault(
+    CHECKPOINTS,
+    'the file is empty, a web page, a broken archive or a text',
+    'the error says which',
+)
 @pytest.mark.parametrize(
     ('content', 'reason'),
     [
@@ -172,6 +198,11 @@ def test_something_else_is_no_checkpoint(tmp_path, content, reason):
         load_checkpoint_safely(path)
 
 
+@fault(
+    CHECKPOINTS,
+    'a checkpoint is cut off',
+    'the error says that it is truncated',
+)
 def test_a_truncated_file(tmp_path):
     path = tmp_path / 'cut.pth'
     torch.save(mmengine_checkpoint(), path)
@@ -180,6 +211,11 @@ def test_a_truncated_file(tmp_path):
         load_checkpoint_safely(path)
 
 
+@fault(
+    CHECKPOINTS,
+    'the file holds a tensor alone',
+    'the error says what it holds',
+)
 def test_a_file_that_holds_no_dict(tmp_path):
     path = tmp_path / 'tensor.pth'
     torch.save(torch.ones(2), path)
@@ -187,6 +223,11 @@ def test_a_file_that_holds_no_dict(tmp_path):
         load_checkpoint_safely(path)
 
 
+@fault(
+    CHECKPOINTS,
+    'the file does not exist',
+    'the error names it',
+)
 def test_a_missing_file(tmp_path):
     with pytest.raises(
         MissingCheckpointError, match=r'none\.pth is not a file'
@@ -224,6 +265,11 @@ def test_an_address_loads_through_here(tmp_path, monkeypatch):
     assert (tmp_path / 'checkpoints' / 'd.pth').is_file()
 
 
+@fault(
+    CHECKPOINTS,
+    'weights have an address, and there is no network',
+    'the error says where to put the file, and a file put there is taken',
+)
 def test_an_address_without_network(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path / 'hub'))
     monkeypatch.chdir(tmp_path)
@@ -247,6 +293,11 @@ def test_an_address_without_network(tmp_path, monkeypatch):
     assert CheckpointLoader.load_checkpoint(url)['meta']['epoch'] == 3
 
 
+@fault(
+    CHECKPOINTS,
+    'the file is an archive of checkpoints',
+    'the error names its content',
+)
 def test_an_archive_of_something_is_named(tmp_path):
     with zipfile.ZipFile(tmp_path / 'x.pth', 'w') as archive:
         archive.writestr('ytvos_r50.pth', b'')
@@ -266,6 +317,11 @@ def test_nothing_is_left_allowed(tmp_path):
     assert set(torch.serialization.get_safe_globals()) == before
 
 
+@fault(
+    DISK,
+    'the disk is full while a file of weights is replaced',
+    'the old file stays, and nothing else is left',
+)
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / 'new' / 'x.pth'
     save_checkpoint({'a': torch.ones(1)}, path)

@@ -15,6 +15,7 @@ from referformer.engine.replay import replay_step
 from referformer.errors import CheckpointError, ConfigError, ReferError
 from referformer.registry import DATASETS
 from referformer.testing import demo_refer_inputs, tiny_model_cfg
+from tests.faults import NUMBERS, fault
 
 from .test_resume import RUNNERS, make_config
 from .toy import RecordLossHook, ToyDataset
@@ -59,6 +60,12 @@ def hook_of(runner):
     return hook
 
 
+@fault(
+    NUMBERS,
+    'a sample is NaN',
+    'the step is left out, counted and dumped; the run goes on, and no '
+    'checkpoint holds a NaN',
+)
 def test_the_run_goes_on_and_the_weights_stay_finite(tmp_path):
     runner, losses = train(tmp_path, 'run', poisoned=[5])
     assert len(losses) == 12
@@ -74,6 +81,12 @@ def test_the_run_goes_on_and_the_weights_stay_finite(tmp_path):
         assert all(torch.isfinite(value).all() for value in state.values())
 
 
+@fault(
+    NUMBERS,
+    'every sample is NaN',
+    'the run stops after `max_in_row` steps, names the iteration and the '
+    'dump, and has saved nothing',
+)
 def test_many_in_a_row_stop_the_run(tmp_path):
     with pytest.raises(ReferError, match='2 steps in a row') as caught:
         train(tmp_path, 'run', poisoned=range(12), max_in_row=2)
@@ -82,6 +95,11 @@ def test_many_in_a_row_stop_the_run(tmp_path):
     assert not list((tmp_path / 'run').glob('*.pth'))
 
 
+@fault(
+    NUMBERS,
+    'gradients are NaN or infinite',
+    'neither the weights nor the state of the optimizer change, fused or not',
+)
 @pytest.mark.parametrize('fused', [False, True])
 def test_a_bad_step_changes_nothing(fused):
     """Neither weights nor the state of the optimizer."""
@@ -109,6 +127,11 @@ def test_a_bad_step_changes_nothing(fused):
     assert not all(map(torch.equal, good, again))
 
 
+@fault(
+    NUMBERS,
+    'a weight is NaN when a checkpoint is due',
+    'it is not saved; the error counts the tensors',
+)
 def test_weights_that_are_not_finite_are_not_saved(tmp_path):
     cfg = make_config(tmp_path / 'run', by_epoch=True, num_workers=0)
     cfg.experiment_name = str(tmp_path)
@@ -128,6 +151,11 @@ def test_a_limit_that_is_none():
         BadStepHook(max_in_row=0)
 
 
+@fault(
+    NUMBERS,
+    'a weight is infinite',
+    'the dump of the step computes the same non-finite loss again',
+)
 def test_the_dump_replays_the_real_model(tmp_path):
     """The same value that is not finite, from the file alone."""
     from mmengine.config import Config

@@ -17,6 +17,7 @@ from referformer.engine.hooks import refer_checkpoint_hook
 from referformer.engine.hooks.save_on_signal_hook import INTERRUPTED
 from referformer.engine.resume import resume_latest
 from referformer.errors import CheckpointError, ConfigError
+from tests.faults import CHECKPOINTS, CONFIGS, DISK, PROCESSES, fault
 
 from .test_resume import RUNNERS, make_config
 from .toy import RecordLossHook
@@ -65,6 +66,12 @@ def same_weights(cfg, expected):
     return all(torch.equal(weights[name], expected[name]) for name in expected)
 
 
+@fault(
+    PROCESSES,
+    'the run is interrupted inside an epoch',
+    '`--resume` goes on at the next sample; losses and final weights equal '
+    'those of the whole run bit by bit',
+)
 # in the middle, after the last iteration of an epoch, after the first
 @pytest.mark.parametrize('kill_at', [6, 8, 1, 11])
 def test_a_run_goes_on_inside_an_epoch(tmp_path, whole, kill_at):
@@ -89,6 +96,11 @@ def test_the_files_of_an_epoch_are_removed_after_it(tmp_path):
     assert names == ['epoch_2.pth', 'epoch_3.pth']
 
 
+@fault(
+    PROCESSES,
+    'the run is interrupted between two accumulated batches',
+    'losses equal those of the whole run',
+)
 def test_gradients_that_accumulate_are_not_lost(tmp_path):
     def accumulating(name):
         cfg = config(tmp_path / name)
@@ -106,6 +118,12 @@ def test_gradients_that_accumulate_are_not_lost(tmp_path):
     assert losses == {i: expected[i] for i in range(6, 12)}
 
 
+@fault(
+    PROCESSES,
+    'SIGTERM or SIGUSR1',
+    'the run saves after the present iteration and ends with status 75; the '
+    'final weights are those of the whole run',
+)
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGUSR1])
 @pytest.mark.parametrize('at', [5, 8])
 def test_a_signal_saves_and_ends_the_run(tmp_path, whole, number, at):
@@ -132,6 +150,11 @@ def test_a_signal_saves_and_ends_the_run(tmp_path, whole, number, at):
     assert same_weights(cfg, whole[1])
 
 
+@fault(
+    CONFIGS,
+    'the sampler was changed to one that cannot begin inside an epoch',
+    'the resume is refused and the sampler named',
+)
 def test_another_sampler_is_refused(tmp_path):
     cfg = config(tmp_path / 'run')
     cfg.custom_hooks[0].kill_at = 6
@@ -142,6 +165,11 @@ def test_another_sampler_is_refused(tmp_path):
         go_on(cfg)
 
 
+@fault(
+    CONFIGS,
+    'the batch size was changed before a resume',
+    'the interrupted epoch begins anew',
+)
 def test_an_epoch_begins_anew_where_the_order_has_changed(tmp_path):
     cfg = config(tmp_path / 'run')
     cfg.custom_hooks[0].kill_at = 6
@@ -164,6 +192,11 @@ def folder(tmp_path):
     return Path(cfg.work_dir)
 
 
+@fault(
+    CHECKPOINTS,
+    'the newest checkpoint is cut off, empty, or has flipped bits',
+    '`--resume` names it and takes the one before',
+)
 def test_damaged_files_are_passed_over(folder):
     assert find_resumable(folder).path.name == 'epoch_3.pth'
     newest = folder / 'epoch_3.pth'
@@ -186,6 +219,11 @@ def test_damaged_files_are_passed_over(folder):
     assert find_resumable(folder).path.name == 'epoch_2.pth'
 
 
+@fault(
+    CHECKPOINTS,
+    'all checkpoints are damaged',
+    'the run does not start from nothing: an error counts them',
+)
 def test_all_damaged(folder):
     for path in folder.glob('*.pth'):
         path.write_bytes(b'PK')
@@ -193,6 +231,11 @@ def test_all_damaged(folder):
         find_resumable(folder)
 
 
+@fault(
+    CHECKPOINTS,
+    'the work directory was copied',
+    '`--resume` takes the checkpoint of the copy, not the recorded path',
+)
 def test_a_copied_folder_goes_on_from_its_own_files(folder, tmp_path):
     copy = tmp_path / 'copy'
     shutil.copytree(folder, copy)
@@ -201,6 +244,11 @@ def test_a_copied_folder_goes_on_from_its_own_files(folder, tmp_path):
     assert not find_resumable(tmp_path / 'nothing').path
 
 
+@fault(
+    CHECKPOINTS,
+    'files of other names lie beside the checkpoints',
+    '`--resume` does not look at them',
+)
 def test_other_files_are_no_checkpoints(folder):
     for name in ('best_J&F_epoch_9.pth', 'epoch_9.pth.bak', '.1-epoch_9.pth'):
         (folder / name).write_bytes(b'')
@@ -208,6 +256,12 @@ def test_other_files_are_no_checkpoints(folder):
     assert not find_resumable(folder).damaged
 
 
+@fault(
+    DISK,
+    'the disk fills up during a training',
+    'the last checkpoint stays, and the run ends with one sentence that names'
+    ' it',
+)
 def test_a_full_disk_keeps_what_is_there(tmp_path, monkeypatch):
     cfg = config(tmp_path / 'run')
     put, calls = AtomicLocalBackend.put, []
@@ -224,6 +278,11 @@ def test_a_full_disk_keeps_what_is_there(tmp_path, monkeypatch):
     assert find_resumable(cfg.work_dir).path.name == 'iter_5.pth'
 
 
+@fault(
+    DISK,
+    'the disk has no room for two checkpoints',
+    'the run is refused before the first step',
+)
 def test_free_space_is_looked_at_first(tmp_path, monkeypatch):
     monkeypatch.setattr(
         refer_checkpoint_hook.shutil,
@@ -234,6 +293,11 @@ def test_free_space_is_looked_at_first(tmp_path, monkeypatch):
         build(config(tmp_path / 'run'), 'full').train()
 
 
+@fault(
+    DISK,
+    'writing a checkpoint fails',
+    'no part of it is left',
+)
 def test_nothing_is_left_of_a_file_that_failed(tmp_path, monkeypatch):
     def fail(_):
         raise OSError(errno.EIO, 'Input/output error')

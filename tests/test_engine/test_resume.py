@@ -14,6 +14,8 @@ import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 
+from tests.faults import CHECKPOINTS, CONFIGS, PROCESSES, fault
+
 from .toy import RecordLossHook
 
 ROOT = Path(__file__).parents[2]
@@ -80,6 +82,12 @@ def run(cfg, kill_at=None, resume=False):
     return RecordLossHook.read(cfg.custom_hooks[0].path)
 
 
+@fault(
+    PROCESSES,
+    'the run is interrupted after an epoch',
+    'the resumed run repeats the losses of the whole run bit by bit, with and'
+    ' without workers',
+)
 @pytest.mark.parametrize(
     ('by_epoch', 'num_workers', 'persistent'),
     [
@@ -196,6 +204,12 @@ def test_workers_do_not_change_the_losses(tmp_path):
     assert none == two
 
 
+@fault(
+    CONFIGS,
+    'the batch size differs from that of the checkpoint',
+    'a warning says that the run will not repeat the interrupted one, with '
+    'both values',
+)
 def test_a_changed_data_order_is_reported(tmp_path, caplog):
     cfg = make_config(tmp_path / 'a', by_epoch=True, num_workers=0)
     run(cfg, kill_at=7)
@@ -206,6 +220,12 @@ def test_a_changed_data_order_is_reported(tmp_path, caplog):
     assert 'batch_size was 3 and is 2' in log
 
 
+@fault(
+    PROCESSES,
+    '`kill -9` of `tools/train.py`',
+    'its workers end within 10 s; `--resume` repeats the losses of the whole '
+    'run',
+)
 def test_kill_and_resume_by_the_script(tmp_path):
     """SIGKILL in the training script, then ``--resume``."""
     cfg = make_config(tmp_path / 'killed', by_epoch=True, num_workers=2)
@@ -237,6 +257,11 @@ def test_kill_and_resume_by_the_script(tmp_path):
     assert RecordLossHook.read(cfg.custom_hooks[0].path) == whole
 
 
+@fault(
+    CHECKPOINTS,
+    'the model of the config is not that of the checkpoint',
+    'the resume is refused and the weights named',
+)
 def test_resume_refuses_another_model(tmp_path):
     from referformer.errors import CheckpointError
 

@@ -11,6 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.faults import PROCESSES, fault
+
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(
     not sys.platform.startswith('linux'), reason='needs prctl of Linux'
@@ -52,6 +54,11 @@ time.sleep(100)
 """
 
 
+@fault(
+    PROCESSES,
+    '`kill -9` or SIGTERM of a process that has forked',
+    'its children end too',
+)
 @pytest.mark.parametrize('number', [signal.SIGKILL, signal.SIGTERM])
 def test_a_fork_ends_with_its_parent(number):
     code = FORK.format(
@@ -89,6 +96,11 @@ def test_without_the_call_a_fork_goes_on():
     os.kill(child, signal.SIGKILL)
 
 
+@fault(
+    PROCESSES,
+    'the quickstart is killed',
+    'the command that it runs ends too',
+)
 def test_a_command_ends_with_the_quickstart_that_started_it():
     child = (
         'import os, sys, time; sys.argv = ["x"]; '
