@@ -57,18 +57,19 @@ class Display(NamedTuple):
             ValueError: If FFmpeg cannot convert its pixels.
             av.error.FFmpegError: Likewise.
         """
-        size = {}
+        # threads would be started and ended for each frame
+        options = {'threads': 1}
         if self.aspect > 1:  # no pixel is lost
-            size = {'width': round(frame.width * self.aspect)}
+            options['width'] = round(frame.width * self.aspect)
         elif self.aspect < 1:
-            size = {'height': round(frame.height / self.aspect)}
+            options['height'] = round(frame.height / self.aspect)
         if self.transfer in (_PQ, _HLG):
-            wide = frame.to_ndarray(format='rgb48le', **size)
+            wide = frame.to_ndarray(format='rgb48le', **options)
             image = _map_tones(wide, self.transfer)
         elif any(component.is_alpha for component in frame.format.components):
-            image = on_white(frame.to_ndarray(format='bgra', **size))
+            image = on_white(frame.to_ndarray(format='bgra', **options))
         else:
-            image = frame.to_ndarray(format='bgr24', **size)
+            image = frame.to_ndarray(format='bgr24', **options)
         transpose, flip_x, flip_y = _orientation(frame)
         if transpose:
             image = image.transpose(1, 0, 2)
