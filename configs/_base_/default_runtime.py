@@ -18,6 +18,8 @@ default_hooks = dict(
     bad_steps=dict(type='BadStepHook', max_in_row=10),
     # SIGTERM and SIGUSR1 save and end the run with status 75.
     save_on_signal=dict(type='SaveOnSignalHook'),
+    # Command line, versions and commit: <work dir>/<time>/run.json.
+    record_run=dict(type='RecordRunHook'),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     # With SeededSampler, resuming repeats the uninterrupted run bit by bit.
     resume=dict(type='ReproducibleResumeHook'),

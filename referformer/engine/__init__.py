@@ -8,6 +8,7 @@ from referformer.engine.hooks.deferred_runtime_info_hook import (
     DeferredRuntimeInfoHook,
 )
 from referformer.engine.hooks.drop_weights_hook import DropWeightsHook
+from referformer.engine.hooks.record_run_hook import RecordRunHook
 from referformer.engine.hooks.refer_checkpoint_hook import (
     ReferCheckpointHook,
 )
@@ -35,6 +36,7 @@ __all__ = [
     'DropWeightsHook',
     'MergedOptimWrapperConstructor',
     'ObjectGroupSampler',
+    'RecordRunHook',
     'ReferCheckpointHook',
     'ReferOptimWrapper',
     'ReferVisualizationHook',
