@@ -12,8 +12,11 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 CHECKS = 'tests/test_models/check_on_device.py'
-#: One backbone of each kind; all nine take minutes.
-OTHERS = ('r101', 'swin-s', 'swin-b', 'swin-l', 'vswin-s', 'vswin-b')
+#: One of each kind of the paper's backbones; all of them take minutes.
+OTHERS = (
+    *('r101', 'swin-s', 'swin-b', 'swin-l', 'vswin-s', 'vswin-b'),
+    *('convnextv2-t', 'dinov2-b', 'hiera-t'),
+)
 
 
 def run_checks(*options):

@@ -84,17 +84,13 @@ def test_the_config_is_kept_with_the_run(trained):
     assert cfg.model.type == 'ToyModel'
 
 
-def test_two_processes_score_as_one(trained):
+def test_two_processes_score_as_one(trained, capsys):
     arguments = [trained / 'toy.py', trained / 'work' / 'epoch_3.pth']
     options = ['--work-dir', trained / 'test', '--out']
-    one = call(
-        sys.executable,
-        'tools/test.py',
-        *arguments,
-        *options,
-        trained / 'new' / 'one.json',
+    script('test').main(
+        [str(a) for a in (*arguments, *options, trained / 'new' / 'one.json')]
     )
-    assert one.returncode == 0, one.stderr
+    printed = capsys.readouterr().out
     two = call(
         'bash',
         'tools/dist_test.sh',
@@ -111,11 +107,11 @@ def test_two_processes_score_as_one(trained):
     both = json.loads((trained / 'new' / 'two.json').read_text())
     assert both == pytest.approx(scores, rel=1e-6)
     # Printed too, and once.
-    assert one.stdout.count('"toy/number": 7') == 1
+    assert printed.count('"toy/number": 7') == 1
     assert two.stdout.count('"toy/number": 7') == 1
 
 
-def test_two_processes_train_and_resume(tmp_path):
+def test_two_processes_train_and_resume(tmp_path, capsys):
     cfg = make_config(tmp_path / 'work', by_epoch=True, num_workers=0)
     cfg.train_dataloader.batch_size = 2
     cfg.dump(tmp_path / 'toy.py')
@@ -140,12 +136,10 @@ def test_two_processes_train_and_resume(tmp_path):
 
     # one process goes on with the next epoch, in its own order of samples
     (tmp_path / 'work' / 'epoch_3.pth').unlink()
-    done = call(
-        *(sys.executable, 'tools/train.py', tmp_path / 'toy.py'),
-        *('--resume', tmp_path / 'work' / 'epoch_2.pth'),
-    )
-    assert done.returncode == 0, done.stderr
-    assert 'world_size was 2 and is 1' in done.stdout + done.stderr
+    weights = str(tmp_path / 'work' / 'epoch_2.pth')
+    script('train').main([str(tmp_path / 'toy.py'), '--resume', weights])
+    printed = capsys.readouterr()
+    assert 'world_size was 2 and is 1' in printed.out + printed.err
     assert (tmp_path / 'work' / 'epoch_3.pth').is_file()
 
 
