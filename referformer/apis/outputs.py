@@ -29,7 +29,11 @@ from referformer.media.sources import FrameSource
 from referformer.media.writer import VideoWriter
 from referformer.prediction import FrameResult, Predictor
 from referformer.visualization import ReferLocalVisualizer
-from referformer.visualization.drawing import colour_of
+from referformer.visualization.drawing import (
+    Colour,
+    colour_of,
+    contrasting_colours,
+)
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,27 @@ def mask_sink(folder: Path, texts: Sequence[str]) -> Sink:
     return write
 
 
+class LegendColours:
+    """Colours of the expressions of a video, chosen in its first frame.
+
+    They contrast with what the masks cover there.
+    """
+
+    def __init__(self) -> None:
+        self._chosen: tuple[Colour, ...] = ()
+
+    def __call__(self, result: FrameResult) -> tuple[Colour, ...]:
+        """Return them, given the result of the first frame or a later one."""
+        if not self._chosen:
+            image = result.frame.image
+            if image is None:  # nothing is drawn
+                self._chosen = tuple(map(colour_of, range(len(result.masks))))
+            else:
+                rgb = image[..., ::-1]
+                self._chosen = contrasting_colours(rgb, result.masks)
+        return self._chosen
+
+
 @contextmanager
 def json_sink(
     path: Path,
@@ -89,6 +114,7 @@ def json_sink(
     texts: Sequence[str],
     predictor: Predictor,
     with_masks: bool,
+    colours: LegendColours,
 ) -> Iterator[Sink]:
     """Write a JSON file, a line per frame, without keeping the frames."""
     windows: list[str] = []
@@ -97,7 +123,8 @@ def json_sink(
     def write(result: FrameResult) -> None:
         nonlocal number
         if not number:
-            head = _head(source, texts, predictor, result.frame.shape)
+            shape = result.frame.shape
+            head = _head(source, texts, predictor, shape, colours(result))
             file.write(f'{head},\n "frames": [\n')
         if result.window == len(windows):
             scores = _rounded(result.window_scores, 4)
@@ -128,6 +155,7 @@ def _head(
     texts: Sequence[str],
     predictor: Predictor,
     shape: tuple[int, int],
+    colours: Sequence[Colour],
 ) -> str:
     """Return the header of the JSON file."""
     head = {
@@ -142,8 +170,8 @@ def _head(
         },
         'settings': predictor.settings(),
         'expressions': [
-            {'text': text, 'colour': colour_of(number)}
-            for number, text in enumerate(texts)
+            {'text': text, 'colour': colour}
+            for text, colour in zip(texts, colours, strict=True)
         ],
     }
     text = json.dumps(head, ensure_ascii=False, indent=1)
@@ -162,6 +190,7 @@ def overlay_sink(
     texts: Sequence[str],
     visualizer: ReferLocalVisualizer,
     options: OutputOptions,
+    colours: LegendColours,
 ) -> Iterator[Sink]:
     """Write the frames with masks and a legend drawn onto them.
 
@@ -186,6 +215,7 @@ def overlay_sink(
                 result.scores,
                 result.boxes if options.boxes else None,
                 result.points if options.points else None,
+                colours(result),
             )
             if video is None:
                 write_image(path, drawn)
@@ -213,10 +243,11 @@ def open_files(
         ConfigError: If ``folder`` holds files that this did not write.
     """
     names = {'json': 'results.json'}
+    colours = LegendColours()
     with staged_folder(folder) as place, ExitStack() as exits:
         path = place / names['json']
         rle = options.masks == 'rle'
-        json_file = json_sink(path, source, texts, predictor, rle)
+        json_file = json_sink(path, source, texts, predictor, rle, colours)
         sinks = [exits.enter_context(json_file)]
         if options.masks == 'png':
             names['masks'] = 'masks'
@@ -225,7 +256,7 @@ def open_files(
             name = 'overlay.png' if source.is_picture else 'overlay.mp4'
             names['overlay'] = name
             overlay = overlay_sink(
-                place / name, source, texts, visualizer, options
+                place / name, source, texts, visualizer, options, colours
             )
             sinks.append(exits.enter_context(overlay))
         yield sinks, {key: str(folder / name) for key, name in names.items()}

@@ -6,10 +6,12 @@ lines and letters follow the frame, from thumbnails of 96 pixels to 4K.
 """
 
 import colorsys
+from collections.abc import Iterable
 
 import cv2
 import numpy as np
 from PIL import Image, ImageDraw
+from scipy.optimize import linear_sum_assignment
 
 from referformer.visualization.lettering import (
     find_font,
@@ -28,6 +30,9 @@ PALETTE: tuple[Colour, ...] = (
     (213, 94, 0),
     (204, 121, 167),
 )
+#: Distance in CIELAB from which on two colours are told apart at a glance,
+#: even where one of them is half transparent.
+_CLEAR = 60.0
 
 
 def colour_of(index: int) -> Colour:
@@ -39,6 +44,49 @@ def colour_of(index: int) -> Colour:
     value = (1.0, 0.75)[index % 2]
     red, green, blue = colorsys.hsv_to_rgb(hue, 0.65, value)
     return round(255 * red), round(255 * green), round(255 * blue)
+
+
+def contrasting_colours(
+    image: np.ndarray, masks: Iterable[np.ndarray]
+) -> tuple[Colour, ...]:
+    """Choose colours that stand out from what the masks cover.
+
+    A colour is clear on an object if it is far, in CIELAB, from three
+    quarters of the object's pixels. Expressions keep the colours of
+    :func:`colour_of`, except where another one is clearer; no two are alike.
+
+    Args:
+        image (np.ndarray): RGB frame of shape (h, w, 3), uint8. Several
+            frames may lie below each other, and their masks likewise.
+        masks (Iterable[np.ndarray]): E masks, bool, (h, w).
+
+    Returns:
+        tuple[Colour, ...]: A colour per mask.
+    """
+    objects = [image[mask] for mask in masks]
+    choice = range(max(len(objects), len(PALETTE)))
+    palette = np.array([colour_of(index) for index in choice], np.uint8)
+    # [E, P]
+    clearness = np.zeros((len(objects), len(palette)))
+    for number, pixels in enumerate(objects):
+        if len(pixels):
+            some = _to_lab(pixels[:: len(pixels) // 1000 + 1])
+            distances = np.linalg.norm(
+                some[:, None] - _to_lab(palette), axis=2
+            )
+            far = np.quantile(distances, 0.25, axis=0)
+            clearness[number] = np.minimum(far, _CLEAR)
+    # among colours that are equally clear: its own, then the earlier ones
+    clearness -= 0.01 * np.arange(len(palette))
+    np.fill_diagonal(clearness, clearness.diagonal() + 1)
+    _, chosen = linear_sum_assignment(clearness, maximize=True)
+    return tuple(map(colour_of, chosen.tolist()))
+
+
+def _to_lab(colours: np.ndarray) -> np.ndarray:
+    """Convert RGB colours, uint8, (n, 3), to CIELAB, float32, (n, 3)."""
+    pixels = np.ascontiguousarray(colours[None], np.float32) / 255
+    return cv2.cvtColor(pixels, cv2.COLOR_RGB2LAB)[0]
 
 
 def fill_mask(

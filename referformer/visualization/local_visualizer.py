@@ -15,13 +15,18 @@ from referformer.media.pictures import write_image
 from referformer.registry import VISUALIZERS
 from referformer.structures import to_numpy
 from referformer.visualization.drawing import (
+    Colour,
     colour_of,
+    contrasting_colours,
     draw_box,
     draw_point,
     fill_mask,
     outline_mask,
 )
 from referformer.visualization.lettering import draw_strip
+
+#: Frames of a clip, at most, that decide about the colours of its masks.
+_LOOKED_AT = 8
 
 
 @VISUALIZERS.register_module()
@@ -99,7 +104,9 @@ class ReferLocalVisualizer(Visualizer):
         draw_gt: bool = False,
         draw_pred: bool = True,
     ) -> list[np.ndarray]:
-        """Draw every frame of a clip.
+        """Draw every frame of a clip, a sequence of masks in one colour.
+
+        The colours contrast with what the masks cover.
 
         Args:
             images (Sequence[np.ndarray]): T frames, see :meth:`draw_frame`.
@@ -121,10 +128,30 @@ class ReferLocalVisualizer(Visualizer):
                 f'{len(frames)} frames.'
             )
         text = clip.metainfo.get('text')
+        colours = self._colours_of(images, frames) if draw_pred else None
         return [
-            self.draw_frame(image, frame, text, draw_gt, draw_pred)
+            self.draw_frame(image, frame, text, draw_gt, draw_pred, colours)
             for image, frame in zip(images, frames, strict=True)
         ]
+
+    @staticmethod
+    def _colours_of(
+        images: Sequence[np.ndarray], frames: Sequence[DetDataSample]
+    ) -> tuple[Colour, ...] | None:
+        """Choose a colour for each sequence of masks of a clip."""
+        if any('pred_track_instances' not in frame for frame in frames):
+            return None
+        some = slice(None, None, len(frames) // _LOOKED_AT + 1)
+        images = images[some]
+        masks = [
+            _masks(frame.pred_track_instances, image.shape)
+            for image, frame in zip(images, frames[some], strict=True)
+        ]
+        if len(set(map(len, masks))) > 1:
+            return None
+        return contrasting_colours(
+            np.concatenate(images), np.concatenate(masks, 1)
+        )
 
     def draw_frame(
         self,
@@ -133,6 +160,7 @@ class ReferLocalVisualizer(Visualizer):
         text: str | None = None,
         draw_gt: bool = False,
         draw_pred: bool = True,
+        colours: Sequence[Colour] | None = None,
     ) -> np.ndarray:
         """Draw one frame.
 
@@ -143,6 +171,8 @@ class ReferLocalVisualizer(Visualizer):
             text (str, optional): The expression; none, no strip.
             draw_gt (bool): Whether to outline the true masks in white.
             draw_pred (bool): Whether to draw the predictions.
+            colours (Sequence[Colour], optional): Of the predictions, those
+                of the palette by default.
 
         Returns:
             np.ndarray: RGB picture of shape (h + strip, w, 3), uint8.
@@ -150,7 +180,8 @@ class ReferLocalVisualizer(Visualizer):
         drawn = np.array(image, dtype=np.uint8)
         present = () if data_sample is None else data_sample.keys()
         if draw_pred and 'pred_track_instances' in present:
-            self._draw_predictions(drawn, data_sample.pred_track_instances)
+            instances = data_sample.pred_track_instances
+            self._draw_predictions(drawn, instances, colours)
         if draw_gt and 'gt_instances' in present:
             for mask in _masks(data_sample.gt_instances, drawn.shape):
                 outline_mask(drawn, mask, (255, 255, 255))
@@ -167,6 +198,7 @@ class ReferLocalVisualizer(Visualizer):
         scores: np.ndarray | None = None,
         boxes: np.ndarray | None = None,
         points: np.ndarray | None = None,
+        colours: Sequence[Colour] | None = None,
     ) -> np.ndarray:
         """Draw what several expressions mean in a frame.
 
@@ -180,12 +212,14 @@ class ReferLocalVisualizer(Visualizer):
             boxes (np.ndarray, optional): x1, y1, x2, y2 in pixels, shape
                 (E, 4). Those of empty masks are left out.
             points (np.ndarray, optional): x, y in pixels, shape (E, 2).
+            colours (Sequence[Colour], optional): One per expression, those
+                of the palette by default.
 
         Returns:
             np.ndarray: RGB picture of shape (h + strip, w, 3), uint8.
         """
         drawn = np.array(image, dtype=np.uint8)
-        colours = tuple(colour_of(index) for index in range(len(texts)))
+        colours = tuple(colours or map(colour_of, range(len(texts))))
         for mask, colour in zip(masks, colours, strict=True):
             fill_mask(drawn, mask, colour, self.alpha)
         for index, colour in enumerate(colours):
@@ -198,18 +232,22 @@ class ReferLocalVisualizer(Visualizer):
         return np.concatenate([drawn, strip])
 
     def _draw_predictions(
-        self, drawn: np.ndarray, instances: InstanceData
+        self,
+        drawn: np.ndarray,
+        instances: InstanceData,
+        colours: Sequence[Colour] | None = None,
     ) -> None:
         """Draw masks, then boxes, then scores over ``drawn`` (h, w, 3)."""
         masks = _masks(instances, drawn.shape)
+        colours = colours or tuple(map(colour_of, range(len(masks))))
         # From the worst to the best, so that the best lies on top.
         for index in reversed(range(len(masks))):
-            fill_mask(drawn, masks[index], colour_of(index), self.alpha)
+            fill_mask(drawn, masks[index], colours[index], self.alpha)
         boxes = to_numpy(instances.get('bboxes', np.empty((0, 4))))
         scores = to_numpy(instances.get('scores', np.empty(0)))
         for index in reversed(range(len(boxes))):
             score = scores[index] if index < len(scores) else None
-            draw_box(drawn, boxes[index], colour_of(index), score)
+            draw_box(drawn, boxes[index], colours[index], score)
 
 
 def _masks(instances: InstanceData, shape: tuple[int, ...]) -> np.ndarray:

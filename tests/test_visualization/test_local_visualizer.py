@@ -15,7 +15,11 @@ from mmengine.structures import InstanceData
 from referformer.media.pictures import write_image
 from referformer.registry import VISUALIZERS
 from referformer.visualization import ReferLocalVisualizer, lettering
-from referformer.visualization.drawing import PALETTE, colour_of
+from referformer.visualization.drawing import (
+    PALETTE,
+    colour_of,
+    contrasting_colours,
+)
 
 TEXT = 'the small red circle moving to the left behind the blue square'
 
@@ -246,3 +250,66 @@ def test_a_font_that_knows_more_is_found(monkeypatch):
     assert find(frozenset(only_stix)) == other
     assert find(frozenset('\U0010fffd')).endswith('DejaVuSans.ttf')
     find.cache_clear()
+
+
+# -- colours that contrast ----------------------------------------------------
+
+
+def lab_distance(one, other):
+    """CIELAB distance of two RGB colours."""
+    pixels = np.array([[one, other]], np.float32) / 255
+    [[a, b]] = cv2.cvtColor(pixels, cv2.COLOR_RGB2LAB)
+    return np.linalg.norm(a - b)
+
+
+@pytest.mark.parametrize('own', PALETTE)
+def test_a_mask_contrasts_with_its_object(own):
+    image = np.full((20, 30, 3), 90, np.uint8)
+    masks = np.zeros((1, 20, 30), bool)
+    masks[0, 5:15, 5:15] = True
+    image[masks[0]] = own
+    [colour] = contrasting_colours(image, masks)
+    assert lab_distance(own, colour) > 60
+
+
+def test_colours_stay_where_they_are_clear():
+    """Order of the palette on grey; no two alike for any number."""
+    image = np.full((20, 30, 3), 128, np.uint8)
+    for number in (1, 3, len(PALETTE), len(PALETTE) + 5):
+        chosen = contrasting_colours(image, np.ones((number, 20, 30), bool))
+        assert len(set(chosen)) == number
+    nothing = np.zeros((3, 20, 30), bool)
+    assert contrasting_colours(image, nothing) == PALETTE[:3]
+    assert contrasting_colours(image, nothing[:0]) == ()
+
+
+def test_colours_contrast_with_both_parts_of_a_pattern():
+    image = np.empty((20, 20, 3), np.uint8)
+    image[::2], image[1::2] = PALETTE[0], PALETTE[1]
+    [colour] = contrasting_colours(image, np.ones((1, 20, 20), bool))
+    assert min(lab_distance(colour, part) for part in PALETTE[:2]) > 40
+
+
+def test_a_clip_keeps_its_colour(visualizer):
+    """Chosen once for all frames, also where the object is absent at first."""
+    images = [np.full((96, 160, 3), PALETTE[0], np.uint8) for _ in range(3)]
+    frames = [make_frame(96, 160) for _ in range(3)]
+    frames[0].pred_track_instances.masks[:] = False
+    clip = TrackDataSample(metainfo=dict(text='a'))
+    clip.video_data_samples = frames
+    drawn = visualizer.draw_clip(images, clip)
+    assert (drawn[0][60, 40] == PALETTE[0]).all()
+    assert (drawn[1] == drawn[2]).all()
+    tint = drawn[1][60, 40] * 2.0 - PALETTE[0]
+    assert lab_distance(tint, PALETTE[0]) > 60
+
+
+def test_colours_of_the_caller(visualizer):
+    colours = [(1, 2, 3), (200, 100, 0)]
+    masks = make_masks(2, 96, 160)
+    black = np.zeros((96, 160, 3), np.uint8)
+    drawn = visualizer.draw_expressions(
+        black, ['a', 'b'], masks, colours=colours
+    )
+    for colour, x in zip(colours, (40, 120), strict=True):
+        np.testing.assert_allclose(drawn[24, x], np.array(colour) / 2, atol=1)
