@@ -77,7 +77,7 @@ setup(
     license='Apache-2.0',
     packages=find_packages(include=['referformer', 'referformer.*']),
     include_package_data=True,
-    package_data={'referformer': ['py.typed']},
+    package_data={'referformer': ['py.typed', 'testing/report.html.jinja']},
     python_requires='>=3.10',
     install_requires=[
         *read_requirements('scoring'),

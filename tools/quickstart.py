@@ -1,10 +1,10 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
 """Train, score and show a small model on synthetic videos, from nothing.
 
-Writes ``work_dirs/quickstart/report.json`` and ``overlay.mp4``. Every step is
-a command of this repository, printed before it runs; a finished step is not
-repeated, and an interrupted training goes on where it stopped. ``--fresh``
-starts over.
+Writes ``work_dirs/quickstart/report.html``, a page to open in a browser. Every
+step is a command of this repository, printed before it runs; a finished step
+is not repeated, and an interrupted training goes on where it stopped.
+``--fresh`` starts over.
 """
 
 import argparse

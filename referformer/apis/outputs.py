@@ -46,18 +46,25 @@ class OutputOptions:
         overlay (bool): Whether to write an overlay.
         boxes (bool): Whether to draw boxes with scores on it.
         points (bool): Whether to draw reference points on it.
+        scale (int): How many times the frames of the overlay are enlarged.
+        still (bool): Whether to write four frames of the overlay of a video
+            as a picture, too.
 
     Raises:
-        ConfigError: If ``masks`` is none of these.
+        ConfigError: If ``masks`` is none of these, or ``scale`` below 1.
     """
 
     masks: MaskFormat = 'none'
     overlay: bool = True
     boxes: bool = False
     points: bool = False
+    scale: int = 1
+    still: bool = False
 
     def __post_init__(self) -> None:
         check_choice('masks', self.masks, get_args(MaskFormat))
+        if self.scale < 1:
+            raise ConfigError(f'scale is {self.scale}; it must be at least 1.')
 
 
 #: Names of the files of a video.
@@ -195,9 +202,13 @@ def overlay_sink(
     """Write the frames with masks and a legend drawn onto them.
 
     A path that ends in ``.mp4`` becomes a video with the sound of the
-    source, any other the picture of a single frame.
+    source, and a picture of four frames if asked for; any other path becomes
+    the picture of a single frame.
     """
     start, video = float(source.times[0]), None
+    number, shown = 0, {}
+    if options.still:
+        shown = dict.fromkeys((2 * n + 1) * len(source) // 8 for n in range(4))
     with ExitStack() as exits:
         if path.suffix == '.mp4':
             sound = None
@@ -208,21 +219,50 @@ def overlay_sink(
             video = exits.enter_context(writer)
 
         def write(result: FrameResult) -> None:
+            nonlocal number
+            scale = options.scale
+            image = cv2.cvtColor(result.frame.image, cv2.COLOR_BGR2RGB)
             drawn = visualizer.draw_expressions(
-                cv2.cvtColor(result.frame.image, cv2.COLOR_BGR2RGB),
+                _enlarge(image, scale, cv2.INTER_CUBIC),
                 texts,
-                result.masks,
+                [_enlarge(mask, scale) for mask in result.masks],
                 result.scores,
-                result.boxes if options.boxes else None,
-                result.points if options.points else None,
+                result.boxes * scale if options.boxes else None,
+                result.points * scale if options.points else None,
                 colours(result),
             )
             if video is None:
                 write_image(path, drawn)
-            else:
-                video.write(drawn, result.frame.time - start)
+                return
+            video.write(drawn, result.frame.time - start)
+            if number in shown:
+                shown[number] = drawn
+            number += 1
 
         yield write
+    if video is not None and shown:
+        write_image(path.with_suffix('.png'), _tile(list(shown.values())))
+
+
+def _enlarge(
+    image: np.ndarray, scale: int, filter: int = cv2.INTER_LINEAR
+) -> np.ndarray:
+    """Enlarge a picture, uint8, (h, w, 3), or a mask, bool, (h, w)."""
+    if scale == 1:
+        return image
+    size = (image.shape[1] * scale, image.shape[0] * scale)
+    if image.dtype == bool:
+        share = cv2.resize(
+            image.astype(np.float32), size, interpolation=filter
+        )
+        return share > 0.5
+    return cv2.resize(image, size, interpolation=filter)
+
+
+def _tile(pictures: Sequence[np.ndarray]) -> np.ndarray:
+    """Put four pictures of one size into two rows, fewer into one."""
+    rows = [pictures[:2], pictures[2:]] if len(pictures) == 4 else [pictures]
+    return np.concatenate([np.concatenate(row, 1) for row in rows])
 
 
 @contextmanager
@@ -259,6 +299,8 @@ def open_files(
                 place / name, source, texts, visualizer, options, colours
             )
             sinks.append(exits.enter_context(overlay))
+            if options.still and not source.is_picture:
+                names['still'] = 'overlay.png'
         yield sinks, {key: str(folder / name) for key, name in names.items()}
 
 

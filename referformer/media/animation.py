@@ -4,6 +4,7 @@
 Pillow reads them, as FFmpeg knows some of them only in part.
 """
 
+import io
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
@@ -89,3 +90,28 @@ def _seconds_of(image: Image.Image) -> float:
     seconds = float(image.info.get('duration', 0)) / 1000
     shortest = _SHORTEST_GIF if image.format == 'GIF' else 0.001
     return seconds if seconds >= shortest else _DEFAULT_TIME
+
+
+def encode_animation(
+    frames: Sequence[np.ndarray], fps: float, quality: int = 75
+) -> bytes:
+    """Encode frames as a WebP picture that moves, and begins again.
+
+    Args:
+        frames (Sequence[np.ndarray]): RGB frames of one size (h, w, 3), uint8.
+        fps (float): Frames per second.
+        quality (int): From 0, the smallest, to 100.
+    """
+    first, *others = map(Image.fromarray, frames)
+    file = io.BytesIO()
+    first.save(
+        file,
+        'WEBP',
+        save_all=True,
+        append_images=others,
+        duration=round(1000 / fps),
+        loop=0,
+        quality=quality,
+        method=4,
+    )
+    return file.getvalue()

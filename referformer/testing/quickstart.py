@@ -2,25 +2,23 @@
 """The steps of the quickstart, each a command of this repository.
 
 Draw videos, train a small model on them, score it on unseen ones, draw its
-predictions. A finished step is not repeated, and an interrupted training goes
-on where it stopped.
+predictions, and put everything on a page. A finished step is not repeated, and
+an interrupted training goes on where it stopped.
 """
 
 import json
 import re
-import shlex
 import shutil
-import subprocess
-import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from referformer.errors import CheckpointError, ConfigError, ReferError
-from referformer.formats.files import write_json
+from referformer.errors import CheckpointError
+from referformer.formats.files import write_atomic, write_json
+from referformer.testing.quickstart_report import make_report
+from referformer.testing.report import render_report
 from referformer.testing.scenes.writing import MANIFEST
-from referformer.utils.processes import child_environment
+from referformer.testing.steps import Steps
 
 CONFIGS = 'configs/referformer_tiny_synthetic'
 CONFIG = f'{CONFIGS}.py'
@@ -59,143 +57,9 @@ SCORES = {
     'other_object': "Score them with another object's expression",
 }
 NUM_STEPS = len(DATA_SETS) + len(STAGES) + len(SCORES) + 1
-# What mmengine logs: ``Epoch(train) [1][ 50/100]``, ``Epoch(test) [50/150]``.
-_ITER = re.compile(
-    r'Epoch\((train|test)\)\s*(?:\[\s*(\d+)\])?\[\s*(\d+)/\s*(\d+)\]'
-)
-_ETA = re.compile(r'eta: ([\d:, days]+?)\s{2}')
-_LOSS = re.compile(r'\sloss: (\S+)')
 # All files that a run leaves in its folder.
-_OWN_FILES = ('*.log', 'overlay.*', 'steps.json', 'report.json')
-_OWN_FILES += ('scores_*.json',)
-
-
-class Steps:
-    """Runs the steps, shows their progress and remembers them.
-
-    Args:
-        root: Top of the repository, where the commands run.
-        work_dir: Where logs and the record of the steps go.
-        total: Number of steps.
-    """
-
-    def __init__(self, root: Path, work_dir: Path, total: int) -> None:
-        self.root = root
-        self.work_dir = work_dir
-        self.total = total
-        self.number = 0
-        self.path = work_dir / 'steps.json'
-        self.record: dict[str, dict[str, Any]] = {}
-        if self.path.exists():
-            self.record = json.loads(self.path.read_text())
-
-    @property
-    def seconds(self) -> dict[str, float]:
-        """Time of each step, interrupted attempts included."""
-        return {
-            name: round(step['seconds'], 1)
-            for name, step in self.record.items()
-        }
-
-    def run(
-        self, name: str, title: str, *command: str | Path, output: Path
-    ) -> None:
-        """Run a command unless it already succeeded.
-
-        Args:
-            name: Key of the step.
-            title: What the user reads.
-            *command: Arguments for this Python.
-            output: What the command makes; were it deleted, the step runs
-                again.
-
-        Raises:
-            ConfigError: If an earlier run had other options.
-            ReferError: If the command fails; the message names its log.
-        """
-        self.number += 1
-        head = f'[{self.number}/{self.total}] {title}'
-        command = list(map(str, command))
-        step = self.record.setdefault(
-            name, {'command': command, 'seconds': 0.0, 'done': False}
-        )
-        if step['command'] != command:
-            raise ConfigError(
-                f'{self.work_dir} holds a run with other options, in which '
-                f'this step was\n  {shlex.join(step["command"])}\n'
-                'Start over with --fresh, or choose another --work-dir and '
-                '--data-root.'
-            )
-        if step['done'] and output.exists():
-            print(f'{head}: done before', flush=True)
-            return
-        print(f'{head}\n      python {shlex.join(command)}', flush=True)
-        step['done'] = False
-        self._save()
-        log = self.work_dir / f'{name}.log'
-        start = time.time()
-        try:
-            status = self._call(command, log)
-        finally:
-            step['seconds'] += time.time() - start
-            self._save()
-        if status:
-            tail = ''.join(log.read_text().splitlines(keepends=True)[-15:])
-            raise ReferError(
-                f'{tail}\n{title} failed with status {status}; the whole log '
-                f'is {log}',
-                file=log,
-            )
-        step['done'] = True
-        self._save()
-        print(f'      {step["seconds"]:.0f} s', flush=True)
-
-    def _save(self) -> None:
-        write_json(self.path, self.record)
-
-    def _call(self, command: list[str], log: Path) -> int:
-        """Run a command to its end; it does not outlive this process."""
-        with (
-            log.open('a', encoding='utf-8') as file,
-            subprocess.Popen(
-                [sys.executable, *command],
-                cwd=self.root,
-                env=child_environment(),
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                encoding='utf-8',
-                errors='replace',
-            ) as process,
-        ):
-            try:
-                for line in process.stdout:
-                    file.write(line)
-                    file.flush()
-                    progress = progress_of(line)
-                    if progress:
-                        print(f'      {progress}', flush=True)
-            except BaseException:
-                process.terminate()
-                raise
-        return process.returncode
-
-
-def progress_of(line: str) -> str | None:
-    """Shorten a line of mmengine's log."""
-    match = _ITER.search(line)
-    if match is None:
-        return None
-    mode, epoch, step, steps = match.groups()
-    eta, loss = _ETA.search(line), _LOSS.search(line)
-    text = f'clip {step}/{steps}'
-    if mode == 'train':
-        text = f'epoch {epoch}  step {step}/{steps}'
-    if loss:
-        text += f'  loss {loss.group(1)}'
-    if eta:
-        text += f'  time left {eta.group(1).strip()}'
-    return text
+_OWN_FILES = ('*.log', 'overlay.*', 'steps.json', 'report.*')
+_OWN_FILES += ('scores_*.json', 'table_*.json')
 
 
 def last_checkpoint(folder: Path) -> Path:
@@ -217,7 +81,7 @@ def forget(work_dir: Path, data_root: Path) -> None:
         data_root: Where it drew its videos; folders without the manifest of
             a drawn set stay.
     """
-    for name in (*(stage.name for stage in STAGES), 'test'):
+    for name in (*(stage.name for stage in STAGES), 'test', 'drawn'):
         shutil.rmtree(work_dir / name, ignore_errors=True)
     for pattern in _OWN_FILES:
         for path in work_dir.glob(pattern):
@@ -288,12 +152,14 @@ def _score(steps: Steps, checkpoint: Path, data: str) -> dict[str, dict]:
     scores = {}
     for source, title in SCORES.items():
         out = steps.work_dir / f'scores_{source}.json'
+        table = steps.work_dir / f'table_{source}.json'
         steps.run(
             f'score_{source}',
             title,
             *('tools/test.py', CONFIG, checkpoint),
             *(f'--work-dir={steps.work_dir / "test"}', f'--out={out}'),
             *('--cfg-options', data),
+            _setting('test_evaluator.outfile', table),
             f'test_dataloader.dataset.expression_from={source}',
             output=out,
         )
@@ -310,7 +176,7 @@ def run_quickstart(
     epochs: Sequence[int] | None = None,
     fresh: bool = False,
 ) -> dict[str, Any]:
-    """Run all steps and write ``report.json`` and ``overlay.mp4``.
+    """Run all steps and write ``report.html``, its numbers and a mosaic.
 
     Args:
         root: Top of the repository.
@@ -343,7 +209,9 @@ def run_quickstart(
         'overlay',
         'Draw the result',
         *('tools/analysis_tools/draw_overlays.py', CONFIG, checkpoint),
-        *(f'--out={overlay}', '--cfg-options', data),
+        *(f'--out={overlay}', f'--clips={work_dir / "drawn"}'),
+        f'--scores={work_dir / "table_self.json"}',
+        *('--cfg-options', data),
         output=overlay,
     )
     report = {
@@ -356,12 +224,24 @@ def run_quickstart(
         'checkpoint': str(checkpoint),
         'overlay': str(overlay),
     }
-    path = work_dir / 'report.json'
-    write_json(path, report)
+    write_json(work_dir / 'report.json', report)
+    page = make_report(
+        steps,
+        report,
+        f'A small model learnt from {train_videos} drawn videos, starting '
+        'from random weights, and was scored on videos that it had never '
+        'seen.',
+        [stage.name for stage in STAGES],
+        CONFIG,
+        data_root / 'scenes',
+        valid_videos,
+    )
+    path = work_dir / 'report.html'
+    write_atomic(path, render_report(page).encode())
     print(
         f'\nJ&F {report["J&F"]:.1f} on {valid_videos} unseen videos '
         f'(J {report["J"]:.1f}, F {report["F"]:.1f}); '
         f'{report["J&F_wrong_expression"]:.1f} when it is told about another '
-        f'object\n{path}\n{overlay}\n{overlay.with_suffix(".png")}'
+        f'object\n{overlay}\n{path} shows it all: open it in a browser'
     )
     return report

@@ -4,11 +4,8 @@
 import pytest
 
 from referformer.errors import CheckpointError, ReferError
-from referformer.testing.quickstart import (
-    Steps,
-    last_checkpoint,
-    progress_of,
-)
+from referformer.testing.quickstart import last_checkpoint
+from referformer.testing.steps import Steps, progress_of
 
 TRAIN_LINE = (
     '11/21 05:36:02 - mmengine - INFO - Epoch(train) [1][ 50/210]  '

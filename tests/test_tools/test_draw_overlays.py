@@ -1,14 +1,18 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
 """The mosaic of predictions, from a model that has learned nothing."""
 
+import json
+
 import cv2
 import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from PIL import Image
 
+from referformer.errors import ConfigError
 from referformer.registry import MODELS
-from referformer.testing import tiny_model_cfg
+from referformer.testing import overlays, tiny_model_cfg
 from referformer.testing.scenes import SyntheticParams, make_synthetic_rvos
 
 from .test_analysis_tools import tool
@@ -51,9 +55,9 @@ def clips(*videos):
     ]
 
 
-def test_one_expression_for_each_object(draw_overlays):
+def test_one_expression_for_each_object():
     items = clips('1122', '123', '12', '1233')
-    choose = draw_overlays.choose_clips
+    choose = overlays.choose_clips
     assert choose(items, videos=4, expressions=2) == [
         [0, 2],
         [4, 5],
@@ -65,8 +69,8 @@ def test_one_expression_for_each_object(draw_overlays):
     assert choose(items, videos=2, expressions=2) == [[0, 2], [7, 8]]
 
 
-def test_fewer_columns_where_no_video_has_as_many(draw_overlays):
-    choose = draw_overlays.choose_clips
+def test_fewer_columns_where_no_video_has_as_many():
+    choose = overlays.choose_clips
     assert choose(clips('11', '12'), videos=2, expressions=3) == [[2, 3]]
     # no object is told where there is no ground truth
     items = clips([None, None])
@@ -108,11 +112,91 @@ def test_video_and_picture(draw_overlays, untrained, capsys):
     assert np.abs(error).mean() < 10
 
 
-@pytest.mark.parametrize('option', ['--videos=0', '--scale=0'])
+def a_table(folder, entries):
+    path = folder / 'table.json'
+    path.write_text(json.dumps({'per_expression': entries}))
+    return path
+
+
+def test_single_clips(draw_overlays, untrained, tmp_path):
+    """The sample and the worst as moving pictures, with the true outline."""
+    entries = {
+        f'valid-0000{n}/0': {'J': 10.0 * n, 'text': f'text {n}'}
+        for n in range(3)
+    }
+    draw_overlays.main(
+        [
+            *map(str, (untrained / 'config.py', untrained / 'model.pth')),
+            *(f'--out={tmp_path / "a.mp4"}', f'--clips={tmp_path / "clips"}'),
+            f'--scores={a_table(tmp_path, entries)}',
+            *('--sample=2', '--worst=1', '--scale=2', '--videos=1'),
+            '--cfg-options',
+            f"test_dataloader.dataset.data_root='{untrained}/data/'",
+        ]
+    )
+    written = json.loads((tmp_path / 'clips' / 'clips.json').read_text())
+    assert [clip['name'] for clip in written['sample']] == [
+        'valid-00000/0',
+        'valid-00002/0',
+    ]
+    assert written['worst'] == [
+        {
+            'name': 'valid-00000/0',
+            'file': 'valid-00000-0.webp',
+            'text': 'text 0',
+            'J': 0.0,
+        }
+    ]
+    with Image.open(tmp_path / 'clips' / 'valid-00000-0.webp') as image:
+        assert image.n_frames == PARAMS.frames
+        assert image.size == (2 * PARAMS.width, 2 * PARAMS.height)
+        picture = np.asarray(image.convert('RGB'))
+    assert (picture.min(2) > 200).sum() > 20  # the white line
+
+
+def test_choice_of_single_clips():
+    scores = {
+        f'{n:02d}': {'J': n % 7, 'attributes': {'cue': 'ab'[n < 15]}}
+        for n in range(20)
+    }
+    sample = overlays.choose_sample(scores, 4)
+    assert sorted(sample) == ['02', '07', '12', '17']
+    assert len(overlays.choose_sample(scores, 99)) == 20
+    assert overlays.choose_worst(scores, 3) == ['00', '07', '14']
+
+
+@pytest.mark.parametrize(
+    ('content', 'reason'),
+    [
+        (None, 'is not a table of expressions'),
+        ('{"refer/J": 1}', 'is not a table of expressions'),
+        ('{"per_expression": {"x/0": {"J": 1, "text": ""}}}', 'scores of x/0'),
+    ],
+)
+def test_scores_of_something_else(
+    draw_overlays, untrained, tmp_path, content, reason
+):
+    if content:
+        (tmp_path / 'table.json').write_text(content)
+    with pytest.raises(ConfigError, match=reason):
+        draw_overlays.main(
+            [
+                *map(str, (untrained / 'config.py', untrained / 'model.pth')),
+                *(f'--out={tmp_path / "a.mp4"}', f'--clips={tmp_path}'),
+                f'--scores={tmp_path / "table.json"}',
+                *('--videos=1', '--expressions=1', '--scale=1'),
+                '--cfg-options',
+                f"test_dataloader.dataset.data_root='{untrained}/data/'",
+            ]
+        )
+
+
+@pytest.mark.parametrize('option', ['--videos=0', '--scale=0', '--clips=a'])
 def test_nothing_to_draw(draw_overlays, untrained, option, capsys):
     with pytest.raises(SystemExit, match='2'):
         draw_overlays.main(['c.py', 'x.pth', '--out=a.mp4', option])
-    assert 'is not a whole number above 0' in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert 'is not a whole number above 0' in error or 'belong' in error
 
 
 def test_another_model_is_refused(draw_overlays, untrained, tmp_path):

@@ -4,6 +4,7 @@
 import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,15 @@ from referformer.testing import quickstart as steps_of
 from .test_train import ENV, ROOT, script
 
 SCORES = {'self': 60.0, 'other_object': 5.0}
+MENTIONS = {
+    'videos': {
+        'v': {
+            'expressions': {
+                '0': {'exp': 'the <red> star', 'mentions': ['colour', 'shape']}
+            }
+        }
+    }
+}
 
 
 @pytest.fixture(scope='module')
@@ -52,7 +62,9 @@ def calls(monkeypatch):
         match Path(command[0]).stem:
             case 'make_synthetic_rvos':
                 data = Path(command[1])
-                data.mkdir(parents=True, exist_ok=True)
+                path = data / 'meta_expressions/valid/meta_expressions.json'
+                path.parent.mkdir(parents=True)
+                path.write_text(json.dumps(MENTIONS))
                 (data / 'synthetic.json').touch()
             case 'train':
                 folder = Path(options['work-dir'])
@@ -63,12 +75,27 @@ def calls(monkeypatch):
                 )
             case 'test':
                 source = command[-1].split('=')[1]
-                scores = dict.fromkeys(
-                    ('refer/J&F', 'refer/J', 'refer/F'), SCORES[source]
-                )
+                names = ('J&F', 'J', 'F')
+                scores = {f'refer/{name}': SCORES[source] for name in names}
                 Path(options['out']).write_text(json.dumps(scores))
+                entry = dict.fromkeys(names, SCORES[source])
+                table = {'per_expression': {'v/0': {**entry, 'text': ''}}}
+                [path] = [x for x in command if 'outfile=' in x]
+                path = path.split('=')[1].strip("'")
+                Path(path).write_text(json.dumps(table))
             case 'draw_overlays':
                 Path(options['out']).touch()
+                folder = Path(options['clips'])
+                folder.mkdir()
+                (folder / 'a.webp').write_bytes(b'a picture')
+                clip = {
+                    'name': 'v/0',
+                    'file': 'a.webp',
+                    'text': 'the <red> star',
+                    'J': 60.0,
+                }
+                clips = {'sample': [clip], 'worst': [clip]}
+                (folder / 'clips.json').write_text(json.dumps(clips))
         return 0
 
     monkeypatch.setattr(steps_of.Steps, '_call', call)
@@ -101,7 +128,12 @@ def test_report(run, calls, num_steps, capsys, tmp_path):
     out = capsys.readouterr().out
     assert 'J&F 60.0 on 50 unseen videos' in out
     assert '5.0 when it is told about another object' in out
-    assert out.rstrip().endswith(str(tmp_path / 'my run' / 'overlay.png'))
+    path = tmp_path / 'my run' / 'report.html'
+    assert f'{path} shows it all' in out
+    page = path.read_text('utf-8')
+    for text in ('the &lt;red&gt; star', 'colour', 'shape', 'Train on clips'):
+        assert text in page
+    assert '<red>' not in page
 
 
 def test_stages_follow_each_other(run, calls, stages, tmp_path):
@@ -135,6 +167,7 @@ def test_nothing_is_repeated(run, calls, num_steps, capsys):
 def test_what_was_deleted_is_made_again(run, calls, tmp_path):
     run()
     calls.clear()
+    shutil.rmtree(tmp_path / 'my run' / 'drawn')
     (tmp_path / 'my run' / 'overlay.mp4').unlink()
     run()
     assert [c[0] for c in calls] == ['tools/analysis_tools/draw_overlays.py']
@@ -191,7 +224,7 @@ import signal, sys
 sys.path.insert(0, {str(ROOT / 'tools')!r})
 from pathlib import Path
 import quickstart
-from referformer.testing.quickstart import Steps
+from referformer.testing.steps import Steps
 # a shell's background job inherits SIGINT ignored
 for number in (signal.SIGINT, signal.SIGTERM):
     signal.signal(number, signal.default_int_handler)
@@ -266,3 +299,7 @@ def test_quickstart(stages, num_steps, tmp_path):
         assert f'Load checkpoint from {folder / previous}/' in log
     for name in ('overlay.mp4', 'overlay.png'):
         assert (folder / name).stat().st_size > 1000
+    page = (folder / 'report.html').read_text('utf-8')
+    assert page.count('<img ') >= 12
+    assert page.count('<polyline') >= 1
+    assert len(page) < 6e6

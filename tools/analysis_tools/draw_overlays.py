@@ -1,8 +1,14 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
 """Draw predictions on test videos: one mosaic video and a still picture.
 
+With a table of scores, also single clips as pictures that move.
+
 Example:
     python tools/analysis_tools/draw_overlays.py CONFIG CHECKPOINT --out a.mp4
+    python tools/test.py CONFIG CHECKPOINT --cfg-options \
+        test_evaluator.outfile=table.json
+    python tools/analysis_tools/draw_overlays.py CONFIG CHECKPOINT \
+        --out a.mp4 --scores table.json --clips clips
 """
 
 import argparse
@@ -37,105 +43,77 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         '--scale', type=positive, default=3, help='how many times to enlarge'
     )
     parser.add_argument('--fps', type=float, default=4.0)
+    group = parser.add_argument_group('single clips')
+    group.add_argument(
+        '--clips',
+        type=Path,
+        metavar='DIR',
+        help='write clips as pictures that move (.webp), the true object in a '
+        'white line, and clips.json to this folder; needs --scores',
+    )
+    group.add_argument(
+        '--scores',
+        type=Path,
+        metavar='FILE',
+        help='scores of expressions, as test_evaluator.outfile names them',
+    )
+    group.add_argument(
+        '--sample',
+        type=positive,
+        default=12,
+        metavar='N',
+        help='clips spread over the set and its attributes (default: 12)',
+    )
+    group.add_argument(
+        '--worst',
+        type=positive,
+        default=4,
+        metavar='N',
+        help='clips with the lowest J (default: 4)',
+    )
     add_common_options(parser)
-    return parser.parse_args(argv)
-
-
-def choose_clips(
-    items: list[dict], videos: int, expressions: int
-) -> list[list[int]]:
-    """Pick videos spread over the set, one expression for each object.
-
-    Args:
-        items (list[dict]): Items of the dataset, in order.
-        videos (int): Rows wanted.
-        expressions (int): Columns wanted; there are fewer where no video
-            has as many objects.
-
-    Returns:
-        list[list[int]]: Indices of items, rows of equal length, a row per
-        video.
-    """
-    rows: dict[str, dict[str, int]] = {}
-    for index, item in enumerate(items):
-        row = rows.setdefault(item['video_id'], {})
-        row.setdefault(item['obj_id'] or item['exp_id'], index)
-    columns = min(expressions, max(map(len, rows.values()), default=0))
-    full = [
-        list(row.values())[:columns]
-        for row in rows.values()
-        if len(row) >= columns
-    ]
-    step = max(1, len(full) // videos)
-    return full[::step][:videos]
+    args = parser.parse_args(argv)
+    if (args.clips is None) != (args.scores is None):
+        parser.error('--clips and --scores belong together')
+    return args
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Predict the chosen clips and write the mosaic."""
+    """Predict the chosen clips, write the mosaic and single clips."""
     args = parse_args(argv)
 
-    import cv2
-    import mmcv
-    import numpy as np
-    import torch
-    from mmengine.dataset import pseudo_collate
     from mmengine.registry import init_default_scope
 
     from referformer.apis import init_model
-    from referformer.media.pictures import write_image
-    from referformer.media.writer import write_video
     from referformer.registry import DATASETS, VISUALIZERS
+    from referformer.testing.overlays import (
+        ClipPainter,
+        read_scores,
+        write_clips,
+        write_mosaic,
+    )
     from referformer.utils.launch import load_config
 
     prepare_output(args.out, '--out')
+    if args.clips is not None:
+        prepare_output(args.clips / 'errors.log', '--clips')
+        scores = read_scores(args.scores)
     cfg = load_config(args.config, args.cfg_options, args.work_dir, 'none')
     init_default_scope(cfg.default_scope)
-    model = init_model(cfg, args.checkpoint, 'cpu')
-    dataset = DATASETS.build(cfg.test_dataloader.dataset)
-    visualizer = VISUALIZERS.build(dict(cfg.visualizer, vis_backends=None))
-    items = [dataset.get_data_info(i) for i in range(len(dataset))]
-    chosen = choose_clips(items, args.videos, args.expressions)
-    rows = []
-    for indices in chosen:
-        row = []
-        for index in indices:
-            batch = pseudo_collate([dataset[index]])
-            for frame in batch['data_samples'][0].video_data_samples:
-                # masks are cut at the size they are drawn in
-                height, width = frame.ori_shape[:2]
-                frame.set_metainfo(
-                    dict(ori_shape=(height * args.scale, width * args.scale))
-                )
-            with torch.no_grad():
-                clip = model.test_step(batch)[0]
-            images = [
-                cv2.resize(
-                    mmcv.imread(frame.img_path, channel_order='rgb'),
-                    frame.ori_shape[::-1],
-                    interpolation=cv2.INTER_CUBIC,
-                )
-                for frame in clip.video_data_samples
-            ]
-            row.append(np.stack(visualizer.draw_clip(images, clip)))
-        rows.append(row)
-    # captions of several lines differ in height: pad below
-    height = max(clip.shape[1] for row in rows for clip in row)
-    length = min(clip.shape[0] for row in rows for clip in row)
-    padded = [
-        [
-            np.pad(
-                clip[:length],
-                ((0, 0), (0, height - clip.shape[1] + 6), (0, 6), (0, 0)),
-            )
-            for clip in row
-        ]
-        for row in rows
-    ]
-    mosaic = np.concatenate([np.concatenate(row, 2) for row in padded], 1)
-    codec = write_video(args.out, mosaic, args.fps)
-    still = args.out.with_suffix('.png')
-    write_image(still, mosaic[length // 2])
-    print(f'{args.out} ({codec}, {length} frames) and {still}')
+    painter = ClipPainter(
+        init_model(cfg, args.checkpoint, 'cpu'),
+        DATASETS.build(cfg.test_dataloader.dataset),
+        VISUALIZERS.build(dict(cfg.visualizer, vis_backends=None)),
+        args.scale,
+    )
+    print(
+        write_mosaic(
+            painter, args.out, args.videos, args.expressions, args.fps
+        )
+    )
+    if args.clips is not None:
+        numbers = (args.sample, args.worst)
+        print(write_clips(painter, args.clips, scores, *numbers, args.fps))
 
 
 if __name__ == '__main__':
