@@ -12,7 +12,7 @@ import signal
 from pathlib import Path
 
 from referformer.errors import ReferError
-from referformer.testing.quickstart import STAGES, run_quickstart
+from referformer.testing.quickstart import RECIPES, run_quickstart
 from referformer.utils.cli import positive
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -31,10 +31,15 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         '--data-root', type=Path, default=Path('data/quickstart')
     )
     parser.add_argument(
+        '--recipe',
+        choices=tuple(RECIPES),
+        default=next(iter(RECIPES)),
+        help='what to train (default: %(default)s)',
+    )
+    parser.add_argument(
         '--train-videos',
         type=positive,
-        default=1200,
-        help='videos to learn from',
+        help="videos to learn from (default: the recipe's)",
     )
     parser.add_argument(
         '--valid-videos',
@@ -45,8 +50,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--epochs',
         type=positive,
-        nargs=len(STAGES),
-        metavar=tuple(stage.name.upper() for stage in STAGES),
+        nargs='+',
         help='epochs of each training (default: as configured)',
     )
     parser.add_argument(

@@ -13,15 +13,27 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from referformer.errors import CheckpointError
+from referformer.errors import CheckpointError, ConfigError
 from referformer.formats.files import write_atomic, write_json
 from referformer.testing.quickstart_report import make_report
 from referformer.testing.report import render_report
 from referformer.testing.scenes.writing import MANIFEST
 from referformer.testing.steps import Steps
 
-CONFIGS = 'configs/referformer_tiny_synthetic'
-CONFIG = f'{CONFIGS}.py'
+
+class DrawnSet(NamedTuple):
+    """A set of drawn videos.
+
+    Attributes:
+        name: Name of its folder.
+        title: What the user reads.
+        command: Tool that draws it, and options; ``{train}`` and ``{valid}``
+            stand for numbers of videos.
+    """
+
+    name: str
+    title: str
+    command: tuple[str, ...]
 
 
 class Stage(NamedTuple):
@@ -31,7 +43,7 @@ class Stage(NamedTuple):
         name: Name of the step and of its folder.
         title: What the user reads.
         config: Config file.
-        data: Set of drawn videos it learns from, one of :data:`DATA_SETS`.
+        data: The :class:`DrawnSet` it learns from.
     """
 
     name: str
@@ -40,23 +52,83 @@ class Stage(NamedTuple):
     data: str
 
 
+class Recipe(NamedTuple):
+    """A way from drawn videos to a scored model.
+
+    Attributes:
+        summary: What is done, for the report.
+        sets: Sets to draw; the last one has the videos to score.
+        stages: Trainings, one after the other.
+        train_videos: Videos of a set to learn from.
+        start: Weights that the first training begins with, and that are
+            scored before it; None for random ones.
+    """
+
+    summary: str
+    sets: tuple[DrawnSet, ...]
+    stages: tuple[Stage, ...]
+    train_videos: int
+    start: Path | None = None
+
+    @property
+    def config(self) -> str:
+        """Config of the trained model and of the test."""
+        return self.stages[-1].config
+
+    @property
+    def scored(self) -> str:
+        """Name of the set with the videos to score."""
+        return self.sets[-1].name
+
+
+_SYNTHETIC = 'configs/referformer_tiny_synthetic'
+_DRAW_SHAPES = (
+    'tools/dataset_converters/make_synthetic_rvos.py',
+    *('--train-videos={train}', '--frames=8', '--height=72', '--width=112'),
+    *('--colours=6', '--shapes=3'),
+)
 # Easy scenes first: one word decides between two objects, so the words for
 # colours, shapes and sizes are learnt within minutes. Among four objects that
 # share them, learning starts many times slower.
-_PAIRS, _FRAMES = f'{CONFIGS}-pairs.py', f'{CONFIGS}-frames.py'
-STAGES = (
-    Stage('pairs', 'Train on frames of two objects', _PAIRS, 'pairs'),
-    Stage('frames', 'Train on frames of up to four', _FRAMES, 'scenes'),
-    Stage('clips', 'Train on clips', CONFIG, 'scenes'),
+_SCRATCH = Recipe(
+    'A small 2-D model learnt colours, shapes and sizes from {train} drawn '
+    'videos, starting with random weights, and was scored on videos that it '
+    'had never seen.',
+    (
+        DrawnSet(
+            'pairs',
+            'Draw synthetic referring videos: pairs',
+            (*_DRAW_SHAPES, '--valid-videos=0', '--objects=2'),
+        ),
+        DrawnSet(
+            'scenes',
+            'Draw synthetic referring videos: scenes',
+            (*_DRAW_SHAPES, '--valid-videos={valid}'),
+        ),
+    ),
+    (
+        Stage(
+            'pairs',
+            'Train on frames of two objects',
+            f'{_SYNTHETIC}-pairs.py',
+            'pairs',
+        ),
+        Stage(
+            'frames',
+            'Train on frames of up to four',
+            f'{_SYNTHETIC}-frames.py',
+            'scenes',
+        ),
+        Stage('clips', 'Train on clips', f'{_SYNTHETIC}.py', 'scenes'),
+    ),
+    train_videos=1200,
 )
-#: Sets of drawn videos.
-DATA_SETS = ('pairs', 'scenes')
+RECIPES = {'scratch': _SCRATCH}
 #: Whose expression an object is scored with, and the title of that step.
 SCORES = {
     'self': 'Score unseen videos',
     'other_object': "Score them with another object's expression",
 }
-NUM_STEPS = len(DATA_SETS) + len(STAGES) + len(SCORES) + 1
 # All files that a run leaves in its folder.
 _OWN_FILES = ('*.log', 'overlay.*', 'steps.json', 'report.*')
 _OWN_FILES += ('scores_*.json', 'table_*.json')
@@ -81,12 +153,14 @@ def forget(work_dir: Path, data_root: Path) -> None:
         data_root: Where it drew its videos; folders without the manifest of
             a drawn set stay.
     """
-    for name in (*(stage.name for stage in STAGES), 'test', 'drawn'):
+    recipes = RECIPES.values()
+    stages = [stage.name for recipe in recipes for stage in recipe.stages]
+    for name in (*stages, 'test', 'drawn'):
         shutil.rmtree(work_dir / name, ignore_errors=True)
     for pattern in _OWN_FILES:
         for path in work_dir.glob(pattern):
             path.unlink()
-    for name in DATA_SETS:
+    for name in {drawn.name for recipe in recipes for drawn in recipe.sets}:
         if (data_root / name / MANIFEST).is_file():
             shutil.rmtree(data_root / name)
 
@@ -101,77 +175,155 @@ def _setting(key: str, value: Path | str) -> str:
     return f'{key}={quote}{text}{quote}'
 
 
-def _draw_videos(
-    steps: Steps, data_root: Path, train_videos: int, valid_videos: int
-) -> None:
-    """Draw the sets; the easy one has no videos to score."""
-    own_options = {
-        'pairs': ['--valid-videos=0', '--objects=2'],
-        'scenes': [f'--valid-videos={valid_videos}'],
-    }
-    for name in DATA_SETS:
-        steps.run(
-            f'data_{name}',
-            f'Draw synthetic referring videos: {name}',
-            'tools/dataset_converters/make_synthetic_rvos.py',
-            data_root / name,
-            f'--train-videos={train_videos}',
-            *own_options[name],
-            *('--frames=8', '--height=72', '--width=112'),
-            *('--colours=6', '--shapes=3'),
-            output=data_root / name,
-        )
+class Quickstart:
+    """The steps of a recipe.
 
+    Args:
+        root: Top of the repository.
+        recipe: What to do.
+        work_dir: Where logs, weights and results go.
+        data_root: Where the drawn videos go.
+        train_videos: Videos of a set to learn from.
+        valid_videos: Unseen videos to score.
+        epochs: Epochs of each training, as configured when omitted.
+    """
 
-def _train(
-    steps: Steps, data_root: Path, epochs: Sequence[int] | None
-) -> Path:
-    """Run the trainings; return the last checkpoint."""
-    previous = None
-    for k, stage in enumerate(STAGES):
-        folder = steps.work_dir / stage.name
-        data = f'{data_root / stage.data}/'
-        options = [_setting('train_dataloader.dataset.data_root', data)]
-        if epochs:
-            options.append(f'train_cfg.max_epochs={epochs[k]}')
-        if previous is not None:
-            options.append(_setting('load_from', previous))
-        steps.run(
-            stage.name,
-            stage.title,
-            *('tools/train.py', stage.config, f'--work-dir={folder}'),
-            *('--resume', '--cfg-options', *options),
-            output=folder / 'last_checkpoint',
-        )
-        previous = last_checkpoint(folder)
-    return previous
+    def __init__(
+        self,
+        root: Path,
+        recipe: Recipe,
+        work_dir: Path,
+        data_root: Path,
+        train_videos: int,
+        valid_videos: int,
+        epochs: Sequence[int] | None,
+    ) -> None:
+        self.recipe = recipe
+        self.work_dir = work_dir
+        self.data_root = data_root
+        self.videos = {'train': train_videos, 'valid': valid_videos}
+        self.epochs = epochs
+        scores = len(SCORES) + (recipe.start is not None)
+        total = len(recipe.sets) + len(recipe.stages) + scores + 1
+        self.steps = Steps(root, work_dir, total)
 
+    @property
+    def data(self) -> Path:
+        """The set with the videos to score."""
+        return self.data_root / self.recipe.scored
 
-def _score(steps: Steps, checkpoint: Path, data: str) -> dict[str, dict]:
-    """Score unseen videos; return the scores by source of expressions."""
-    scores = {}
-    for source, title in SCORES.items():
-        out = steps.work_dir / f'scores_{source}.json'
-        table = steps.work_dir / f'table_{source}.json'
-        steps.run(
-            f'score_{source}',
+    def _test_data(self) -> str:
+        return _setting('test_dataloader.dataset.data_root', f'{self.data}/')
+
+    def run(self) -> dict[str, Any]:
+        """Run all steps; return what ``report.json`` holds."""
+        for drawn in self.recipe.sets:
+            self._draw(drawn)
+        report = {}
+        start = self.recipe.start
+        if start is not None:
+            title = f'{SCORES["self"]} before the training'
+            before = self._score('before', 'self', title, start)
+            report['before'] = {'J&F': before['refer/J&F']}
+        checkpoint = self._train()
+        scores = {
+            source: self._score(source, source, title, checkpoint)
+            for source, title in SCORES.items()
+        }
+        overlay = self._overlay(checkpoint)
+        seconds = self.steps.seconds
+        return report | {
+            'J&F': scores['self']['refer/J&F'],
+            'J': scores['self']['refer/J'],
+            'F': scores['self']['refer/F'],
+            'J&F_wrong_expression': scores['other_object']['refer/J&F'],
+            'seconds': round(sum(seconds.values()), 1),
+            'seconds_by_step': seconds,
+            'checkpoint': str(checkpoint),
+            'overlay': str(overlay),
+        }
+
+    def _draw(self, drawn: DrawnSet) -> None:
+        """Draw a set."""
+        out = self.data_root / drawn.name
+        tool, *options = (x.format(**self.videos) for x in drawn.command)
+        command = (tool, out, *options)
+        self.steps.run(f'data_{drawn.name}', drawn.title, *command, output=out)
+
+    def _train(self) -> Path:
+        """Run the trainings; return the last checkpoint."""
+        previous = self.recipe.start
+        for k, stage in enumerate(self.recipe.stages):
+            folder = self.work_dir / stage.name
+            data = f'{self.data_root / stage.data}/'
+            options = [_setting('train_dataloader.dataset.data_root', data)]
+            if self.epochs:
+                options.append(f'train_cfg.max_epochs={self.epochs[k]}')
+            if previous is not None:
+                options.append(_setting('load_from', previous))
+            self.steps.run(
+                stage.name,
+                stage.title,
+                *('tools/train.py', stage.config, f'--work-dir={folder}'),
+                *('--resume', '--cfg-options', *options),
+                output=folder / 'last_checkpoint',
+            )
+            previous = last_checkpoint(folder)
+        return previous
+
+    def _score(
+        self, name: str, source: str, title: str, weights: Path
+    ) -> dict[str, float]:
+        """Score the unseen videos with a source of expressions."""
+        out = self.work_dir / f'scores_{name}.json'
+        table = self.work_dir / f'table_{name}.json'
+        self.steps.run(
+            f'score_{name}',
             title,
-            *('tools/test.py', CONFIG, checkpoint),
-            *(f'--work-dir={steps.work_dir / "test"}', f'--out={out}'),
-            *('--cfg-options', data),
+            *('tools/test.py', self.recipe.config, weights),
+            *(f'--work-dir={self.work_dir / "test"}', f'--out={out}'),
+            *('--cfg-options', self._test_data()),
             _setting('test_evaluator.outfile', table),
             f'test_dataloader.dataset.expression_from={source}',
             output=out,
         )
-        scores[source] = json.loads(out.read_text())
-    return scores
+        return json.loads(out.read_text())
+
+    def _overlay(self, checkpoint: Path) -> Path:
+        """Draw predictions: a mosaic, and the clips of the page."""
+        overlay = self.work_dir / 'overlay.mp4'
+        tool = 'tools/analysis_tools/draw_overlays.py'
+        self.steps.run(
+            'overlay',
+            'Draw the result',
+            *(tool, self.recipe.config, checkpoint, f'--out={overlay}'),
+            f'--clips={self.work_dir / "drawn"}',
+            f'--scores={self.work_dir / "table_self.json"}',
+            *('--cfg-options', self._test_data()),
+            output=overlay,
+        )
+        return overlay
+
+    def page(self, report: dict[str, Any]) -> str:
+        """Return ``report.html``."""
+        contents = make_report(
+            self.steps,
+            report,
+            self.recipe.summary.format(**self.videos),
+            [stage.name for stage in self.recipe.stages],
+            self.recipe.config,
+            self.data,
+            self.videos['valid'],
+        )
+        return render_report(contents)
 
 
 def run_quickstart(
     root: Path,
     work_dir: Path,
     data_root: Path,
-    train_videos: int = 1200,
+    recipe: str = 'scratch',
+    train_videos: int | None = None,
     valid_videos: int = 50,
     epochs: Sequence[int] | None = None,
     fresh: bool = False,
@@ -182,7 +334,9 @@ def run_quickstart(
         root: Top of the repository.
         work_dir: Where logs, weights and results go.
         data_root: Where the drawn videos go.
-        train_videos: Videos to learn from.
+        recipe: One of :data:`RECIPES`.
+        train_videos: Videos of a set to learn from, those of the recipe when
+            omitted.
         valid_videos: Unseen videos to score.
         epochs: Epochs of each training, as configured when omitted.
         fresh: Forget an earlier run and draw its videos again.
@@ -191,57 +345,31 @@ def run_quickstart(
         What ``report.json`` holds: scores, seconds, paths.
 
     Raises:
+        ConfigError: If the number of epochs is not that of the trainings.
         ReferError: If a step fails or cannot begin.
     """
+    chosen = RECIPES[recipe]
+    if epochs is not None and len(epochs) != len(chosen.stages):
+        raise ConfigError(
+            f'--epochs has {len(epochs)} numbers; the recipe {recipe} has '
+            f'{len(chosen.stages)} trainings.'
+        )
     work_dir, data_root = work_dir.resolve(), data_root.resolve()
     if fresh:
         forget(work_dir, data_root)
     work_dir.mkdir(parents=True, exist_ok=True)
-    steps = Steps(root, work_dir, total=NUM_STEPS)
-    _draw_videos(steps, data_root, train_videos, valid_videos)
-    checkpoint = _train(steps, data_root, epochs)
-    data = _setting(
-        'test_dataloader.dataset.data_root', f'{data_root / "scenes"}/'
-    )
-    scores = _score(steps, checkpoint, data)
-    overlay = work_dir / 'overlay.mp4'
-    steps.run(
-        'overlay',
-        'Draw the result',
-        *('tools/analysis_tools/draw_overlays.py', CONFIG, checkpoint),
-        *(f'--out={overlay}', f'--clips={work_dir / "drawn"}'),
-        f'--scores={work_dir / "table_self.json"}',
-        *('--cfg-options', data),
-        output=overlay,
-    )
-    report = {
-        'J&F': scores['self']['refer/J&F'],
-        'J': scores['self']['refer/J'],
-        'F': scores['self']['refer/F'],
-        'J&F_wrong_expression': scores['other_object']['refer/J&F'],
-        'seconds': round(sum(steps.seconds.values()), 1),
-        'seconds_by_step': steps.seconds,
-        'checkpoint': str(checkpoint),
-        'overlay': str(overlay),
-    }
+    train_videos = train_videos or chosen.train_videos
+    videos = (train_videos, valid_videos)
+    run = Quickstart(root, chosen, work_dir, data_root, *videos, epochs)
+    report = run.run()
     write_json(work_dir / 'report.json', report)
-    page = make_report(
-        steps,
-        report,
-        f'A small model learnt from {train_videos} drawn videos, starting '
-        'from random weights, and was scored on videos that it had never '
-        'seen.',
-        [stage.name for stage in STAGES],
-        CONFIG,
-        data_root / 'scenes',
-        valid_videos,
-    )
     path = work_dir / 'report.html'
-    write_atomic(path, render_report(page).encode())
+    write_atomic(path, run.page(report).encode())
     print(
         f'\nJ&F {report["J&F"]:.1f} on {valid_videos} unseen videos '
         f'(J {report["J"]:.1f}, F {report["F"]:.1f}); '
         f'{report["J&F_wrong_expression"]:.1f} when it is told about another '
-        f'object\n{overlay}\n{path} shows it all: open it in a browser'
+        f'object\n{report["overlay"]}\n{path} shows it all: open it in a '
+        'browser'
     )
     return report

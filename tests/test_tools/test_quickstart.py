@@ -34,16 +34,23 @@ def quickstart():
     return script('quickstart')
 
 
+@pytest.fixture(scope='module', params=steps_of.RECIPES)
+def recipe(request):
+    """A recipe, with its name."""
+    return request.param, steps_of.RECIPES[request.param]
+
+
 @pytest.fixture(scope='module')
-def stages():
+def stages(recipe):
     """Names of the trainings, in order."""
-    return [stage.name for stage in steps_of.STAGES]
+    return [stage.name for stage in recipe[1].stages]
 
 
 @pytest.fixture(scope='module')
-def num_steps():
-    """Data sets, trainings, two scores and the picture."""
-    return len(steps_of.DATA_SETS) + len(steps_of.STAGES) + 3
+def num_steps(recipe):
+    """Data sets, trainings, two or three scores and the picture."""
+    start = recipe[1].start is not None
+    return len(recipe[1].sets) + len(recipe[1].stages) + 3 + start
 
 
 @pytest.fixture
@@ -60,7 +67,7 @@ def calls(monkeypatch):
             if x.startswith('--') and '=' in x
         )
         match Path(command[0]).stem:
-            case 'make_synthetic_rvos':
+            case 'make_synthetic_rvos' | 'make_motion_scenes':
                 data = Path(command[1])
                 path = data / 'meta_expressions/valid/meta_expressions.json'
                 path.parent.mkdir(parents=True)
@@ -103,12 +110,13 @@ def calls(monkeypatch):
 
 
 @pytest.fixture
-def run(quickstart, tmp_path):
+def run(quickstart, recipe, tmp_path):
     """Call the quickstart in a folder whose name holds a space."""
 
     def call(*options):
         quickstart.main(
             [
+                f'--recipe={recipe[0]}',
                 f'--work-dir={tmp_path / "my run"}',
                 f'--data-root={tmp_path / "data"}',
                 *options,
@@ -119,7 +127,7 @@ def run(quickstart, tmp_path):
     return call
 
 
-def test_report(run, calls, num_steps, capsys, tmp_path):
+def test_report(run, calls, recipe, num_steps, capsys, tmp_path):
     report = run()
     assert report['J&F'] == report['J'] == report['F'] == SCORES['self']
     assert report['J&F_wrong_expression'] == SCORES['other_object']
@@ -131,19 +139,27 @@ def test_report(run, calls, num_steps, capsys, tmp_path):
     path = tmp_path / 'my run' / 'report.html'
     assert f'{path} shows it all' in out
     page = path.read_text('utf-8')
-    for text in ('the &lt;red&gt; star', 'colour', 'shape', 'Train on clips'):
+    for text in (
+        'the &lt;red&gt; star',
+        'colour',
+        'shape',
+        recipe[1].stages[-1].title,
+    ):
         assert text in page
     assert '<red>' not in page
 
 
-def test_stages_follow_each_other(run, calls, stages, tmp_path):
+def test_stages_follow_each_other(run, calls, recipe, stages, tmp_path):
     epochs = range(1, len(stages) + 1)
     run('--epochs', *map(str, epochs))
     trainings = [c for c in calls if c[0] == 'tools/train.py']
     assert len(trainings) == len(stages)
     assert all((ROOT / command[1]).is_file() for command in trainings)
     folder = tmp_path / 'my run'
-    assert not any('load_from' in x for x in trainings[0])
+    start = [x for x in trainings[0] if 'load_from' in x]
+    assert [x.split('=')[1].strip("'") for x in start] == [
+        str(path) for path in [recipe[1].start] if path is not None
+    ]
     for k, previous in enumerate(stages[:-1], start=1):
         weights = f"load_from='{folder / previous / 'epoch_1.pth'}'"
         assert weights in trainings[k]
@@ -151,8 +167,9 @@ def test_stages_follow_each_other(run, calls, stages, tmp_path):
         assert f'train_cfg.max_epochs={k}' in command
         assert '--resume' in command
     # the options are read as they were meant, the space included
-    overrides = script('train').parse_args(trainings[1][1:]).cfg_options
-    assert overrides['load_from'] == str(folder / stages[0] / 'epoch_1.pth')
+    overrides = script('train').parse_args(trainings[-1][1:]).cfg_options
+    data = overrides['train_dataloader.dataset.data_root']
+    assert data == f'{tmp_path / "data" / recipe[1].stages[-1].data}/'
 
 
 def test_nothing_is_repeated(run, calls, num_steps, capsys):
@@ -189,9 +206,9 @@ def test_other_options_are_not_mixed_with_an_earlier_run(
     assert len(calls) == num_steps
 
 
-def test_fresh_deletes_nothing_else(calls, run, tmp_path):
+def test_fresh_deletes_nothing_else(calls, run, recipe, tmp_path):
     run()
-    ours, others = steps_of.DATA_SETS
+    ours = recipe[1].sets[0].name
     folder = tmp_path / 'my run'
     mine = [folder / 'notes.txt', tmp_path / 'data' / 'mine' / 'a.jpg']
     for path in mine:
@@ -202,11 +219,8 @@ def test_fresh_deletes_nothing_else(calls, run, tmp_path):
     steps_of.forget(folder, tmp_path / 'data')
     assert [path.name for path in folder.iterdir()] == ['notes.txt']
     assert all(path.exists() for path in mine)
-    assert sorted(p.name for p in (tmp_path / 'data').iterdir()) == [
-        'mine',
-        ours,
-    ]
-    assert others not in ('mine', ours)
+    left = sorted(path.name for path in (tmp_path / 'data').iterdir())
+    assert left == sorted(['mine', ours])
 
 
 @pytest.mark.parametrize('name', ['--valid-videos', '--epochs'])
@@ -214,6 +228,11 @@ def test_there_must_be_something_to_do(run, stages, name, capsys):
     with pytest.raises(SystemExit, match='2'):
         run(name, *'0' * (len(stages) if name == '--epochs' else 1))
     assert 'is not a whole number above 0' in capsys.readouterr().err
+
+
+def test_a_number_of_epochs_for_each_training(run, stages):
+    with pytest.raises(SystemExit, match=f'has {len(stages)} trainings'):
+        run('--epochs', *'1' * (len(stages) + 1))
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
@@ -264,11 +283,12 @@ quickstart.main([])
 # -- all of it ----------------------------------------------------------------
 
 
-def test_quickstart(stages, num_steps, tmp_path):
+def test_quickstart(recipe, stages, num_steps, tmp_path):
     """A minute: every step as a newcomer sees it, then once more."""
     command = [
         sys.executable,
         'tools/quickstart.py',
+        f'--recipe={recipe[0]}',
         '--train-videos=6',
         '--valid-videos=3',
         *('--epochs', *'1' * len(stages)),
