@@ -52,6 +52,11 @@ class SyntheticObject:
         """The four attributes by name."""
         return {name: getattr(self, name) for name in ATTRIBUTES}
 
+    @property
+    def category(self) -> str:
+        """What a data set calls its class."""
+        return self.shape
+
 
 def _draw_pair(
     rng: np.random.Generator, values: dict[str, tuple[str, ...]]

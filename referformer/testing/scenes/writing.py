@@ -12,8 +12,18 @@ from tqdm import tqdm
 
 from referformer.errors import ConfigError, MediaError
 from referformer.formats.files import atomic_path, write_json
+from referformer.testing.motion_scenes import Expression as MotionExpression
+from referformer.testing.motion_scenes import (
+    MotionScene,
+    MotionSceneParams,
+    render_scene,
+)
 from referformer.testing.scenes.params import SPLITS, VERSION, SyntheticParams
 from referformer.testing.scenes.rendering import SyntheticVideo, render_video
+from referformer.testing.scenes.sentences import Expression
+
+Params = SyntheticParams | MotionSceneParams
+Video = SyntheticVideo | MotionScene
 
 MANIFEST = 'synthetic.json'
 # Frame numbers step by five, as in the real data, so that code which takes the
@@ -30,7 +40,7 @@ def _palette() -> list[int]:
 
 
 def _write_video(
-    video: SyntheticVideo, folder: Path, video_id: str
+    video: Video, folder: Path, video_id: str
 ) -> tuple[dict, dict]:
     """Write frames and masks; return the entries for the two json files."""
     images = folder / 'JPEGImages' / video_id
@@ -53,7 +63,7 @@ def _write_video(
     meta = {
         'objects': {
             str(number): {
-                'category': obj.shape,
+                'category': obj.category,
                 'frames': [
                     name
                     for name, ids in zip(names, video.ids, strict=True)
@@ -70,6 +80,7 @@ def _write_video(
                 'exp': expression.text,
                 'obj_id': str(expression.obj_id),
                 'mentions': list(expression.mentions),
+                **_groups(expression),
             }
             for number, expression in enumerate(video.expressions)
         },
@@ -78,8 +89,24 @@ def _write_video(
     return meta, sentences
 
 
-def _manifest(params: SyntheticParams) -> dict:
-    return {'version': VERSION, 'params': dataclasses.asdict(params)}
+def _groups(expression: Expression | MotionExpression) -> dict:
+    """Return the attributes by which scores can be grouped."""
+    if isinstance(expression, Expression):
+        return {}
+    return {'attributes': {'cue': expression.cue}}
+
+
+def _render(params: Params, split: str, index: int) -> Video:
+    if isinstance(params, SyntheticParams):
+        return render_video(params, split, index)
+    return render_scene(params, split, index)
+
+
+def _manifest(params: Params) -> dict:
+    version = VERSION
+    if isinstance(params, MotionSceneParams):
+        version = f'motion {params.VERSION}'
+    return {'version': version, 'params': dataclasses.asdict(params)}
 
 
 def _differences(found: dict, wanted: dict) -> str:
@@ -93,7 +120,7 @@ def _differences(found: dict, wanted: dict) -> str:
     )
 
 
-def _is_ready(out: Path, params: SyntheticParams) -> bool:
+def _is_ready(out: Path, params: Params) -> bool:
     """Tell whether ``out`` already holds exactly the wanted set.
 
     Raises:
@@ -128,7 +155,7 @@ def _is_ready(out: Path, params: SyntheticParams) -> bool:
 
 def make_synthetic_rvos(
     out: str | os.PathLike,
-    params: SyntheticParams | None = None,
+    params: Params | None = None,
     progress: bool = True,
 ) -> Path:
     """Write a synthetic set, or reuse the identical one that is there.
@@ -163,7 +190,7 @@ def make_synthetic_rvos(
                 for index in range(params.videos(split)):
                     name = f'{split}-{index:05d}'
                     metas[name], sentences[name] = _write_video(
-                        render_video(params, split, index), work / split, name
+                        _render(params, split, index), work / split, name
                     )
                     bar.update()
                 write_json(work / split / 'meta.json', {'videos': metas})
