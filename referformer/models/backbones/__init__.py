@@ -1,7 +1,7 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
-"""Video Swin, Swin of mmdet, and what lets any image backbone be used.
+"""Video Swin, a small ResNet that sees time, Swin of mmdet, and adapters.
 
-Other image backbones come from mmdet, mmpretrain and timm.
+The adapters let any image backbone of mmdet, mmpretrain and timm be used.
 """
 
 from referformer.models.backbones.padded_backbone import PaddedBackbone
@@ -9,6 +9,7 @@ from referformer.models.backbones.simple_feature_pyramid import (
     SimpleFeaturePyramid,
 )
 from referformer.models.backbones.swin import SwinTransformer
+from referformer.models.backbones.temporal_resnet import TemporalResNet
 from referformer.models.backbones.timm_backbone import TimmBackbone
 from referformer.models.backbones.video_swin import VideoSwinTransformer
 
@@ -16,6 +17,7 @@ __all__ = [
     'PaddedBackbone',
     'SimpleFeaturePyramid',
     'SwinTransformer',
+    'TemporalResNet',
     'TimmBackbone',
     'VideoSwinTransformer',
 ]
