@@ -71,6 +71,10 @@ class ReferFormer(BaseDetector):
             another.
         window (int, optional): Old place of ``predictor.window``.
         mask_thr (float, optional): Old place of ``predictor.mask_thr``.
+        share_frames (bool): Whether training encodes a clip once for all
+            expressions of a batch that follow one another and show the same
+            frames, as ``ObjectGroupSampler`` gives them, if all of their
+            augmentation is the same.
         data_preprocessor (dict, optional): Normalisation and padding.
         init_cfg (dict, optional): Initialisation config of mmengine.
 
@@ -94,6 +98,7 @@ class ReferFormer(BaseDetector):
         predictor: dict | None = None,
         window: int | None = None,
         mask_thr: float | None = None,
+        share_frames: bool = False,
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
@@ -126,6 +131,7 @@ class ReferFormer(BaseDetector):
             part.get('in_channels') for part in (pixel_decoder, neck)
         ]
         self.mask_resize = mask_resize
+        self.share_frames = share_frames
 
     # -- features, of the frames and of the words -----------------------------
 
@@ -134,6 +140,7 @@ class ReferFormer(BaseDetector):
         batch_inputs: Tensor,
         sizes: Sequence[tuple[int, int]] | None = None,
         frame_indices: Sequence[int] | None = None,
+        clip_indices: Sequence[int] | None = None,
     ) -> VisualFeatures:
         """Encode the frames: all that depends on them alone.
 
@@ -143,35 +150,52 @@ class ReferFormer(BaseDetector):
                 width) of each clip in pixels; (H, W) when None.
             frame_indices (Sequence[int], optional): The one frame of each
                 clip to go on with. A video backbone still sees them all.
+            clip_indices (Sequence[int], optional): Clips to go on with, in
+                any number and order; each once when None. Where they are
+                given, ``sizes`` and ``frame_indices`` are theirs.
 
         Returns:
             VisualFeatures: For B = N * T frames (T = 1 with
             ``frame_indices``).
         """
         num_clips, num_frames, _, *whole = batch_inputs.shape
+        clips = range(num_clips) if clip_indices is None else clip_indices
         if batch_inputs.device.type == 'cpu':
             keep_freed_memory()
-        sizes = tuple(tuple(size) for size in sizes or [whole] * num_clips)
+        sizes = tuple(tuple(size) for size in sizes or [whole] * len(clips))
         padded = any(size != tuple(whole) for size in sizes)
         size_tensor = numbers_on_device(sizes, torch.float32, batch_inputs)
         padding = _mark_padding(size_tensor, *whole) if padded else None
-        wanted = None
-        if frame_indices is not None:
-            first = range(0, num_clips * num_frames, num_frames)
+        if frame_indices is not None or clip_indices is not None:
+            each = [range(num_frames)] * len(clips)
+            if frame_indices is not None:
+                each = [(t,) for t in frame_indices]
             frames = tuple(
-                n + t for n, t in zip(first, frame_indices, strict=True)
+                n * num_frames + t
+                for n, own in zip(clips, each, strict=True)
+                for t in own
             )
-            wanted = numbers_on_device(frames, torch.int64, batch_inputs)
-            num_frames = 1
+            num_frames = len(each[0])
+        else:
+            frames = None
+
+        def select(tensor: Tensor, positions: Sequence[int] | None) -> Tensor:
+            if positions is None:
+                return tensor
+            wanted = numbers_on_device(positions, torch.int64, batch_inputs)
+            return tensor.index_select(0, wanted)
+
         if getattr(self.backbone, 'takes_clips', False):
             maps = self.backbone(batch_inputs)
-            if wanted is not None:
-                maps = [level.index_select(0, wanted) for level in maps]
         else:
             images = batch_inputs.flatten(0, 1)
-            if wanted is not None:
-                images = images.index_select(0, wanted)
+            if frames is not None:  # each once
+                used = tuple(sorted(set(frames)))
+                images = select(images, used)
+                frames = tuple(map(used.index, frames))
+                frames = None if frames == (*range(len(used)),) else frames
             maps = self.backbone(suit_convolutions(images))
+        maps = [select(level, frames) for level in maps]
         self._check_channels(tuple(level.shape[1] for level in maps))
 
         def of_all_frames(tensor: Tensor) -> Tensor:
@@ -245,10 +269,14 @@ class ReferFormer(BaseDetector):
         """
         # words first: the host is busy with them, the device is not
         text = self.extract_text([s.text for s in batch_data_samples])
+        clips = None
+        if self.share_frames and self.training:
+            batch_inputs, clips = _without_repetition(batch_inputs)
         visual = self.extract_feat(
             batch_inputs,
             [sample[0].img_shape[:2] for sample in batch_data_samples],
             annotated_positions(batch_data_samples),
+            clips,
         )
         return visual, text
 
@@ -408,6 +436,20 @@ def _mark_padding(sizes: Tensor, height: int, width: int) -> Tensor:
     columns = torch.arange(width, device=sizes.device)
     padding = rows >= sizes[:, :1, None]
     return (padding | (columns >= sizes[:, 1:, None])).float()
+
+
+def _without_repetition(clips: Tensor) -> tuple[Tensor, list[int]]:
+    """Leave out clips (N, ...) that equal the one before.
+
+    Returns:
+        tuple: The clips that remain, and which of them each one was.
+    """
+    kept, indices = [0], [0]
+    for n in range(1, len(clips)):
+        if not torch.equal(clips[n], clips[n - 1]):
+            kept.append(n)
+        indices.append(len(kept) - 1)
+    return clips[kept], indices
 
 
 def annotated_positions(

@@ -1,6 +1,8 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
 """Properties of the whole model."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -393,6 +395,32 @@ def test_annotated_frame_equals_a_clip_of_that_frame():
     alone = model.extract_feat(data['inputs'][[0, 1], [1, 2]][:, None])
     for ours, expected in zip(visual.levels, alone.levels, strict=True):
         torch.testing.assert_close(ours, expected)
+
+
+@pytest.mark.parametrize('backbone', BACKBONES)
+def test_frames_shared_in_training_give_the_same_losses(backbone):
+    model = build_model(backbone=backbone)
+    data = prepare(model, annotated_inputs())
+    # two expressions, and two frames, of the first clip; one of the second
+    order = [0, 0, 1]
+    data = {
+        'inputs': data['inputs'][order],
+        'data_samples': [
+            copy.deepcopy(data['data_samples'][n]) for n in order
+        ],
+    }
+    data['data_samples'][1].set_metainfo(dict(text='the other one'))
+    expected = model(**data, mode='loss')
+    clips = []
+    model.backbone.register_forward_hook(
+        lambda module, args, out: clips.append(len(args[0]))
+    )
+    model.share_frames = True
+    found = model(**data, mode='loss')
+    assert clips == [2]
+    assert found.keys() == expected.keys()
+    for name, loss in found.items():
+        torch.testing.assert_close(loss, expected[name], rtol=1e-3, atol=1e-4)
 
 
 # -- cost --------------------------------------------------------------------

@@ -3,6 +3,7 @@
 
 from referformer.datasets.transforms.formatting import PackReferInputs
 from referformer.datasets.transforms.frame_sampling import (
+    KeepOneMask,
     SampleAllFrames,
     SampleClipFrames,
     SampleWindow,
@@ -36,6 +37,7 @@ from referformer.datasets.transforms.text import (
 __all__ = [
     'BaseLoadReferAnnotations',
     'ImageToClip',
+    'KeepOneMask',
     'LoadA2DAnnotations',
     'LoadCocoReferAnnotations',
     'LoadJHMDBAnnotations',

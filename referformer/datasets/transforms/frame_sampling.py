@@ -182,3 +182,28 @@ class SampleWindow(_SampleSome):
         window = np.arange(start, start + self.num_frames)
         window = window.clip(0, results['video_length'] - 1)
         return to_frames(results, window.tolist())
+
+
+@TRANSFORMS.register_module()
+class KeepOneMask(BaseTransform):
+    """Train on one frame of a clip, drawn at random; the rest is context.
+
+    A video backbone sees the whole clip, the later parts of the model only
+    this frame, as if it were the only one annotated. They take most of the
+    time, so a batch of the same duration holds many more expressions.
+
+    It stands between the sampler of frames and ``LoadReferAnnotations``.
+    """
+
+    def transform(self, results: dict[str, list]) -> dict[str, list]:
+        """Choose the frame; the others lose their ``mask_path``."""
+        paths = results['mask_path']
+        position = random.randrange(len(paths))
+        results['annotated_position'] = [position] * len(paths)
+        results['mask_path'] = [
+            path if t == position else None for t, path in enumerate(paths)
+        ]
+        return results
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}()'

@@ -5,6 +5,7 @@ from collections import Counter
 import pytest
 
 from referformer.datasets.transforms import (
+    KeepOneMask,
     SampleAllFrames,
     SampleClipFrames,
     SampleWindow,
@@ -183,3 +184,17 @@ def test_errors():
         SampleClipFrames(0)
     with pytest.raises(ValueError, match='SampleAllFrames'):
         SampleClipFrames(3)(make_item())
+
+
+def test_one_mask_of_a_clip_is_kept():
+    kept = set()
+    for seed in range(40):
+        random.seed(seed)
+        frames = KeepOneMask()(SampleAllFrames()(make_item(4)))
+        position = frames['annotated_position'][0]
+        assert frames['annotated_position'] == [position] * 4
+        with_mask = [t for t, p in enumerate(frames['mask_path']) if p]
+        assert with_mask == [position]
+        assert all(frames['img_path'])
+        kept.add(position)
+    assert kept == {0, 1, 2, 3}
