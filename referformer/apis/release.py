@@ -197,6 +197,8 @@ def publish(
     config: str | os.PathLike[str] | Config | None = None,
     describe: Callable[[str], Mapping[str, Any]] | None = None,
     name: str | None = None,
+    half: bool = False,
+    entry: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write what :func:`open_release` reads.
 
@@ -209,6 +211,11 @@ def publish(
             ``configs/metafile.yml``, for the card.
         name (str, optional): Of the model. Defaults to None: that of the
             config.
+        half (bool): Whether to store the weights in float16, in half the
+            space. They are loaded as float32.
+        entry (Mapping, optional): What is known of these very weights, laid
+            out as an entry of ``configs/metafile.yml``; ``describe`` is not
+            asked then.
 
     Returns:
         Path: The folder.
@@ -232,15 +239,24 @@ def publish(
             file=checkpoint,
         )
     name = name or _config_name(config, meta) or 'ReferFormer'
-    entry = describe(name) if describe else {}
+    known = entry is not None
+    if entry is None:
+        entry = describe(name) if describe else {}
     weights = state_dict_of(content)
+    if half:
+        weights = {
+            key: value.half() if value.is_floating_point() else value
+            for key, value in weights.items()
+        }
     model = _build(cfg)
     require_matching_weights(model, weights, source=str(checkpoint))
     temporary = out.with_name(f'.{out.name}.part')
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
-        _write(temporary, cfg, model, weights, entry, name)
+        _write(temporary, cfg, model, weights, name)
+        card = _card(name, entry, known, _hashes_of(temporary))
+        write_atomic(temporary / CARD_FILE, card)
         # the proof that strangers can load it
         release = open_release(temporary)
         require_matching_weights(
@@ -282,10 +298,9 @@ def _write(
     cfg: Config,
     model: ReferFormer,
     weights: Mapping[str, Any],
-    entry: Mapping[str, Any],
     name: str,
 ) -> None:
-    """Write the files of a published model."""
+    """Write the files of a published model, all but the card."""
     from safetensors.torch import save_file
 
     # copies: parts that share a tensor cannot be written as one
@@ -320,14 +335,24 @@ def _write(
         config=to_portable(cfg),
     )
     write_json(folder / CONFIG_FILE, content)
-    hashes[CONFIG_FILE] = _hash_of(folder / CONFIG_FILE)
-    write_atomic(folder / CARD_FILE, _card(name, entry, hashes))
+
+
+def _hashes_of(folder: Path) -> dict[str, str]:
+    """Hash every file of a folder."""
+    return {
+        str(path.relative_to(folder)): _hash_of(path)
+        for path in sorted(folder.rglob('*'))
+        if path.is_file()
+    }
 
 
 def _card(
-    name: str, entry: Mapping[str, Any], hashes: Mapping[str, str]
+    name: str,
+    entry: Mapping[str, Any],
+    known: bool,
+    hashes: Mapping[str, str],
 ) -> str:
-    """Write the model card."""
+    """Write the model card; ``known``: the results are of these weights."""
     meta = entry.get('Metadata', {})
     lines = [
         '---',
@@ -361,9 +386,14 @@ def _card(
         for metric, value in result['Metrics'].items()
     ]
     if rows:
+        origin = 'Of these weights.'
+        if not known:
+            origin = (
+                f'Recorded for the config `{entry["Name"]}`; these weights '
+                'were not scored when they were published.'
+            )
         lines += [
-            f'Recorded for the config `{entry["Name"]}`; these weights were '
-            'not scored when they were published.',
+            origin,
             '',
             '| Dataset | Metric | Value | Protocol | Source |',
             '| --- | --- | --- | --- | --- |',

@@ -205,6 +205,39 @@ def test_files(published, checkpoint):
         assert value in card
 
 
+def test_half_precision_and_results_of_these_weights(
+    tool, trained, published, tmp_path
+):
+    entry = tmp_path / 'entry.json'
+    metrics = {'J&F': 88.8}
+    result = dict(Dataset='drawn', Protocol='mean', Metrics=metrics)
+    result |= {'Source': 'measured', 'Measured By': 'us'}
+    entry.write_text(
+        json.dumps(
+            {
+                'Name': 'example',
+                'Metadata': {'Training Minutes': 40},
+                'Results': [result],
+            }
+        )
+    )
+    out = tmp_path / 'half'
+    tool.main([str(trained), str(out), '--half', f'--entry={entry}'])
+    weights = load_file(out / 'model.safetensors')
+    assert {v.dtype for v in weights.values() if v.is_floating_point()} == {
+        torch.float16
+    }
+    whole = published / 'owner/repo/model.safetensors'
+    size = (out / 'model.safetensors').stat().st_size
+    assert size < 0.55 * whole.stat().st_size
+    card = (out / 'README.md').read_text()
+    assert 'Of these weights.' in card
+    assert '| drawn | J&F | 88.8 | mean | measured by us |' in card
+    assert '- Training Minutes: 40' in card
+    model = ReferInferencer.from_pretrained(out, device='cpu').model
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+
+
 def test_tokenizers_and_other_language_models(config, tmp_path):
     """Files of a tokenizer go along, and no name on the Hub is left."""
     from tokenizers import Tokenizer, models

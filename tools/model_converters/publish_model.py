@@ -46,13 +46,33 @@ def main(argv: list[str] | None = None) -> None:
         help='entry of configs/metafile.yml whose results the card shows '
         '(default: that of the config)',
     )
+    parser.add_argument(
+        '--half',
+        action='store_true',
+        help='store the weights in float16, in half the space',
+    )
+    parser.add_argument(
+        '--entry',
+        type=Path,
+        help='JSON file that describes these very weights for the card, as '
+        'an entry of configs/metafile.yml does',
+    )
     args = parser.parse_args(argv)
     # in the folder above, since this one must stay empty
     prepare_output(args.out.parent / 'errors.log', 'OUT')
 
     from referformer.apis.release import publish
+    from referformer.formats.text_files import read_json
 
-    out = publish(args.checkpoint, args.out, args.config, entry_of, args.name)
+    out = publish(
+        args.checkpoint,
+        args.out,
+        args.config,
+        entry_of,
+        args.name,
+        half=args.half,
+        entry=None if args.entry is None else read_json(args.entry),
+    )
     for path in sorted(out.rglob('*')):
         if path.is_file():
             size = path.stat().st_size / 1e6
