@@ -10,7 +10,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,11 +93,17 @@ def mask_sink(folder: Path, texts: Sequence[str]) -> Sink:
     return write
 
 
-class LegendColours:
-    """Colours of the expressions of a video, chosen in its first frame.
+Colours = Callable[[FrameResult], tuple[Colour, ...]]
+"""Colours of the expressions, told by the result of any frame."""
 
-    They contrast with what the masks cover there.
-    """
+
+def palette_colours(result: FrameResult) -> tuple[Colour, ...]:
+    """Return the colours of the palette, in its order."""
+    return tuple(map(colour_of, range(len(result.masks))))
+
+
+class LegendColours:
+    """Colours that contrast with what the masks cover in the first frame."""
 
     def __init__(self) -> None:
         self._chosen: tuple[Colour, ...] = ()
@@ -106,11 +112,11 @@ class LegendColours:
         """Return them, given the result of the first frame or a later one."""
         if not self._chosen:
             image = result.frame.image
-            if image is None:  # nothing is drawn
-                self._chosen = tuple(map(colour_of, range(len(result.masks))))
-            else:
-                rgb = image[..., ::-1]
-                self._chosen = contrasting_colours(rgb, result.masks)
+            self._chosen = (
+                palette_colours(result)  # nothing is drawn
+                if image is None
+                else contrasting_colours(image[..., ::-1], result.masks)
+            )
         return self._chosen
 
 
@@ -121,7 +127,7 @@ def json_sink(
     texts: Sequence[str],
     predictor: Predictor,
     with_masks: bool,
-    colours: LegendColours,
+    colours: Colours = palette_colours,
 ) -> Iterator[Sink]:
     """Write a JSON file, a line per frame, without keeping the frames."""
     windows: list[str] = []
@@ -197,7 +203,7 @@ def overlay_sink(
     texts: Sequence[str],
     visualizer: ReferLocalVisualizer,
     options: OutputOptions,
-    colours: LegendColours,
+    colours: Colours = palette_colours,
 ) -> Iterator[Sink]:
     """Write the frames with masks and a legend drawn onto them.
 
