@@ -154,8 +154,7 @@ def _draw_motions(
     rng: np.random.Generator, cue: str, count: int
 ) -> list[Motion]:
     plain = [
-        draw_motion(rng, str(rng.choice(_PLAIN_MOTIONS)))
-        for _ in range(count)
+        draw_motion(rng, str(rng.choice(_PLAIN_MOTIONS))) for _ in range(count)
     ]
     if cue == 'relation':
         name = str(rng.choice(['still', *DIRECTIONS]))

@@ -73,7 +73,7 @@ class Motion(NamedTuple):
             'circling': {*DIRECTIONS},
             'slow': {'still'},
         }
-        broad.update(dict.fromkeys(_IN_PLACE, {'still'}))
+        broad.update({name: {'still'} for name in _IN_PLACE})
         known = {self.name, self.direction} | broad.get(self.name, set())
         return known - {''}
 

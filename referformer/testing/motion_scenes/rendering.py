@@ -1,8 +1,7 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
-"""Videos from casts: sprites with texture, outline and shadow; ground truth."""
+"""Videos from casts: sprites with texture, outline, shadow; ground truth."""
 
 import functools
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import cv2
@@ -238,7 +237,9 @@ def _reduce(ids: np.ndarray, count: int, size: tuple[int, int]) -> np.ndarray:
     """Return the most frequent number of each oversampled pixel."""
     shares = [
         cv2.resize(
-            (ids == number).astype(np.float32), size, interpolation=cv2.INTER_AREA
+            (ids == number).astype(np.float32),
+            size,
+            interpolation=cv2.INTER_AREA,
         )
         for number in range(count + 1)
     ]
@@ -284,9 +285,7 @@ def _render(
     way = rng.uniform(-1, 1, (2, 2)) * _CAMERA * (rng.random() < 0.5)
     time = np.linspace(0, 1, params.frames)[:, None]
     # Objects keep to the frame; the camera moves half as far to either side.
-    shifts = (way[0] * (time - 0.5)) + 0.15 * way[1] * np.sin(
-        2 * np.pi * time
-    )
+    shifts = (way[0] * (time - 0.5)) + 0.15 * way[1] * np.sin(2 * np.pi * time)
     frames, ids = [], []
     seen = np.zeros((params.frames, len(cast.objects)))
     for t, shift in enumerate(shifts):
@@ -298,9 +297,7 @@ def _render(
             seen[t, k] = (number[cover] == k + 1).sum() / whole
             if whole == 1:
                 return None
-        frames.append(
-            cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-        )
+        frames.append(cv2.resize(picture, size, interpolation=cv2.INTER_AREA))
         ids.append(_reduce(number, len(cast.objects), size))
     hidden = {'behind', 'before'} & set(cast.relations)
     least = 0.55 if hidden else _SEEN_MEAN

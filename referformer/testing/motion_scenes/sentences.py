@@ -44,8 +44,14 @@ MOTION_PHRASES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ('circling', 'going round in a circle'),
         ('circles', 'goes round in a circle'),
     ),
-    'stopping': (('stopping', 'coming to a stop'), ('stops', 'comes to a stop')),
-    'starting': (('starting to move', 'setting off'), ('starts to move', 'sets off')),
+    'stopping': (
+        ('stopping', 'coming to a stop'),
+        ('stops', 'comes to a stop'),
+    ),
+    'starting': (
+        ('starting to move', 'setting off'),
+        ('starts to move', 'sets off'),
+    ),
     'following': (('following', 'chasing'), ('follows', 'chases')),
     'leading': (
         ('followed by', 'chased by'),
@@ -183,9 +189,7 @@ def _complete(
     return tuple(n for n in (*LOOKS, 'motion') if n in names)
 
 
-def describe(
-    rng: np.random.Generator, cast: Cast
-) -> list[Expression] | None:
+def describe(rng: np.random.Generator, cast: Cast) -> list[Expression] | None:
     """Write two sentences for each twin and one for each other object.
 
     Returns:
