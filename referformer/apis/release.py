@@ -16,6 +16,7 @@ import json
 import os
 import re
 import shutil
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -44,6 +45,7 @@ from referformer.errors import (
 )
 from referformer.formats.files import write_atomic, write_json
 from referformer.models import ReferFormer
+from referformer.prediction.propagation import read_propagator
 from referformer.registry import MODELS
 from referformer.utils.configs import read_config
 from referformer.version import __version__
@@ -313,6 +315,7 @@ def _write(
         metadata={'format': 'pt'},
     )
     cfg = Config(cfg.to_dict())
+    _settle_propagator(cfg)
     text = cfg.model.text_encoder
     if hasattr(model.text_encoder, 'describe'):
         text.pop('pretrained', None)
@@ -344,6 +347,23 @@ def _hashes_of(folder: Path) -> dict[str, str]:
         for path in sorted(folder.rglob('*'))
         if path.is_file()
     }
+
+
+def _settle_propagator(cfg: Config) -> None:
+    """Write the propagator as a dict, or leave it out with a warning."""
+    predictor = cfg.model.get('predictor') or {}
+    propagator = read_propagator(predictor.get('propagator'))
+    if propagator is not None and 'pretrained' in propagator:
+        # what is published fetches no other weights
+        warnings.warn(
+            f'The propagator {propagator["type"]} is not published with the '
+            f'model, since it needs the weights {propagator["pretrained"]!r}. '
+            'Use --propagate for prediction.',
+            stacklevel=2,
+        )
+        propagator = None
+    if 'propagator' in predictor:
+        predictor.propagator = propagator
 
 
 def _card(

@@ -4,6 +4,7 @@
 import argparse
 from pathlib import Path
 
+from referformer.checkpoints.hub import is_hub_address
 from referformer.checkpoints.io import load_checkpoint_safely, save_checkpoint
 from referformer.checkpoints.published import from_published, to_published
 from referformer.errors import CheckpointError
@@ -15,8 +16,9 @@ def convert_file(src: Path, dst: Path, reverse: bool = False) -> int:
     """Convert a checkpoint of the authors to ours.
 
     Args:
-        src (Path): Checkpoint to read; only tensors and the authors'
-            argument namespace are unpickled.
+        src (Path): Checkpoint to read, or an address of the Hugging Face
+            Hub; only tensors and the authors' argument namespace are
+            unpickled. A safetensors file holds weights of either layout.
         dst (Path): Checkpoint to write.
         reverse (bool): From our layout to the authors'.
 
@@ -33,6 +35,8 @@ def convert_file(src: Path, dst: Path, reverse: bool = False) -> int:
     entry, other = (
         ('state_dict', 'model') if reverse else ('model', 'state_dict')
     )
+    if str(src).endswith('.safetensors') or is_hub_address(src):
+        entry = 'state_dict'  # weights alone
     if entry not in checkpoint:
         owner = 'this package' if reverse else "the authors' code"
         action = 'leave out' if reverse else 'add'

@@ -15,11 +15,12 @@ import pytest
 import torch
 from huggingface_hub import constants
 from mmengine.config import Config
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from referformer.apis import ReferInferencer, init_model
 from referformer.apis.portable import from_portable, literal_config
 from referformer.apis.release import open_release, publish
+from referformer.checkpoints.convert import convert_file
 from referformer.errors import (
     CheckpointError,
     ConfigError,
@@ -315,6 +316,48 @@ def test_what_cannot_be_published(config, checkpoint, trained, tmp_path):
     (tmp_path / 'out/mine').touch()
     with pytest.raises(ConfigError, match='is not an empty folder'):
         publish(trained, tmp_path / 'out')
+
+
+@pytest.mark.parametrize(
+    ('given', 'published'),
+    [
+        ('flow', {'type': 'FlowPropagator'}),
+        (dict(type='FlowPropagator'), {'type': 'FlowPropagator'}),
+        ('configs/propagators/flow.py', {'type': 'FlowPropagator'}),
+        ('configs/propagators/sam2.1-large.py', None),
+    ],
+)
+def test_propagators(config, checkpoint, tmp_path, given, published):
+    """It is written as a dict; one with other weights is left out."""
+    cfg = Config(dict(config)).copy()
+    cfg.model.predictor = dict(
+        type='Predictor',
+        propagator=str(ROOT / given) if '/' in given else given,
+    )
+    if published is None:
+        with pytest.warns(UserWarning, match='needs the weights .facebook/'):
+            out = publish(checkpoint, tmp_path / 'out', cfg)
+    else:
+        out = publish(checkpoint, tmp_path / 'out', cfg)
+    loaded = open_release(out).cfg.model.predictor.propagator
+    assert loaded == published
+    predictor = load(out).model.predictor
+    assert (predictor.propagator is None) == (published is None)
+
+
+def test_weights_of_the_hub_are_converted(hub, checkpoint, tmp_path):
+    ours = torch.load(checkpoint)['state_dict']
+    theirs, back = tmp_path / 'theirs.pth', tmp_path / 'back.pth'
+    convert_file(Path('hf://owner/repo'), theirs, reverse=True)
+    save_file(
+        {k: v.clone() for k, v in torch.load(theirs)['model'].items()},
+        hub.folder / 'owner/repo/theirs.safetensors',
+    )
+    address = Path('hf://owner/repo/theirs.safetensors')
+    assert convert_file(address, back, reverse=False) == len(ours)
+    found = torch.load(back)['state_dict']
+    assert found.keys() == ours.keys()
+    assert all(torch.equal(found[name], ours[name]) for name in ours)
 
 
 # -- malicious repositories ---------------------------------------------------

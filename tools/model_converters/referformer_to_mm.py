@@ -17,7 +17,11 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description='Convert published ReferFormer weights (any backbone).'
     )
-    parser.add_argument('src', type=Path, help='checkpoint to read')
+    parser.add_argument(
+        'src',
+        type=Path,
+        help='checkpoint to read, a file or hf://owner/repo/file.safetensors',
+    )
     parser.add_argument('dst', type=Path, help='checkpoint to write')
     parser.add_argument(
         '--reverse',
