@@ -61,6 +61,7 @@ def read_readme() -> str:
 extras = {
     'tests': read_requirements('tests'),
     'docs': read_requirements('docs'),
+    'export': read_requirements('export'),
     'heic': read_requirements('heic'),
     'mmpretrain': read_requirements('optional'),
 }

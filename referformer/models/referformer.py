@@ -30,6 +30,7 @@ from referformer.structures.masks import MaskResize
 from referformer.utils.freed_memory import keep_freed_memory
 from referformer.utils.kept import is_traced, kept, numbers_on_device
 from referformer.utils.precision import at_least_float32, without_autocast
+from referformer.utils.sizes import of_all_frames
 
 
 @MODELS.register_module()
@@ -175,9 +176,25 @@ class ReferFormer(BaseDetector):
                 for n, own in zip(clips, each, strict=True)
                 for t in own
             )
-            num_frames = len(each[0])
         else:
             frames = None
+        maps = self.extract_maps(batch_inputs, frames)
+        return self.describe_maps(maps, size_tensor, padding)
+
+    def extract_maps(
+        self, batch_inputs: Tensor, frames: Sequence[int] | None = None
+    ) -> tuple[Tensor, ...]:
+        """Run backbone and neck.
+
+        Args:
+            batch_inputs (Tensor): Normalised clips, shape (N, T, 3, H, W).
+            frames (Sequence[int], optional): Frames to go on with, in any
+                number and order; all N * T when None.
+
+        Returns:
+            tuple[Tensor]: The backbone's map at stride 4, and the levels of
+            the transformer, finest first, shape (B, C_l, h, w) each.
+        """
 
         def select(tensor: Tensor, positions: Sequence[int] | None) -> Tensor:
             if positions is None:
@@ -197,11 +214,24 @@ class ReferFormer(BaseDetector):
             maps = self.backbone(suit_convolutions(images))
         maps = [select(level, frames) for level in maps]
         self._check_channels(tuple(level.shape[1] for level in maps))
+        return maps[0], *self._make_levels(maps[1:])
 
-        def of_all_frames(tensor: Tensor) -> Tensor:
-            # [N, ...] -> [B, ...]; of a single clip no copy is made
-            shape = (-1, num_frames, *tensor.shape[1:])
-            return tensor.unsqueeze(1).expand(shape).flatten(0, 1)
+    def describe_maps(
+        self,
+        maps: Sequence[Tensor],
+        sizes: Tensor,
+        padding: Tensor | None = None,
+    ) -> VisualFeatures:
+        """Add what attention needs to read the maps.
+
+        Args:
+            maps (Sequence[Tensor]): From :meth:`extract_maps`.
+            sizes (Tensor): Unpadded (height, width) of each clip in pixels,
+                float32, shape (N, 2).
+            padding (Tensor, optional): 1 on padding, shape (N, H, W). None
+                where nothing is padded.
+        """
+        num_frames = maps[0].shape[0] // sizes.shape[0]
 
         def describe(level: Tensor) -> FrameFeatures:
             size = level.shape[-2:]
@@ -214,15 +244,13 @@ class ReferFormer(BaseDetector):
             mask = F.interpolate(padding[None], size=size)[0] > 0
             pos = self.positional_encoding(mask).to(level.dtype)
             return FrameFeatures(
-                level, of_all_frames(mask), of_all_frames(pos)
+                level,
+                of_all_frames(mask, num_frames),
+                of_all_frames(pos, num_frames),
             )
 
-        return VisualFeatures(
-            fine=describe(maps[0]),
-            levels=tuple(map(describe, self._make_levels(maps[1:]))),
-            sizes=size_tensor,
-            padded=padded,
-        )
+        fine, *levels = map(describe, maps)
+        return VisualFeatures(fine, tuple(levels), sizes, padding is not None)
 
     def _whole_frame(self, level: Tensor) -> tuple[Tensor, Tensor]:
         """Mask (1, h, w) and positions (1, C, h, w) of an unpadded map."""
@@ -328,7 +356,7 @@ class ReferFormer(BaseDetector):
         Returns:
             SequencePredictions: On the device.
         """
-        expressions, clips = len(text.sentence), len(visual.sizes)
+        expressions, clips = text.sentence.shape[0], visual.sizes.shape[0]
         if clips == 1 < expressions:
             visual = visual.repeat(expressions)
         decoded, mask_feats = self.decode(visual, text)

@@ -120,7 +120,7 @@ class VisualFeatures(NamedTuple):
         def repeated(tensor: Tensor) -> Tensor:
             if tensor.stride(0) == 0:  # the same for all frames
                 return tensor[:1].expand(
-                    times * len(tensor), *tensor.shape[1:]
+                    times * tensor.shape[0], *tensor.shape[1:]
                 )
             return tensor.repeat(times, *[1] * (tensor.ndim - 1))
 

@@ -15,15 +15,15 @@ from torch import Tensor, nn
 from referformer.models.backbones.windows import (
     Size3D,
     WindowPlan,
-    join_windows,
+    attend_in_windows,
     plan_windows,
-    split_windows,
 )
 from referformer.models.layers import call_checkpointed
 from referformer.registry import MODELS
 from referformer.utils.attention_windows import relative_position_index
 from referformer.utils.kept import is_traced, kept
 from referformer.utils.precision import at_least_float32, without_autocast
+from referformer.utils.sizes import multiples
 
 #: Of eight shapes of clips; one takes some megabytes.
 _kept_plan = kept(maxsize=64)(plan_windows)
@@ -84,7 +84,8 @@ class WindowAttention3D(BaseModule):
 
     def _attend(self, x: Tensor, mask: Tensor | None) -> Tensor:
         num_windows, num_tokens, channels = x.shape
-        qkv = self.qkv(x).view(num_windows, num_tokens, 3, self.num_heads, -1)
+        heads = self.num_heads, channels // self.num_heads
+        qkv = self.qkv(x).view(num_windows, num_tokens, 3, *heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
         # A window smaller than the table's is read from its top-left corner,
         # as the published weights were trained.
@@ -153,28 +154,7 @@ class SwinBlock3D(BaseModule):
         self.mlp = _MLP(embed_dims, int(embed_dims * mlp_ratio), drop_rate)
 
     def _window_attention(self, x: Tensor, plan: WindowPlan) -> Tensor:
-        size = x.shape[1:4]
-        x = F.pad(x, plan.padding)
-        if any(plan.shift):
-            x = x.roll([-step for step in plan.shift], (1, 2, 3))
-        windows = split_windows(x, plan.window)
-        if plan.order is not None:
-            windows = windows.index_select(1, plan.order)
-        out = torch.cat(
-            [
-                self.attn(part.flatten(0, 1), mask).view_as(part)
-                for part, mask in zip(
-                    windows.split(plan.counts, 1), plan.masks, strict=True
-                )
-            ],
-            1,
-        )
-        if plan.order is not None:
-            out = out.index_select(1, plan.inverse)
-        out = join_windows(out, plan.window, x.shape)
-        if any(plan.shift):
-            out = out.roll(plan.shift, (1, 2, 3))
-        return out[:, : size[0], : size[1], : size[2]]
+        return attend_in_windows(x, plan, self.attn)
 
     def forward(self, x: Tensor, plan: WindowPlan) -> Tensor:
         """Transform ``x`` of shape (N, T, h, w, C), cut as planned."""
@@ -229,9 +209,13 @@ class PatchMerging3D(BaseModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """Merge (N, T, h, w, C) into (N, T, ceil(h/2), ceil(w/2), 2C)."""
-        x = F.pad(x, (0, 0, 0, x.shape[3] % 2, 0, x.shape[2] % 2))
+        height, width = (multiples(side, 2) for side in x.shape[2:4])
+        x = F.pad(
+            x, (0, 0, 0, 2 * width - x.shape[3], 0, 2 * height - x.shape[2])
+        )
+        x = x.unflatten(2, (height, 2)).unflatten(4, (width, 2))
         # column by column: the order of the published weights
-        corners = [x[:, :, i::2, j::2] for j in (0, 1) for i in (0, 1)]
+        corners = [x[:, :, :, i, :, j] for j in (0, 1) for i in (0, 1)]
         merged = self.norm(torch.cat(corners, -1))
         with without_autocast(merged):  # the residual stream goes on here
             return self.reduction(at_least_float32(merged))
@@ -255,7 +239,9 @@ class PatchEmbed3D(BaseModule):
         """Embed (N, T, 3, H, W) as (N, T, ceil(H/4), ceil(W/4), C)."""
         _, ph, pw = self.patch_size
         height, width = clips.shape[-2:]
-        clips = F.pad(clips, (0, -width % pw, 0, -height % ph))
+        pad_h = multiples(height, ph) * ph - height
+        pad_w = multiples(width, pw) * pw - width
+        clips = F.pad(clips, (0, pad_w, 0, pad_h))
         with without_autocast(clips):  # the residual stream begins here
             x = self.proj(at_least_float32(clips).transpose(1, 2))
             return self.norm(x.permute(0, 2, 3, 4, 1))

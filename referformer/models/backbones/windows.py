@@ -2,14 +2,17 @@
 """Cutting clips into windows, plain and shifted ones."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import product
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-Size3D = tuple[int, int, int]
+from referformer.utils.sizes import Size, larger, multiples, smaller
+
+Size3D = tuple[Size, Size, Size]
 
 
 def split_windows(x: Tensor, window: Size3D) -> Tensor:
@@ -68,7 +71,7 @@ class WindowPlan(NamedTuple):
 def plan_windows(
     size: Size3D, window: Size3D, shifted: bool, device: torch.device
 ) -> WindowPlan:
-    """Plan the windows of the clips of a stage.
+    """Plan the windows of the clips of a stage of Video Swin.
 
     Args:
         size (tuple[int, int, int]): Unpadded (T, h, w).
@@ -80,20 +83,46 @@ def plan_windows(
     Returns:
         WindowPlan: The plan.
     """
-    shift = tuple(
-        side // 2 if shifted and length > side else 0
-        for length, side in zip(size, window, strict=True)
-    )
-    window = tuple(map(min, size, window))
+    shift = (0, 0, 0)
+    if shifted:  # 0 where there is one window, or half a window
+        shift = tuple(
+            smaller(larger(length - side, 0) * side, side // 2)
+            for length, side in zip(size, window, strict=True)
+        )
+    window = tuple(map(smaller, size, window))
+    return lay_windows(size, window, shift, device)
+
+
+def lay_windows(
+    size: Size3D, window: Size3D, shift: Size3D, device: torch.device
+) -> WindowPlan:
+    """Plan windows of a given size and shift.
+
+    The sizes may be symbolic, as they are while the model is exported. What
+    follows from them is then written so that it holds for all of them.
+
+    Args:
+        size (tuple[int, int, int]): Unpadded (T, h, w).
+        window (tuple[int, int, int]): Window (t, h, w).
+        shift (tuple[int, int, int]): Cyclic shift of each axis.
+        device (torch.device): Where to put masks and order.
+
+    Returns:
+        WindowPlan: The plan.
+    """
+    grid = list(map(multiples, size, window))
     pad_t, pad_h, pad_w = (
-        -length % side for length, side in zip(size, window, strict=True)
+        count * side - length
+        for count, side, length in zip(grid, window, size, strict=True)
     )
-    grid = [-(-a // b) for a, b in zip(size, window, strict=True)]
     numbers = torch.arange(math.prod(grid), device=device).view(grid)
     last, others = slice(-1, None), slice(None, -1)
     masks, members = [], []
     for kind in product(
-        *((others, last) if step else (slice(None),) for step in shift)
+        *(
+            (slice(None),) if _is_zero(step) else (others, last)
+            for step in shift
+        )
     ):
         # what was wrapped around, a binary digit for each axis
         wrapped = torch.zeros(1, 1, 1, device=device)
@@ -111,8 +140,62 @@ def plan_windows(
         window,
         shift,
         (0, 0, 0, pad_w, 0, pad_h, 0, pad_t),
-        [len(member) for member in members],
+        [member.shape[0] for member in members],
         masks,
         order,
         None if order is None else order.argsort(),
     )
+
+
+def _is_zero(step: Size) -> bool:
+    """Whether a shift is 0 in every case."""
+    return isinstance(step, int) and step == 0
+
+
+def _roll(x: Tensor, shift: Size3D) -> Tensor:
+    """Shift (N, T, h, w, C) cyclically along the axes in the middle."""
+    for axis, step in enumerate(shift, 1):
+        if not isinstance(step, int):
+            side = x.shape[axis]
+            places = torch.arange(side, device=x.device) + (side - step)
+            x = x.index_select(axis, places % side)
+        elif step:
+            x = x.roll(step, axis)
+    return x
+
+
+def attend_in_windows(
+    x: Tensor,
+    plan: WindowPlan,
+    attend: Callable[[Tensor, Tensor | None], Tensor],
+) -> Tensor:
+    """Cut a clip into windows, attend inside them, and put it together.
+
+    Args:
+        x (Tensor): Shape (N, T, h, w, C).
+        plan (WindowPlan): Of its size.
+        attend (Callable): Takes tokens (W, P, C) of W windows and the mask
+            of their kind, returns tokens of the same shape.
+
+    Returns:
+        Tensor: Shape (N, T, h, w, C).
+    """
+    size = x.shape[1:4]
+    x = F.pad(x, plan.padding)
+    x = _roll(x, tuple(-step for step in plan.shift))
+    windows = split_windows(x, plan.window)
+    if plan.order is not None:
+        windows = windows.index_select(1, plan.order)
+    out = torch.cat(
+        [
+            attend(part.flatten(0, 1), mask).unflatten(0, (x.shape[0], -1))
+            for part, mask in zip(
+                windows.split(plan.counts, 1), plan.masks, strict=True
+            )
+        ],
+        1,
+    )
+    if plan.order is not None:
+        out = out.index_select(1, plan.inverse)
+    out = _roll(join_windows(out, plan.window, x.shape), plan.shift)
+    return out[:, : size[0], : size[1], : size[2]]

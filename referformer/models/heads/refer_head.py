@@ -17,6 +17,7 @@ from referformer.structures import (
     SelectedSequences,
 )
 from referformer.utils.precision import at_least_float32, without_autocast
+from referformer.utils.sizes import of_all_frames
 
 
 @MODELS.register_module()
@@ -133,7 +134,7 @@ class ReferHead(BaseModule):
     def _frame_sizes(sizes: Tensor, mask_feats: Tensor) -> Tensor:
         # [N, 2] -> [B, 2]
         num_frames = mask_feats.shape[0] // sizes.shape[0]
-        return sizes.repeat_interleave(num_frames, 0)
+        return of_all_frames(sizes, num_frames)
 
     def loss(
         self,
@@ -173,8 +174,8 @@ class ReferHead(BaseModule):
 
         def pick(per_query: Tensor) -> Tensor:
             # [B, Q, X] -> [B, k, X]
-            index = selected.query.repeat_interleave(
-                per_query.shape[0] // shape[0], 0
+            index = of_all_frames(
+                selected.query, per_query.shape[0] // shape[0]
             )
             index = index[..., None].expand(-1, -1, per_query.shape[-1])
             return per_query.gather(1, index)

@@ -12,6 +12,7 @@ from referformer.checkpoints.published import split_joint_projections
 from referformer.errors import ConfigError
 from referformer.models.layers.linear import Linear
 from referformer.models.layers.memory import call_checkpointed
+from referformer.utils.kept import is_traced
 from referformer.utils.precision import at_least_float32, without_autocast
 
 
@@ -96,13 +97,13 @@ class MultiheadAttention(nn.Module):
         if key_padding_mask is not None:
             mask = ~key_padding_mask[:, None, None, :]
         dropout = self.dropout if self.training else 0.0
-        few = key.shape[1] * self.num_heads <= query.shape[-1]
         if (
-            few
-            and query.device.type == 'cpu'
+            query.device.type == 'cpu'
             and query is not key
             and dropout == 0
             and not torch.is_grad_enabled()
+            and not is_traced(query)
+            and key.shape[1] * self.num_heads <= query.shape[-1]
             and self._is_plain()
         ):
             return self._attend_few(query, key, value, mask)
@@ -121,7 +122,7 @@ class MultiheadAttention(nn.Module):
 
     def _is_plain(self) -> bool:
         """Whether query and output projection are what their weights say."""
-        return not torch.compiler.is_compiling() and all(
+        return all(
             type(part) is Linear
             and not part._forward_pre_hooks
             and not part._forward_hooks

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from referformer.models.layers.linear import Linear
 from referformer.models.ops import FeatureLevels, sample_levels
+from referformer.utils.kept import is_traced
 from referformer.utils.precision import at_least_float32, without_autocast
 
 #: Queries to work on at a time on a CPU.
@@ -104,9 +105,9 @@ class MultiScaleDeformableAttention(nn.Module):
         if padding_mask is not None:
             value = value.masked_fill(padding_mask[..., None], 0)
         value = value.unflatten(-1, (num_heads, -1))
-        frames = len(value)
-        if query.device.type == 'cpu' and not torch.compiler.is_compiling():
-            frames = max(1, _QUERIES_PER_PART // query.shape[1])
+        if query.device.type != 'cpu' or is_traced(query):
+            return self._read(query, value, references, levels)
+        frames = max(1, _QUERIES_PER_PART // query.shape[1])
         if frames >= len(value):
             return self._read(query, value, references, levels)
         # frames do not meet: work on as many as the cache holds
@@ -131,7 +132,8 @@ class MultiScaleDeformableAttention(nn.Module):
 
         def of_all_points(per_level: Tensor) -> Tensor:
             # [..., L, 2] -> [..., L * P * 2]; long rows are fast to work on
-            return per_level.repeat_interleave(num_points, -2).flatten(-2)
+            shape = (*per_level.shape[:-1], num_points, 2)
+            return per_level.unsqueeze(-2).expand(shape).flatten(-3)
 
         # in cells of a level around a point, in half sizes around a box
         offsets = self.sampling_offsets(query).unflatten(-1, (num_heads, -1))

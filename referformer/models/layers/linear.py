@@ -5,6 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from referformer.utils.kept import is_traced
+
 #: Numbers in the input from which the convolution is faster.
 _MIN_SIZE = 2**16
 
@@ -25,7 +27,7 @@ class Linear(nn.Linear):
             x.device.type != 'cpu'
             or torch.is_autocast_enabled('cpu')
             or x.dtype != torch.float32
-            or torch.compiler.is_compiling()
+            or is_traced(x)
             or x.numel() < _MIN_SIZE
         ):
             return super().forward(x)

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from referformer.utils.kept import is_traced
+
 
 def call_checkpointed(
     function: Callable, with_cp: bool, *args: Any, **kwargs: Any
@@ -39,7 +41,7 @@ def call_in_parts(function: Callable[..., Tensor], *tokens: Tensor) -> Tensor:
     Returns:
         Tensor: ``function(*tokens)``, shape (..., L, C).
     """
-    if torch.compiler.is_compiling():  # the number of parts may vary
+    if is_traced(tokens[0]):  # the number of parts may vary
         return function(*tokens)
     size = 2**16
     if tokens[0].device.type == 'cpu':

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from referformer.utils.kept import is_traced, kept
+from referformer.utils.sizes import Size, as_tensor
 from referformer.utils.transfer import send
 
-Shapes = tuple[tuple[int, int], ...]
+Shapes = tuple[tuple[Size, Size], ...]
 
 
 class FeatureLevels(NamedTuple):
@@ -45,8 +46,8 @@ def _describe(shapes: Shapes, device: torch.device) -> FeatureLevels:
     starts = [sum(areas[:i]) for i in range(len(areas))]
     return FeatureLevels(
         shapes,
-        torch.tensor(shapes, device=device),
-        torch.tensor(starts, device=device),
+        as_tensor(shapes, device),
+        as_tensor(starts, device),
         tuple(centers),
     )
 

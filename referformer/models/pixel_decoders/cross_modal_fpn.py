@@ -18,6 +18,7 @@ from referformer.models.layers import (
 from referformer.registry import MODELS
 from referformer.structures import FrameFeatures, TextFeatures
 from referformer.utils.precision import at_least_float32, without_autocast
+from referformer.utils.sizes import larger
 
 
 class VisionLanguageBlock(BaseModule):
@@ -71,7 +72,7 @@ class VisionLanguageBlock(BaseModule):
         num_frames = maps.shape[0] // num_clips
         size = maps.shape[-2:]
         if self.sr_ratio > 1:
-            small = [max(1, int(side / self.sr_ratio)) for side in size]
+            small = [larger(side // self.sr_ratio, 1) for side in size]
             maps = F.interpolate(maps, size=small, mode='nearest')
             pos = F.interpolate(pos, size=small, mode='nearest')
             mask = F.interpolate(mask[None].float(), size=small)[0].bool()

@@ -3,7 +3,6 @@
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from referformer.registry import TASK_UTILS
@@ -41,8 +40,10 @@ class MeanScoreSelector:
         frame_scores = logits.float().sigmoid()
         scores, labels = frame_scores.mean(1).max(-1)  # [N, Q]
         best, query = scores.topk(min(self.topk, scores.shape[1]), dim=1)
-        clips = torch.arange(len(query), device=query.device)[:, None]
         labels = labels.gather(1, query)
-        # [N, T, Q, K] -> [N, k, T] -> [N, T, k]
-        chosen = frame_scores[clips, :, query, labels].transpose(1, 2)
+        # [N, T, Q, K] -> [N, T, Q * K] -> [N, T, k]
+        index = (query * frame_scores.shape[3] + labels)[:, None]
+        chosen = frame_scores.flatten(2).gather(
+            2, index.expand(-1, frame_scores.shape[1], -1)
+        )
         return SelectedSequences(query, best, labels, chosen)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from referformer.registry import MODELS
 from referformer.structures import ConditionalQueryInputs
 from referformer.utils.precision import without_autocast
+from referformer.utils.sizes import of_all_frames
 
 
 @MODELS.register_module()
@@ -56,7 +57,7 @@ class ConditionalQueries(BaseModule):
         with without_autocast(pos):
             reference = self.reference_points(pos).sigmoid()
         # [N, C] -> [B, Q, C]: a view per clip, repeated over frames
-        content = sentence.repeat_interleave(num_frames, 0)[:, None]
+        content = of_all_frames(sentence, num_frames)[:, None]
         shape = (content.shape[0], self.num_queries, -1)
         return ConditionalQueryInputs(
             content=content.expand(shape),

@@ -143,8 +143,8 @@ class ReferDeformableTransformer(BaseModule):
             )
         else:
             valid_ratios = tokens.new_ones(
-                len(tokens), len(levels), 2, dtype=torch.float32
-            )
+                1, len(levels), 2, dtype=torch.float32
+            )  # the same for all frames
         shapes = tuple(tuple(x.map.shape[-2:]) for x in levels)
         geometry = describe_levels(shapes, tokens)
         memory = self.encoder(tokens, pos, geometry, valid_ratios, padding)
