@@ -70,34 +70,32 @@ class Graph(NamedTuple):
     outputs: dict[str, list[int | str]]
 
 
-class _Frames(nn.Module):
-    """Normalised frames (T, 3, H, W) to maps (T, C_l, h, w)."""
+class _Part(nn.Module):
+    """A part of a model."""
 
     def __init__(self, model: ReferFormer) -> None:
         super().__init__()
         self.model = model
+        # what records it puts the mode of the whole back to that of this
+        self.train(model.training)
+
+
+class _Frames(_Part):
+    """Normalised frames (T, 3, H, W) to maps (T, C_l, h, w)."""
 
     def forward(self, frames: Tensor) -> tuple[Tensor, ...]:
         return self.model.extract_maps(frames[None])
 
 
-class _Text(nn.Module):
+class _Text(_Part):
     """Ids and attention mask (E, L) to features of words and sentences."""
-
-    def __init__(self, model: ReferFormer) -> None:
-        super().__init__()
-        self.model = model
 
     def forward(self, ids: Tensor, attention_mask: Tensor) -> tuple:
         return tuple(self.model.text_encoder(TextTokens(ids, attention_mask)))
 
 
-class _Decode(nn.Module):
+class _Decode(_Part):
     """Maps of T frames and E expressions to the best sequences of each."""
-
-    def __init__(self, model: ReferFormer) -> None:
-        super().__init__()
-        self.model = model
 
     def forward(self, frame_size: Tensor, *features: Tensor) -> tuple:
         maps, text = features[:-4], TextFeatures(*features[-4:])

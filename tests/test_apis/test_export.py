@@ -37,6 +37,14 @@ SHAPES = [
 ]
 
 
+def load_tool(name):
+    path = ROOT / f'tools/deployment/{name}.py'
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 @pytest.fixture(scope='module')
 def runtime():
     return pytest.importorskip('onnxruntime')
@@ -70,9 +78,12 @@ def compare(runtime, path, model, name):
 
 @pytest.fixture(scope='module')
 def exported(runtime, config, checkpoint, tmp_path_factory):
-    out = tmp_path_factory.mktemp('export') / 'onnx'
     pytest.importorskip('onnx')
-    export_model(config, checkpoint, out)
+    folder = tmp_path_factory.mktemp('export')
+    Config(config).dump(folder / 'tiny.py')
+    out = folder / 'onnx'
+    names = map(str, (folder / 'tiny.py', checkpoint, out))
+    load_tool('export').main(list(names))
     return out
 
 
@@ -89,6 +100,7 @@ def test_windows_at_any_size(runtime, tmp_path, backbone):
     pytest.importorskip('onnx')
     model = build_model(backbone=backbone, num_layers=1).eval()
     write_onnx(graphs_of(model)['frames'], tmp_path / 'frames.onnx')
+    assert not any(module.training for module in model.modules())
     compare(runtime, tmp_path / 'frames.onnx', model, 'frames')
 
 
@@ -191,11 +203,19 @@ def test_a_video_without_torch(exported, inferencer, tmp_path):
 
 @pytest.fixture(scope='module')
 def tool():
-    path = ROOT / 'tools/deployment/run_onnx.py'
-    spec = importlib.util.spec_from_file_location('run_onnx', path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_tool('run_onnx')
+
+
+@pytest.mark.slow
+def test_differences_and_speed_are_printed(runtime, capsys):
+    pytest.importorskip('onnx')
+    check = load_tool('check_onnx')
+    check.main(['referformer_tiny_synthetic', '--rounds', '1'])
+    rows = capsys.readouterr().out.splitlines()[1:]
+    assert [row.split()[0] for row in rows] == ['frames', 'text', 'decode']
+    for row in rows:
+        listed = row.split('differences: ')[1].split(', ')
+        assert all(float(each.split()[1]) < 1e-4 for each in listed)
 
 
 def test_frames_are_resized_as_the_pipeline_does(tool):

@@ -26,7 +26,7 @@ class SwinTransformer(_SwinTransformer):
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Extract maps of images of shape (B, 3, H, W)."""
-        if is_traced(images) and not self.use_abs_pos_embed:
+        if is_traced() and not self.use_abs_pos_embed:
             return self._forward_any_size(images)
         if images.device.type != 'cpu':
             return super().forward(images)

@@ -102,7 +102,7 @@ class MultiheadAttention(nn.Module):
             and query is not key
             and dropout == 0
             and not torch.is_grad_enabled()
-            and not is_traced(query)
+            and not is_traced()
             and key.shape[1] * self.num_heads <= query.shape[-1]
             and self._is_plain()
         ):

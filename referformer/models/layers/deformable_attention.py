@@ -105,7 +105,7 @@ class MultiScaleDeformableAttention(nn.Module):
         if padding_mask is not None:
             value = value.masked_fill(padding_mask[..., None], 0)
         value = value.unflatten(-1, (num_heads, -1))
-        if query.device.type != 'cpu' or is_traced(query):
+        if query.device.type != 'cpu' or is_traced():
             return self._read(query, value, references, levels)
         frames = max(1, _QUERIES_PER_PART // query.shape[1])
         if frames >= len(value):

@@ -27,7 +27,7 @@ class Linear(nn.Linear):
             x.device.type != 'cpu'
             or torch.is_autocast_enabled('cpu')
             or x.dtype != torch.float32
-            or is_traced(x)
+            or is_traced()
             or x.numel() < _MIN_SIZE
         ):
             return super().forward(x)
