@@ -296,14 +296,12 @@ def _unflatten(
 
 def write_torch_export(graph: Graph, path: Path) -> None:
     """Record a graph with ``torch.export``."""
-    named = {
-        axis: torch.export.Dim(axis, min=2)
-        for shape in graph.inputs.values()
-        for axis in shape
-        if isinstance(axis, str)
-    }
     shapes = [
-        {i: named[axis] for i, axis in enumerate(shape) if axis in named}
+        {
+            i: torch.export.Dim.DYNAMIC
+            for i, axis in enumerate(shape)
+            if isinstance(axis, str)
+        }
         for shape in graph.inputs.values()
     ]
     variadic = len(graph.inputs) > 2
