@@ -17,7 +17,7 @@ import shutil
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple
 from unittest import mock
 
 import torch
@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from referformer.apis.model import init_model, split_pipeline
 from referformer.datasets.transforms import NormalizeText, ReferResize
-from referformer.errors import ConfigError, MissingPackageError, check_choice
+from referformer.errors import ConfigError, MissingPackageError
 from referformer.formats.files import write_json
 from referformer.models import HashTokenizer, ReferFormer
 from referformer.prediction.predictor import DEFAULT_WINDOW
@@ -41,15 +41,12 @@ __all__ = [
     'graphs_of',
     'write_onnx',
     'write_tokenizer',
-    'write_torch_export',
 ]
 
-ExportFormat = Literal['torch-export', 'onnx']
 #: TensorRT reads GridSample of this one, and not of later ones.
 OPSET = 18
 MODEL_FILE = 'model.json'
 TOKENIZER_FILE = 'tokenizer.json'
-_SUFFIXES = {'torch-export': 'pt2', 'onnx': 'onnx'}
 _FORMAT = 1
 
 
@@ -171,7 +168,6 @@ def export_model(
     config: str | os.PathLike[str] | Config | dict,
     checkpoint: str | os.PathLike[str],
     out: str | os.PathLike[str],
-    format: ExportFormat = 'onnx',
 ) -> dict[str, Path]:
     """Write the graphs of a model, and what a runtime has to know.
 
@@ -179,7 +175,6 @@ def export_model(
         config (str | PathLike | Config | dict): A config, its file or name.
         checkpoint (str | PathLike): Its weights.
         out (str | PathLike): Folder, which must be new or empty.
-        format (ExportFormat): ``'onnx'`` or ``'torch-export'``.
 
     Returns:
         dict[str, Path]: The files by name.
@@ -188,27 +183,24 @@ def export_model(
         ConfigError: If the folder is not empty, or the model's pipeline has
             a step that only Python can run.
         CheckpointError: If the weights are not those of the config.
-        MissingPackageError: If a package for the format is missing.
+        MissingPackageError: If the package onnx is missing.
     """
-    check_choice('format', format, get_args(ExportFormat))
     out = Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f'{out} is not an empty folder; give a new one.')
-    if format == 'onnx':
-        _require_onnx()
+    _require_onnx()
     cfg = read_config(config)
     facts = _describe_pipeline(cfg)
     model = init_model(cfg, checkpoint, 'cpu')
     numbers = _describe_model(model)
-    write = write_onnx if format == 'onnx' else write_torch_export
     temporary = out.with_name(f'.{out.name}.part')
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
         graphs = {}
         for name, graph in graphs_of(model).items():
-            file = f'{name}.{_SUFFIXES[format]}'
-            write(graph, temporary / file)
+            file = f'{name}.onnx'
+            write_onnx(graph, temporary / file)
             graphs[name] = dict(
                 file=file,
                 inputs={
@@ -226,8 +218,8 @@ def export_model(
             library='referformer-mm',
             format=_FORMAT,
             version=__version__,
-            kind=format,
-            opset=OPSET if format == 'onnx' else None,
+            kind='onnx',
+            opset=OPSET,
             precision='fp32',
         )
         write_json(
@@ -247,7 +239,7 @@ def _require_onnx() -> None:
         import onnx  # noqa: F401
     except ImportError as error:
         raise MissingPackageError(
-            f'the format onnx needs a package that is missing ({error})',
+            f'the export needs a package that is missing ({error})',
             value='onnx',
             remedy="run: pip install 'referformer-mm[export]'",
         ) from error
@@ -292,30 +284,6 @@ def _unflatten(
     dim %= tensor.ndim
     shape = tensor.shape
     return tensor.reshape(*shape[:dim], *sizes, *shape[dim + 1 :])
-
-
-def write_torch_export(graph: Graph, path: Path) -> None:
-    """Record a graph with ``torch.export``."""
-    shapes = [
-        {
-            i: torch.export.Dim.DYNAMIC
-            for i, axis in enumerate(shape)
-            if isinstance(axis, str)
-        }
-        for shape in graph.inputs.values()
-    ]
-    variadic = len(graph.inputs) > 2
-    program = torch.export.export(
-        graph.module,
-        graph.example,
-        # the parameters of forward(): the last may hold any number
-        dynamic_shapes=(shapes[0], tuple(shapes[1:]))
-        if variadic
-        else tuple(shapes),
-        strict=False,
-        prefer_deferred_runtime_asserts_over_guards=True,
-    )
-    torch.export.save(program, path)
 
 
 # -- what a runtime has to know -----------------------------------------------

@@ -18,7 +18,6 @@ from referformer.apis.export import (
     graphs_of,
     write_onnx,
     write_tokenizer,
-    write_torch_export,
 )
 from referformer.errors import ConfigError
 from tests.fixtures.videos import moving_square, write_clip
@@ -102,20 +101,6 @@ def test_windows_at_any_size(runtime, tmp_path, backbone):
     write_onnx(graphs_of(model)['frames'], tmp_path / 'frames.onnx')
     assert not any(module.training for module in model.modules())
     compare(runtime, tmp_path / 'frames.onnx', model, 'frames')
-
-
-@pytest.mark.slow
-def test_programs_at_any_size(tmp_path):
-    """torch.export takes minutes for what tracing does in seconds."""
-    model = build_model(num_layers=1).eval()
-    for name, graph in graphs_of(model).items():
-        write_torch_export(graph, tmp_path / f'{name}.pt2')
-        program = torch.export.load(tmp_path / f'{name}.pt2').module()
-        for shape in ((5, (97, 227), 3, 4), (2, (200, 130), 2, 9)):
-            graph = graphs_of(model, *shape)[name]
-            with torch.no_grad():
-                found = program(*graph.example)
-                close([x.numpy() for x in found], graph.module(*graph.example))
 
 
 def test_the_model_file(exported):
@@ -290,5 +275,3 @@ def test_what_cannot_be_exported(config, checkpoint, tmp_path):
     (tmp_path / 'out/mine').touch()
     with pytest.raises(ConfigError, match='is not an empty folder'):
         export_model(config, checkpoint, tmp_path / 'out')
-    with pytest.raises(ConfigError, match='format'):
-        export_model(config, checkpoint, tmp_path / 'new', 'coreml')
