@@ -33,8 +33,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--auto-scale-lr',
         action='store_true',
-        help='scale the learning rate with the total batch size, relative to '
-        "the config's auto_scale_lr.base_batch_size",
+        help='scale the learning rate with the total batch size (clips × '
+        'processes × accumulated batches), relative to the '
+        "config's auto_scale_lr.base_batch_size",
     )
     parser.add_argument(
         '--resume',
@@ -56,6 +57,7 @@ def main(argv: list[str] | None = None) -> None:
 
     import referformer.registry  # noqa: F401  (makes the registries known)
     from referformer.engine.resume import resume_latest
+    from referformer.engine.scaling import count_accumulation
     from referformer.errors import ConfigError
     from referformer.utils.launch import (
         explain_config_errors,
@@ -94,6 +96,7 @@ def main(argv: list[str] | None = None) -> None:
     prepare_processes(cfg)
     with explain_config_errors(args.config, cfg):
         runner = Runner.from_cfg(cfg)
+        count_accumulation(runner)
         if args.resume == 'auto':
             resume_latest(runner)
         runner.train()

@@ -16,6 +16,8 @@ default_hooks = dict(
     ),
     # A batch without finite gradients is left out; ten in a row stop the run.
     bad_steps=dict(type='BadStepHook', max_in_row=10),
+    # Counts what on_error='skip' of a dataset leaves out; 1 % stops the run.
+    skipped_samples=dict(type='SkippedSamplesHook', max_share=0.01),
     # SIGTERM and SIGUSR1 save and end the run with status 75.
     save_on_signal=dict(type='SaveOnSignalHook'),
     # Command line, versions and commit: <work dir>/<time>/run.json.

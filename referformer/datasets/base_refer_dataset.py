@@ -5,7 +5,7 @@ from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from mmengine.dataset import BaseDataset, force_full_init
 
@@ -13,6 +13,7 @@ from referformer.datasets.items import ItemId, Items
 from referformer.errors import (
     ConfigError,
     DataError,
+    MediaError,
     check_choice,
     report_error,
 )
@@ -28,6 +29,8 @@ _RENAMED = {
     'mask_frame': 'annotated_frame_id',
     'mask_path': 'masks_file',
 }
+#: Samples that may fail in a row, or lack the object before any has shown it.
+_MAX_FAILED = 50
 
 
 def _refuse_old_names(where: str, names: Collection[str]) -> None:
@@ -91,6 +94,12 @@ class BaseReferDataset(BaseDataset):
             key ``expressions`` lists the facts of each, such as ``text``
             and ``mask_dir``. Only in test mode. Clips of one video that show
             different frames stay apart.
+        on_error: What a sample does in training whose files are missing or
+            damaged: ``'raise'`` stops, ``'skip'`` takes another one and notes
+            the sample in the metainfo ``skipped`` of the one that replaces
+            it, which ``SkippedSamplesHook`` counts. With
+            ``SeededSampler``, the seed of the sample decides which one
+            replaces it.
         **kwargs: Other arguments of :class:`mmengine.dataset.BaseDataset`.
 
     Raises:
@@ -115,6 +124,7 @@ class BaseReferDataset(BaseDataset):
         start_stride: int = 1,
         expression_from: str = 'self',
         group_by_video: bool = False,
+        on_error: Literal['raise', 'skip'] = 'raise',
         test_mode: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -141,6 +151,15 @@ class BaseReferDataset(BaseDataset):
                 'group_by_video=True is not possible: items of one video of '
                 f'{type(self).__name__} show different frames.'
             )
+        check_choice('on_error', on_error, ('raise', 'skip'))
+        if on_error == 'skip' and test_mode:
+            raise ConfigError(
+                'on_error="skip" would leave samples out of the scores; it '
+                'is for training.'
+            )
+        self.on_error = on_error
+        #: Whether a clip was drawn that shows its object.
+        self._found_object = False
         self.group_by_video = group_by_video
         self.start_stride = start_stride
         self.expression_from = expression_from
@@ -170,12 +189,55 @@ class BaseReferDataset(BaseDataset):
     def __getitem__(self, idx: int) -> dict:
         """Return a sample whose random numbers depend on its index.
 
+        In training, a clip that does not show its object is replaced by
+        another one, and so is one that cannot be read, if ``on_error`` says
+        so.
+
         Args:
             idx: What the sampler sent; a ``SeededIndex`` carries the seed
                 of the sample, a plain index leaves the generators alone.
+
+        Raises:
+            DataError: If a file is missing or wrong, or no object is found.
+            MediaError: If a frame or video is missing or damaged.
         """
         seed_sample(idx)
-        return super().__getitem__(idx)
+        if self.test_mode:
+            return super().__getitem__(idx)
+        self.full_init()
+        skipped: list[str] = []
+        for tries in range(1, self.max_refetch + 2):
+            try:
+                sample = self.prepare_data(idx)
+            except (DataError, MediaError) as error:
+                if self.on_error == 'raise':
+                    raise
+                if len(skipped) == _MAX_FAILED:
+                    raise DataError(
+                        f'{_MAX_FAILED} samples in a row could not be read, '
+                        f'and then: {error}',
+                        file=error.file,
+                        code=error.code,
+                    ) from error
+                item, sample = self.item_id(idx), None
+                skipped.append(f'{item.video_id}/{item.exp_id}: {error}')
+            if sample is not None:
+                self._found_object = True
+                if skipped:
+                    facts = {'skipped': skipped}
+                    sample['data_samples'].set_metainfo(facts)
+                return sample
+            if tries == _MAX_FAILED and not (self._found_object or skipped):
+                break
+            idx = self._rand_another()
+        raise DataError(
+            f'none of {tries} clips drawn from {self.ann_file} shows its '
+            'object in any frame',
+            file=self.ann_file,
+            remedy='look whether the masks are empty, or hold other values '
+            'than the obj_id of the expressions.',
+            code='object-never-seen',
+        )
 
     @force_full_init
     def get_data_info(self, idx: int) -> dict:

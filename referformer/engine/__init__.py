@@ -16,6 +16,7 @@ from referformer.engine.hooks.reproducible_resume_hook import (
     ReproducibleResumeHook,
 )
 from referformer.engine.hooks.save_on_signal_hook import SaveOnSignalHook
+from referformer.engine.hooks.skipped_samples_hook import SkippedSamplesHook
 from referformer.engine.hooks.visualization_hook import ReferVisualizationHook
 from referformer.engine.loops.resumable_test_loop import ResumableTestLoop
 from referformer.engine.loops.resumable_train_loop import ResumableTrainLoop
@@ -46,4 +47,5 @@ __all__ = [
     'ResumableTrainLoop',
     'SaveOnSignalHook',
     'SeededSampler',
+    'SkippedSamplesHook',
 ]

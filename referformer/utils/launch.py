@@ -6,7 +6,7 @@ import os
 import re
 import traceback
 from argparse import Namespace
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from operator import itemgetter
 from pathlib import Path
@@ -22,7 +22,14 @@ from mmengine.registry import Registry
 
 from referformer.errors import ConfigError, ReferError
 from referformer.utils.cli import keep_errors_in, prepare_output
-from referformer.utils.configs import one_line, read_config
+from referformer.utils.configs import (
+    adapt_loaders,
+    config_nodes,
+    data_roots,
+    move_data,
+    one_line,
+    read_config,
+)
 from referformer.utils.processes import (
     end_children_with_this_process,
     end_with_parent,
@@ -64,6 +71,8 @@ def load_config(
     """
     cfg = read_config(path)
     cfg.launcher = launcher
+    # the name is known even where a config does not use it
+    roots = [*{'data_root': '', **data_roots(cfg)}.items()]
     try:
         cfg.merge_from_dict(dict(cfg_options or {}))
     except Exception as error:
@@ -73,6 +82,8 @@ def load_config(
             file=path,
             value=dict(cfg_options),
         ) from error
+    move_data(cfg, roots, path)
+    adapt_loaders(cfg)
     if work_dir is not None:
         cfg.work_dir = work_dir
     elif cfg.get('work_dir') is None:
@@ -190,23 +201,10 @@ def _key_of(cfg: Config, part: Mapping[str, Any]) -> str | None:
     """Dotted key of the part, or of that of its type with most in common."""
     found = [
         (sum(part.get(k) == v for k, v in node.items()), key)
-        for key, node in _nodes(cfg, '')
+        for key, node in config_nodes(cfg)
         if node.get('type') == part.get('type')
     ]
     return max(found, key=itemgetter(0), default=(0, None))[1]
-
-
-def _nodes(node: Any, key: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield the dotted key of every dict within a config, and the dict."""
-    items: Iterable[tuple[Any, Any]] = ()
-    if isinstance(node, Mapping | Config):
-        if key:
-            yield key, node
-        items = node.items()
-    elif isinstance(node, list | tuple):
-        items = enumerate(node)
-    for name, value in items:
-        yield from _nodes(value, f'{key}.{name}' if key else str(name))
 
 
 def require_model(path: str, cfg: Config) -> None:

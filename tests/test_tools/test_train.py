@@ -161,19 +161,21 @@ def test_resume_begins_from_the_configured_weights(trained, tmp_path):
     assert torch.equal(before, after)
 
 
-def test_auto_scale_lr(trained, tmp_path):
+@pytest.mark.parametrize('accumulated', [1, 2])
+def test_auto_scale_lr(trained, tmp_path, accumulated):
     """One process with batches of 3, and a rate meant for 12."""
     import torch
 
     options = [
         *('--work-dir', str(tmp_path / 'new'), '--auto-scale-lr'),
         *('--cfg-options', 'auto_scale_lr.base_batch_size=12'),
+        f'optim_wrapper.accumulative_counts={accumulated}',
         *('train_cfg.max_epochs=1', f'experiment_name={tmp_path}'),
     ]
     script('train').main([str(trained / 'toy.py'), *options])
     saved = torch.load(tmp_path / 'new' / 'epoch_1.pth', weights_only=False)
     (group,) = saved['optimizer']['param_groups']
-    assert group['initial_lr'] == pytest.approx(0.05 * 3 / 12)
+    assert group['initial_lr'] == pytest.approx(0.05 * accumulated * 3 / 12)
 
 
 def test_a_resumed_run_keeps_its_learning_rate(trained, tmp_path):
