@@ -2,4 +2,4 @@ _base_ = [
     './_base_/models/referformer_r50-clip.py',
     './_base_/recipes/refcoco-pretrain.py',
 ]
-model = dict(text_encoder=dict(frozen=False))
+model = dict(text_encoder=dict(frozen=False), **_base_.protocol)

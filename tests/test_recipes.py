@@ -247,6 +247,38 @@ def test_config(path, data_of, monkeypatch):
     assert 'train_dataloader' in cfg or 'test_dataloader' in cfg
 
 
+@pytest.mark.parametrize(
+    ('name', 'frames'),
+    [
+        ('vswin-t_a2d', 5),
+        ('vswin-t_a2d-scratch', 6),
+        ('r50_refcoco-pretrain', 1),
+    ],
+)
+def test_training_is_scored_after_every_epoch(
+    name, frames, data_of, monkeypatch
+):
+    """And the score that decides is one of the metric's."""
+    monkeypatch.chdir(ROOT)
+    cfg = load(ROOT / f'configs/referformer_{name}.py')
+    assert cfg.train_cfg.get('val_interval', 1) == 1
+    shrink_data_cfg(cfg.val_dataloader, data_of)
+    cfg.val_dataloader.update(num_workers=0, persistent_workers=False)
+    loader = Runner.build_dataloader(cfg.val_dataloader, seed=0)
+    metric = METRICS.build(cfg.val_evaluator)
+    metric.dataset_meta = loader.dataset.metainfo
+    torch.manual_seed(0)
+    model = MODELS.build(shrink_model_cfg(cfg.model)).eval()
+    for batch in loader:
+        assert len(batch['inputs'][0]) == frames
+        with torch.no_grad():
+            samples = model.val_step(batch)
+        metric.process(batch, [sample.to_dict() for sample in samples])
+    best = cfg.default_hooks.checkpoint
+    assert best.rule == 'greater'
+    assert best.save_best in metric.evaluate(len(loader.dataset))
+
+
 # -- and says what was published ---------------------------------------------
 
 

@@ -45,6 +45,21 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help='continue an interrupted training: from this checkpoint, or '
         'from the newest good one in the work directory, if there is any',
     )
+    parser.add_argument(
+        '--validate',
+        action='store_true',
+        help="score the config's test data, which need ground truth, after "
+        'every epoch, and keep the best weights; configs of A2D-Sentences and '
+        'RefCOCO do it by themselves',
+    )
+    parser.add_argument(
+        '--resume-with-new-schedule',
+        action='store_true',
+        help='with --resume: the learning rate, the other settings of the '
+        'optimizer and the schedule are those of the config, as if the run '
+        'had had them from its beginning; otherwise those of the checkpoint '
+        'stay',
+    )
     add_common_options(parser)
     return parser.parse_args(argv)
 
@@ -58,6 +73,10 @@ def main(argv: list[str] | None = None) -> None:
     import referformer.registry  # noqa: F401  (makes the registries known)
     from referformer.engine.resume import resume_latest
     from referformer.engine.scaling import count_accumulation
+    from referformer.engine.validation import (
+        require_truth,
+        validate_on_test_data,
+    )
     from referformer.errors import ConfigError
     from referformer.utils.launch import (
         explain_config_errors,
@@ -85,6 +104,14 @@ def main(argv: list[str] | None = None) -> None:
                 f'{args.config} does not set.'
             )
         cfg.auto_scale_lr.enable = True
+    if args.validate:
+        validate_on_test_data(cfg, args.config)
+    if args.resume_with_new_schedule:
+        if args.resume is None:
+            raise ConfigError('--resume-with-new-schedule needs --resume.')
+        cfg.setdefault('default_hooks', {})['resumed_settings'] = dict(
+            type='referformer.ResumedSettingsHook', new_schedule=True
+        )
     if args.resume == 'auto':
         cfg.resume = False  # until the folder was looked at
     elif args.resume is not None:
@@ -97,6 +124,8 @@ def main(argv: list[str] | None = None) -> None:
     with explain_config_errors(args.config, cfg):
         runner = Runner.from_cfg(cfg)
         count_accumulation(runner)
+        if args.validate:
+            require_truth(runner)
         if args.resume == 'auto':
             resume_latest(runner)
         runner.train()

@@ -7,7 +7,7 @@ default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    # A config with a validation adds save_best='J&F', rule='greater'.
+    # A config with a validation adds save_best='refer/J&F', rule='greater'.
     checkpoint=dict(
         type='ReferCheckpointHook',
         interval=1,
@@ -25,6 +25,8 @@ default_hooks = dict(
     sampler_seed=dict(type='DistSamplerSeedHook'),
     # With SeededSampler, resuming repeats the uninterrupted run bit by bit.
     resume=dict(type='ReproducibleResumeHook'),
+    # A resumed run says which settings of the config it takes.
+    resumed_settings=dict(type='ResumedSettingsHook', new_schedule=False),
     check_weights=dict(type='CheckWeightsHook', strict=True),
     visualization=dict(type='ReferVisualizationHook'),
 )

@@ -253,6 +253,13 @@ class BaseReferDataset(BaseDataset):
         return self.items.id(idx)
 
     @force_full_init
+    def has_truth(self) -> bool:
+        """Return whether the first item has an expression with an object."""
+        first = self.items[0]
+        clips = first.get('expressions', [first])
+        return any(clip['obj_id'] is not None for clip in clips)
+
+    @force_full_init
     def get_subset_(self, indices: int | Sequence[int]) -> None:
         """Keep only some items; see :meth:`Items.subset`."""
         self.items = self.items.subset(indices)

@@ -15,6 +15,7 @@ from referformer.engine.hooks.refer_checkpoint_hook import (
 from referformer.engine.hooks.reproducible_resume_hook import (
     ReproducibleResumeHook,
 )
+from referformer.engine.hooks.resumed_settings_hook import ResumedSettingsHook
 from referformer.engine.hooks.save_on_signal_hook import SaveOnSignalHook
 from referformer.engine.hooks.skipped_samples_hook import SkippedSamplesHook
 from referformer.engine.hooks.visualization_hook import ReferVisualizationHook
@@ -45,6 +46,7 @@ __all__ = [
     'ReproducibleResumeHook',
     'ResumableTestLoop',
     'ResumableTrainLoop',
+    'ResumedSettingsHook',
     'SaveOnSignalHook',
     'SeededSampler',
     'SkippedSamplesHook',

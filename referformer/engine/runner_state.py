@@ -18,3 +18,11 @@ def checkpoint_to_load(runner: Runner) -> str | None:
     if runner._load_from is None and runner._resume:
         return find_latest_checkpoint(runner.work_dir)
     return runner._load_from
+
+
+def is_resuming(runner: Runner) -> bool:
+    """Tell whether the checkpoint that is being loaded is gone on from.
+
+    Else, only its weights are taken.
+    """
+    return runner._resume

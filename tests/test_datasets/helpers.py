@@ -107,7 +107,7 @@ def make_runner(
     path.parent.mkdir(parents=True)
     path.write_text(f'_base_ = {bases!r}')
     cfg = Config.fromfile(path)
-    for name in ('train_dataloader', 'test_dataloader'):
+    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         if name not in cfg:
             continue
         loader = cfg[name].to_dict()

@@ -10,6 +10,7 @@ import pytest
 from mmcv.transforms import Compose
 from mmengine.config import Config
 
+from referformer.checkpoints.io import load_checkpoint_safely
 from referformer.datasets import A2DSentencesDataset
 from referformer.datasets.transforms import LoadReferVideoFrames
 from referformer.media import reader as video_reader
@@ -243,6 +244,28 @@ def test_one_training_step_and_a_scored_test(runner, tmp_path):
             ('zzTestVideo', 4, 0),
         ]
     }
+
+
+def test_training_keeps_the_best_weights(runner, tmp_path):
+    run = runner(
+        train_cfg__max_epochs=2,
+        default_hooks__checkpoint__save_best='refer/mean_iou',
+        default_hooks__checkpoint__rule='greater',
+    )
+    run.train()
+    [log] = tmp_path.rglob('scalars.json')
+    lines = map(json.loads, log.read_text().splitlines())
+    scores = [x['refer/mean_iou'] for x in lines if 'refer/mean_iou' in x]
+    assert len(scores) == 2
+    best = 1 + scores.index(max(scores))
+    work_dir = tmp_path / 'run'
+    [path] = work_dir.glob('best_*.pth')
+    assert path.name == f'best_refer_mean_iou_epoch_{best}.pth'
+    states = [
+        load_checkpoint_safely(file)['state_dict']
+        for file in (path, work_dir / f'epoch_{best}.pth')
+    ]
+    assert all((states[1][k] == v).all() for k, v in states[0].items())
 
 
 def test_the_truth_scores_full_marks(runner, prepared, tmp_path):

@@ -20,6 +20,7 @@ from referformer.errors import (
 )
 from referformer.registry import DATASETS, MODELS
 from referformer.utils.seeding import SeededIndex, derive_seed
+from tests.faults import DATA, fault
 
 from .test_resume import ROOT, RUNNERS
 from .toy import RecordLossHook, ToyModel
@@ -118,6 +119,11 @@ def draw(data, **options):
     ]
 
 
+@fault(
+    DATA,
+    "pictures are cut off, with `on_error='skip'`",
+    'others replace them, the same with any number of workers',
+)
 def test_the_same_samples_with_any_number_of_workers(data):
     whole = draw(data)
     damage(data)
@@ -134,6 +140,11 @@ def test_the_same_samples_with_any_number_of_workers(data):
         assert all('cannot be decoded' in text for text in skipped)
 
 
+@fault(
+    DATA,
+    'a picture of the training data is cut off',
+    'the run ends, and the picture is named',
+)
 def test_by_default_the_first_one_stops(data):
     damage(data)
     broken = dataset(data, on_error='raise')
@@ -141,6 +152,11 @@ def test_by_default_the_first_one_stops(data):
         broken[position(broken, 'train-00001')]
 
 
+@fault(
+    DATA,
+    "pictures are missing, with `on_error='skip'`",
+    'another sample takes the place, and says whose',
+)
 def test_missing_files_are_skipped_too(data):
     gone = dataset(data)
     for path in data.glob('train/JPEGImages/train-00001/*'):
@@ -150,6 +166,11 @@ def test_missing_files_are_skipped_too(data):
     assert 'is missing' in sample.skipped[0]
 
 
+@fault(
+    DATA,
+    "all pictures are gone, with `on_error='skip'`",
+    'the run ends after 50 tries in a row, and names one',
+)
 def test_nothing_can_be_read(data):
     """Such as a disk that is gone: no search without an end."""
     gone = dataset(data)
@@ -163,6 +184,11 @@ def test_nothing_can_be_read(data):
     assert caught.value.code == 'frame-missing'
 
 
+@fault(
+    DATA,
+    'all masks of the training data are empty',
+    'the run ends after 50 clips, and says so',
+)
 @pytest.mark.parametrize('on_error', ['raise', 'skip'])
 def test_masks_that_are_all_empty(data, on_error):
     for path in data.glob('train/Annotations/*/*.png'):
@@ -212,6 +238,11 @@ def entries(cfg):
     return [*map(json.loads, path.read_text().splitlines())]
 
 
+@fault(
+    DATA,
+    'a run that leaves out samples is interrupted',
+    'losses and the list of samples equal those of the whole run',
+)
 def test_a_run_that_skips_resumes_exactly(data, tmp_path):
     damage(data)
     cfg = config(data, tmp_path / 'whole')
@@ -247,6 +278,11 @@ def test_a_run_that_skips_resumes_exactly(data, tmp_path):
     assert entries(cfg) == skipped
 
 
+@fault(
+    DATA,
+    'more samples are damaged than `max_share` allows',
+    'the run ends, counts them and names the last one',
+)
 def test_too_many_stop_the_run(data, tmp_path):
     damage(data)
     cfg = config(

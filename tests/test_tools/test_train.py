@@ -12,6 +12,7 @@ import pytest
 from mmengine.config import Config
 
 from referformer.errors import ConfigError, ReferError
+from tests.faults import CONFIGS, fault
 
 from ..test_engine.test_resume import make_config
 from ..test_engine.toy import RecordLossHook
@@ -196,6 +197,21 @@ def test_a_resumed_run_keeps_its_learning_rate(trained, tmp_path):
     assert after['initial_lr'] == before['initial_lr'] == 0.05
 
 
+def test_a_resumed_run_takes_a_new_learning_rate(trained, tmp_path):
+    import torch
+
+    options = [
+        *('--work-dir', str(tmp_path / 'new'), '--resume-with-new-schedule'),
+        *('--resume', str(trained / 'work' / 'epoch_1.pth')),
+        *('--cfg-options', 'train_cfg.max_epochs=2'),
+        *('optim_wrapper.optimizer.lr=0.3', f'experiment_name={tmp_path}'),
+    ]
+    script('train').main([str(trained / 'toy.py'), *options])
+    saved = torch.load(tmp_path / 'new' / 'epoch_2.pth', weights_only=False)
+    (group,) = saved['optimizer']['param_groups']
+    assert group['initial_lr'] == 0.3
+
+
 def test_a_config_without_training(trained):
     options = ['--cfg-options', 'train_dataloader=None']
     with pytest.raises(
@@ -241,6 +257,7 @@ def test_a_config_without_test(trained):
             r'toy\.py is a config of mmdet: its model is a FasterRCNN',
         ),
         (['--resume', 'gone.pth'], r'gone\.pth is not a file'),
+        (['--resume-with-new-schedule'], 'new-schedule needs --resume'),
         (
             ['--work-dir', '/proc/gone'],
             r'cannot write to /proc/gone.* choose another --work-dir\.',
@@ -252,6 +269,50 @@ def test_train_refuses(trained, options, reason, monkeypatch):
     arguments = [trained / 'toy.py', '--work-dir', trained / 'refused']
     with pytest.raises(ReferError, match=reason):
         script('train').main([*map(str, arguments), *options])
+
+
+@fault(
+    CONFIGS,
+    'a `type` is misspelt: data set, sampler, hook, optimizer, schedule, loop',
+    'one sentence names the part of the config and the nearest names',
+)
+@pytest.mark.parametrize(
+    ('key', 'kind', 'name', 'meant'),
+    [
+        ('train_dataloader.dataset', 'dataset', 'ToyDatset', 'ToyDataset'),
+        (
+            *('train_dataloader.sampler', 'data sampler'),
+            *('SeededSampelr', 'SeededSampler'),
+        ),
+        (
+            *('default_hooks.bad_steps', 'hook'),
+            *('BadStepHok', 'BadStepHook'),
+        ),
+        ('custom_hooks.0', 'hook', 'RecordLosHook', 'RecordLossHook'),
+        ('optim_wrapper.optimizer', 'optimizer', 'AdmaW', 'AdamW'),
+        (
+            *('param_scheduler.0', 'parameter scheduler'),
+            *('MultiStpLR', 'MultiStepLR'),
+        ),
+        ('train_cfg', 'loop', 'ResumableTrainLop', 'ResumableTrainLoop'),
+    ],
+)
+def test_a_misspelt_type(trained, key, kind, name, meant):
+    constructor = 'MergedOptimWrapperConstructor'
+    options = [
+        *('--cfg-options', f'{key}.type={name}'),
+        # as in the configs
+        f'optim_wrapper.constructor={constructor}',
+    ]
+    arguments = [trained / 'toy.py', '--work-dir', trained / 'refused']
+    with pytest.raises(ConfigError) as caught:
+        script('train').main([*map(str, arguments), *options])
+    message = str(caught.value)
+    assert message.startswith(
+        f'{trained}/toy.py ({key}): there is no {kind} of type "{name}"; the '
+        'nearest name'
+    )
+    assert meant in message.rpartition('nearest name')[2]
 
 
 def test_a_refusal_as_people_see_it(trained, tmp_path):

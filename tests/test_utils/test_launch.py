@@ -7,7 +7,13 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
 from referformer.errors import ConfigError, MissingConfigError
-from referformer.registry import DATASETS, HOOKS, MODELS, VISUALIZERS
+from referformer.registry import (
+    DATASETS,
+    HOOKS,
+    MODELS,
+    TRANSFORMS,
+    VISUALIZERS,
+)
 from referformer.utils.configs import find_config
 from referformer.utils.launch import (
     explain_config_errors,
@@ -119,6 +125,15 @@ class Refusing:
             MODELS,
             dict(type='ConditionalQueries', num_queries='five'),
             'x.py (model.fusion): TypeError: ',
+        ),
+        (
+            TRANSFORMS,
+            dict(
+                type='TransformBroadcaster',
+                transforms=[dict(type='LoadReferFrmae')],
+            ),
+            'x.py (model.fusion.transforms.0): there is no transform of type '
+            '"LoadReferFrmae"; the nearest names are LoadReferFrame',
         ),
         (
             HOOKS,

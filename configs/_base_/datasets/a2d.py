@@ -63,6 +63,10 @@ test_dataloader = dict(
 )
 
 test_evaluator = dict(type='ReferSegMetric', kind='a2d', queries='all')
+# Training is scored on the same data after every epoch, as published.
+val_dataloader = test_dataloader
+val_evaluator = test_evaluator
+val_cfg = dict(type='ValLoop')
 # Settings of the model for these scores: the published mAP ranks all five
 # queries of an expression, and masks are resized in two steps.
 protocol = dict(mask_resize='two_step', head=dict(selector=dict(topk=5)))

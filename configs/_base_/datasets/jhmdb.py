@@ -3,6 +3,8 @@
 # frames around each chosen one. There is no training on it.
 _base_ = './_test_loader.py'
 
+data_root = 'data/jhmdb_sentences/'
+
 # Without the choice of frames, which other configs make differently.
 load_for_test = [
     dict(
@@ -26,7 +28,7 @@ test_pipeline = [
 test_dataloader = dict(
     dataset=dict(
         type='JHMDBSentencesDataset',
-        data_root='data/jhmdb_sentences/',
+        data_root=data_root,
         ann_file='jhmdb_sentences_samples_metadata.json',
         test_mode=True,
         pipeline=test_pipeline,

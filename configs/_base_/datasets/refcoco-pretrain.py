@@ -1,5 +1,8 @@
 # Pre-training on RefCOCO, RefCOCO+ and RefCOCOg (split by UMD) as in the
-# published recipe: images are clips of T = 1, two per GPU.
+# published recipe: images are clips of T = 1, two per GPU. Training is scored
+# on the three val splits after every epoch, as published; a test takes all.
+_base_ = './refcoco.py'
+
 dataset_type = 'RefCOCODataset'
 data_root = 'data/coco/'
 
@@ -43,3 +46,25 @@ train_dataloader = dict(
         pipeline=train_pipeline,
     ),
 )
+val_dataloader = dict(
+    batch_size=1,
+    num_workers=4,
+    persistent_workers=True,
+    drop_last=False,
+    sampler=dict(type='DefaultSampler', shuffle=False, round_up=False),
+    dataset=dict(
+        type=dataset_type,
+        data_root=data_root,
+        ann_file=[
+            'refcoco/instances_refcoco_val.json',
+            'refcoco+/instances_refcoco+_val.json',
+            'refcocog/instances_refcocog_val.json',
+        ],
+        data_prefix=dict(img='train2014'),
+        group_by_video=True,
+        test_mode=True,
+        pipeline=_base_.test_pipeline,
+    ),
+)
+val_evaluator = _base_.test_evaluator
+val_cfg = dict(type='ValLoop')

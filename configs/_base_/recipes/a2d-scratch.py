@@ -15,12 +15,14 @@ train_dataloader = dict(
         ]
     ),
 )
-test_dataloader = dict(
-    dataset=dict(
-        pipeline=[
-            dict(type='NormalizeText'),
-            dict(type='SampleWindow', num_frames=6),
-            *_base_.load_for_test,
-        ]
-    )
+test_pipeline = [
+    dict(type='NormalizeText'),
+    dict(type='SampleWindow', num_frames=6),
+    *_base_.load_for_test,
+]
+test_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+
+default_hooks = dict(
+    checkpoint=dict(save_best='refer/mAP 0.5:0.95', rule='greater')
 )

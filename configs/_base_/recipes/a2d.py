@@ -5,3 +5,7 @@ _base_ = [
     '../drop_class_head.py',
     '../default_runtime.py',
 ]
+
+default_hooks = dict(
+    checkpoint=dict(save_best='refer/mAP 0.5:0.95', rule='greater')
+)

@@ -4,3 +4,9 @@ _base_ = [
     '../schedules/pretrain_12e.py',
     '../default_runtime.py',
 ]
+
+default_hooks = dict(
+    checkpoint=dict(
+        save_best='refer/refcoco_val/RIS overall_iou', rule='greater'
+    )
+)

@@ -2,6 +2,7 @@
 """Hook that never leaves a run without a good checkpoint."""
 
 import errno
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from referformer.registry import HOOKS
 
 # A step in the middle of an epoch is kept until the next checkpoint.
 _MIDDLE = 'iter_{}.pth'
+# Key of the message hub: the epoch, or iteration, of the last validation.
+_VALIDATED = 'validated'
 
 
 @HOOKS.register_module()
@@ -28,6 +31,10 @@ class ReferCheckpointHook(CheckpointHook):
     A checkpoint gets its name when it is whole and on the disk, and only then
     the oldest is deleted. Weights that are not finite are not saved.
 
+    With ``save_best``, the weights of the best validation are kept in
+    ``best_<score>_epoch_<n>.pth`` as well. A run that was interrupted before
+    the validation of its last epoch begins with it.
+
     Args:
         *args: See :class:`mmengine.hooks.CheckpointHook`.
         interval_iters (int, optional): Save every so many iterations too, in
@@ -36,7 +43,8 @@ class ReferCheckpointHook(CheckpointHook):
         **kwargs: See :class:`mmengine.hooks.CheckpointHook`.
 
     Raises:
-        ConfigError: If ``interval_iters`` is below 1.
+        ConfigError: If ``interval_iters`` is below 1, or ``save_best`` names
+            several scores.
     """
 
     def __init__(
@@ -48,6 +56,11 @@ class ReferCheckpointHook(CheckpointHook):
             )
         kwargs.setdefault('backend_args', dict(backend=ATOMIC_BACKEND))
         super().__init__(*args, **kwargs)
+        if len(self.save_best or ()) > 1:
+            raise ConfigError(
+                f'save_best is {self.save_best}; give one score.',
+                value=self.save_best,
+            )
         self.interval_iters = interval_iters
         self._due = False
 
@@ -58,6 +71,10 @@ class ReferCheckpointHook(CheckpointHook):
             ConfigError: If not even two checkpoints fit.
         """
         super().before_train(runner)
+        self._check_space(runner)
+        self._validate_last_epoch(runner)
+
+    def _check_space(self, runner: Runner) -> None:
         folder = Path(self.out_dir)
         if not is_main_process() or not folder.is_dir():
             return
@@ -74,6 +91,20 @@ class ReferCheckpointHook(CheckpointHook):
                 file=folder,
                 remedy='free some space or choose another --work-dir.',
             )
+
+    def _validate_last_epoch(self, runner: Runner) -> None:
+        """Catch up on a validation that an interruption prevented."""
+        loop, epoch = runner.train_loop, runner.epoch
+        if (
+            self.save_best
+            and self.by_epoch
+            and runner.val_loop is not None
+            and runner.iter == epoch * len(runner.train_dataloader) > 0
+            and epoch >= loop.val_begin
+            and (epoch % loop.val_interval == 0 or epoch == loop.max_epochs)
+            and runner.message_hub.runtime_info.get(_VALIDATED) != epoch
+        ):
+            runner.val_loop.run()
 
     def after_train_iter(
         self,
@@ -124,8 +155,53 @@ class ReferCheckpointHook(CheckpointHook):
             Path(self.out_dir, name).unlink(missing_ok=True)
         self._remove_middle()
 
+    def _save_best_checkpoint(
+        self, runner: Runner, metrics: dict[str, float]
+    ) -> None:
+        """Save the weights of the best score; then delete the former ones.
+
+        Raises:
+            ConfigError: If the validation gives no such score.
+        """
+        hub = runner.message_hub
+        step = runner.epoch if self.by_epoch else runner.iter
+        hub.update_info(_VALIDATED, step)
+        if not self.save_best:
+            return
+        if 'auto' in self.key_indicators:
+            self._init_rule(self.rules, [next(iter(metrics))])
+        [key], [rule] = self.key_indicators, self.rules
+        if key not in metrics:
+            raise ConfigError(
+                f'save_best={key!r} is no score of the validation, which '
+                f'gives {", ".join(metrics)}.',
+                value=key,
+            )
+        best = hub.runtime_info.get('best_score', self.init_value_map[rule])
+        if not self.is_better_than[key](metrics[key], best):
+            return
+        # only of this folder: it may be a copy of another one
+        former = Path(hub.runtime_info.get('best_ckpt') or '.').name
+        name = f'best_{_plain(key)}_{self.filename_tmpl.format(step)}'
+        meta = dict(epoch=runner.epoch, iter=runner.iter)
+        self._write(runner, name, meta, by_epoch=False, weights_only=True)
+        if is_main_process() and former not in ('', name):
+            Path(self.out_dir, former).unlink(missing_ok=True)
+        self.best_ckpt_path = self.file_backend.join_path(self.out_dir, name)
+        hub.update_info('best_score', metrics[key])
+        hub.update_info('best_ckpt', self.best_ckpt_path)
+        runner.logger.info(f'The best {key} so far, saved to {name}')
+        # once more, so that a resumed run knows of it
+        if self.last_ckpt is not None:
+            self._save_checkpoint_with_step(runner, step, meta)
+
     def _write(
-        self, runner: Runner, name: str, meta: dict[str, Any], by_epoch: bool
+        self,
+        runner: Runner,
+        name: str,
+        meta: dict[str, Any],
+        by_epoch: bool,
+        weights_only: bool = False,
     ) -> None:
         """Write one checkpoint.
 
@@ -145,14 +221,16 @@ class ReferCheckpointHook(CheckpointHook):
                 remedy='lower the learning rate, or look at the data of the '
                 'last steps.',
             )
-        runner.message_hub.update_info('last_ckpt', path)
+        full = not weights_only
+        if full:
+            runner.message_hub.update_info('last_ckpt', path)
         try:
             runner.save_checkpoint(
                 self.out_dir,
                 name,
                 self.file_client_args,
-                save_optimizer=self.save_optimizer,
-                save_param_scheduler=self.save_param_scheduler,
+                save_optimizer=full and self.save_optimizer,
+                save_param_scheduler=full and self.save_param_scheduler,
                 meta=meta,
                 by_epoch=by_epoch,
                 backend_args=self.backend_args,
@@ -166,6 +244,8 @@ class ReferCheckpointHook(CheckpointHook):
                 file=path,
                 remedy='free some space and go on with --resume.',
             ) from error
+        if not full:
+            return
         self.last_ckpt = path
         if is_main_process():
             write_atomic(Path(runner.work_dir, 'last_checkpoint'), path)
@@ -182,3 +262,8 @@ class ReferCheckpointHook(CheckpointHook):
             for path in Path(self.out_dir).glob(_MIDDLE.format('*')):
                 if path.name != but:
                     path.unlink(missing_ok=True)
+
+
+def _plain(key: str) -> str:
+    """Name of a score for a file."""
+    return re.sub(r'[^\w.+-]+', '_', key)

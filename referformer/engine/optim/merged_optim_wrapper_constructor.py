@@ -6,7 +6,7 @@ from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from torch import nn
 
 from referformer.engine.optim.state_layout import StateLayout, joint_tensors
-from referformer.registry import OPTIM_WRAPPER_CONSTRUCTORS
+from referformer.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIMIZERS
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
@@ -37,7 +37,15 @@ class MergedOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             params[:] = merge_groups(params)
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
-        """Build the optimizer of a model."""
+        """Build the optimizer of a model.
+
+        Raises:
+            KeyError: If there is no such optimizer.
+        """
+        kind = self.optimizer_cfg['type']
+        if isinstance(kind, str) and OPTIMIZERS.get(kind) is None:
+            # mmengine would inspect None; building it says what is wrong
+            OPTIMIZERS.build(self.optimizer_cfg)
         if 'fused' not in self.optimizer_cfg and self._can_fuse(model):
             self.optimizer_cfg = {**self.optimizer_cfg, 'fused': True}
         wrapper = super().__call__(model)
