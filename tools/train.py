@@ -109,9 +109,10 @@ def main(argv: list[str] | None = None) -> None:
     if args.resume_with_new_schedule:
         if args.resume is None:
             raise ConfigError('--resume-with-new-schedule needs --resume.')
-        cfg.setdefault('default_hooks', {})['resumed_settings'] = dict(
+        settings = dict(
             type='referformer.ResumedSettingsHook', new_schedule=True
         )
+        cfg.merge_from_dict({'default_hooks.resumed_settings': settings})
     if args.resume == 'auto':
         cfg.resume = False  # until the folder was looked at
     elif args.resume is not None:

@@ -29,11 +29,12 @@ def validate_on_test_data(cfg: Config, path: str) -> None:
         cfg.val_dataloader = copy.deepcopy(cfg.test_dataloader)
         cfg.val_evaluator = copy.deepcopy(cfg.test_evaluator)
         cfg.val_cfg = dict(type='ValLoop')
-    hooks = cfg.setdefault('default_hooks', {})
-    checkpoint = hooks.setdefault('checkpoint', {})
-    checkpoint.setdefault('type', 'CheckpointHook')
+    checkpoint = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
     if not checkpoint.get('save_best'):
-        checkpoint.update(save_best='auto', rule='greater')
+        best = dict(save_best='auto', rule='greater')
+        if not checkpoint:
+            best['type'] = 'referformer.ReferCheckpointHook'
+        cfg.merge_from_dict({'default_hooks.checkpoint': best})
 
 
 def require_truth(runner: Runner) -> None:

@@ -92,6 +92,17 @@ def test_expressions_without_truth_beside_others():
     assert [e['obj_id'] for e in video['expressions']] == [None, '1', '3']
 
 
+@pytest.mark.parametrize('grouped', [False, True])
+def test_whether_there_is_ground_truth(grouped):
+    class Without(Clips):
+        def load_expressions(self):
+            clips = super().load_expressions()
+            return [{**clip, 'obj_id': None} for clip in clips]
+
+    assert Clips(test_mode=True, group_by_video=grouped).has_truth()
+    assert not Without(test_mode=True, group_by_video=grouped).has_truth()
+
+
 def test_one_item_where_one_frame_is_annotated():
     class Annotated(Clips):
         def load_expressions(self):

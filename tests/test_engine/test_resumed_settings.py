@@ -77,7 +77,12 @@ def first(tmp_path_factory):
     rates, lines = train(
         work_dir,
         'first',
-        {'custom_hooks.1': dict(type='KeepMiddle')},
+        {
+            'custom_hooks': [
+                dict(type='RecordRateHook'),
+                dict(type='KeepMiddle'),
+            ]
+        },
     )
     assert lines == []
     shutil.copy(work_dir / 'epoch_1.pth', kept)

@@ -3,6 +3,7 @@
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,8 +12,11 @@ from mmengine.evaluator import BaseMetric
 from mmengine.runner import Runner
 
 from referformer.engine.resume import resume_latest
-from referformer.engine.validation import validate_on_test_data
-from referformer.errors import CheckpointError, ConfigError
+from referformer.engine.validation import (
+    require_truth,
+    validate_on_test_data,
+)
+from referformer.errors import CheckpointError, ConfigError, DataError
 from referformer.registry import METRICS
 from tests.faults import CHECKPOINTS, CONFIGS, DISK, fault
 
@@ -218,6 +222,7 @@ def test_the_test_data_of_a_config():
         dict(test_dataloader=dict(batch_size=1), test_evaluator=dict(type='M'))
     )
     validate_on_test_data(cfg, 'x.py')
+    assert cfg.val_dataloader.batch_size == 1
     assert cfg.val_dataloader == cfg.test_dataloader
     assert cfg.val_dataloader is not cfg.test_dataloader
     checkpoint = cfg.default_hooks.checkpoint
@@ -239,3 +244,17 @@ def test_a_validation_of_its_own_stays():
 def test_a_config_without_test_data():
     with pytest.raises(ConfigError, match=r'^x\.py has no test data that'):
         validate_on_test_data(Config({}), 'x.py')
+
+
+@fault(
+    CONFIGS,
+    '`--validate` on data without ground truth',
+    'the run ends before the first epoch, and the file is named',
+)
+def test_ground_truth_is_asked_for_before_the_first_epoch():
+    dataset = SimpleNamespace(ann_file='valid.json', has_truth=lambda: False)
+    loop = SimpleNamespace(dataloader=SimpleNamespace(dataset=dataset))
+    with pytest.raises(DataError, match=r'and valid\.json names no objects; '):
+        require_truth(SimpleNamespace(val_loop=loop))
+    dataset.has_truth = lambda: True
+    require_truth(SimpleNamespace(val_loop=loop))

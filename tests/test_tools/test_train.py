@@ -212,6 +212,16 @@ def test_a_resumed_run_takes_a_new_learning_rate(trained, tmp_path):
     assert group['initial_lr'] == 0.3
 
 
+def test_a_validation_of_the_test_data(trained, tmp_path):
+    options = [
+        *('--work-dir', str(tmp_path / 'new'), '--validate'),
+        *('--cfg-options', f'experiment_name={tmp_path}'),
+    ]
+    script('train').main([str(trained / 'toy.py'), *options])
+    [best] = (tmp_path / 'new').glob('best_*')
+    assert best.name.startswith('best_toy_mean_epoch_')
+
+
 def test_a_config_without_training(trained):
     options = ['--cfg-options', 'train_dataloader=None']
     with pytest.raises(
