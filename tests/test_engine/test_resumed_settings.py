@@ -98,6 +98,15 @@ CHANGES = {
 }
 
 
+# schedules of the same types
+OTHER_RATES = {
+    **CHANGES,
+    'param_scheduler': [
+        dict(type='MultiStepLR', milestones=[1], by_epoch=True)
+    ],
+}
+
+
 @pytest.fixture(scope='module')
 def fresh(tmp_path_factory):
     """Rates of a run that had the other schedule from its beginning."""
@@ -115,7 +124,7 @@ def fresh(tmp_path_factory):
 def test_the_checkpoint_overrules_rate_and_schedule(first, tmp_path):
     kept, before = first
     rates, lines = train(
-        tmp_path / 'run', 'old', CHANGES, resume=str(kept / 'epoch_1.pth')
+        tmp_path / 'run', 'old', OTHER_RATES, resume=str(kept / 'epoch_1.pth')
     )
     assert {i: rates[i] for i in range(4, 12)} == {
         i: before[i] for i in range(4, 12)
@@ -129,7 +138,7 @@ def test_the_checkpoint_overrules_rate_and_schedule(first, tmp_path):
         'model.width',
         'train_cfg.max_epochs',
         'optim_wrapper.optimizer.lr',
-        'param_scheduler',
+        'param_scheduler.0.milestones',
         'custom_hooks',
     ]
     assert lines[1] == 'train_cfg.max_epochs was 3 and is 4.'
@@ -170,6 +179,28 @@ def test_a_new_schedule(first, fresh, tmp_path, name):
 
 @fault(
     CONFIGS,
+    'other types of schedules in a resume',
+    'the resume is refused, unless `--resume-with-new-schedule` is given',
+)
+def test_other_schedules_are_refused(first, tmp_path):
+    """mmengine would load the state of one into another."""
+    with pytest.raises(CheckpointError) as caught:
+        train(
+            tmp_path / 'run',
+            'types',
+            CHANGES,
+            resume=str(first[0] / 'epoch_1.pth'),
+        )
+    assert str(caught.value) == (
+        'the checkpoint holds the state of MultiStepLR, and the '
+        'param_scheduler of the config is LinearLR, MultiStepLR; keep the '
+        'schedules, or take those of the config with '
+        '--resume-with-new-schedule.'
+    )
+
+
+@fault(
+    CONFIGS,
     'another type of optimizer in a resume',
     'the resume is refused, and both are named',
 )
@@ -191,11 +222,16 @@ def test_a_checkpoint_of_an_earlier_version(first, tmp_path):
     saved = torch.load(first[0] / 'epoch_1.pth', weights_only=False)
     del saved['meta']['settings']
     torch.save(saved, tmp_path / 'old.pth')
-    rates, lines = train(
-        tmp_path / 'run', 'earlier', CHANGES, resume=str(tmp_path / 'old.pth')
-    )
+    old = str(tmp_path / 'old.pth')
+    rates, lines = train(tmp_path / 'run', 'earlier', OTHER_RATES, resume=old)
     assert lines == []
-    assert rates[4] == first[1][4]
+    assert {i: rates[i] for i in range(4, 12)} == {
+        i: first[1][i] for i in range(4, 12)
+    }
+    with pytest.raises(
+        CheckpointError, match='holds the state of 1 schedules, and'
+    ):
+        train(tmp_path / 'run', 'longer', CHANGES, resume=old)
 
 
 def test_weights_alone_are_not_resumed(first, tmp_path):

@@ -283,7 +283,7 @@ def test_train_refuses(trained, options, reason, monkeypatch):
 
 @fault(
     CONFIGS,
-    'a `type` is misspelt: data set, sampler, hook, optimizer, schedule, loop',
+    'a `type` is misspelt: data set, sampler, hook, optimizer, schedule',
     'one sentence names the part of the config and the nearest names',
 )
 @pytest.mark.parametrize(
@@ -304,7 +304,6 @@ def test_train_refuses(trained, options, reason, monkeypatch):
             *('param_scheduler.0', 'parameter scheduler'),
             *('MultiStpLR', 'MultiStepLR'),
         ),
-        ('train_cfg', 'loop', 'ResumableTrainLop', 'ResumableTrainLoop'),
     ],
 )
 def test_a_misspelt_type(trained, key, kind, name, meant):

@@ -86,7 +86,8 @@ class ResumedSettingsHook(Hook):
         """Compare the settings; keep those that the state would replace.
 
         Raises:
-            CheckpointError: If the state is that of another optimizer.
+            CheckpointError: If the state is that of another optimizer, or of
+                other schedules and the new ones are not asked for.
         """
         if not is_resuming(runner):
             return
@@ -104,12 +105,33 @@ class ResumedSettingsHook(Hook):
                     remedy='keep the optimizer, or begin a new run from the '
                     'weights, with load_from and without --resume.',
                 )
+        self._check_schedules(runner, checkpoint, old)
         if self.new_schedule:
             checkpoint.pop('param_schedulers', None)
             self._groups = [
                 {k: v for k, v in group.items() if k != 'params'}
                 for group in runner.optim_wrapper.param_groups
             ]
+
+    def _check_schedules(
+        self, runner: Runner, checkpoint: dict[str, Any], old: Any
+    ) -> None:
+        """Refuse states that mmengine would load into other schedules."""
+        states = checkpoint.get('param_schedulers')
+        if self.new_schedule or not isinstance(states, list):
+            return
+        now = _schedules(_settings(runner))
+        # of a checkpoint of an earlier version, only the number is known
+        was = None if old is None else _schedules(old)
+        if len(states) != len(now) or was not in (None, now):
+            held = ', '.join(was or [f'{len(states)} schedules'])
+            raise CheckpointError(
+                f'the checkpoint holds the state of {held}, and the '
+                f'param_scheduler of the config is {", ".join(now) or None}',
+                value=now,
+                remedy='keep the schedules, or take those of the config with '
+                '--resume-with-new-schedule.',
+            )
 
     def before_train(self, runner: Runner) -> None:
         """Report the changes; apply the new schedule."""
@@ -142,6 +164,13 @@ def _settings(runner: Runner) -> dict[str, Any]:
 def _optimizer(settings: Mapping[str, Any]) -> str | None:
     wrapper = settings['optim_wrapper'] or {}
     return (wrapper.get('optimizer') or {}).get('type')
+
+
+def _schedules(settings: Mapping[str, Any]) -> list[str]:
+    """Types of the schedules."""
+    parts = settings['param_scheduler'] or []
+    parts = [parts] if isinstance(parts, Mapping) else parts
+    return [part['type'] for part in parts]
 
 
 def compare_settings(old: Any, new: Any, key: str = '') -> Iterator[Change]:
