@@ -216,6 +216,7 @@ class Predictor:
         model: ReferFormer,
         frames: Iterable[Item],
         to_clip: Callable[[Sequence[Item]], Tensor],
+        first: int = 0,
     ) -> Iterator[EncodedWindow[Item]]:
         """Encode the frames, window by window.
 
@@ -224,6 +225,8 @@ class Predictor:
             frames (Iterable): The video; anything may stand for a frame.
             to_clip (Callable): T frames -> normalised clip of shape
                 (T, 3, H, W) on the model's device.
+            first (int): Number of the first window, with whose first frame
+                ``frames`` begin.
 
         Yields:
             EncodedWindow: A window and its features. The next one is encoded
@@ -231,7 +234,8 @@ class Predictor:
         """
         device = device_of(model)
         settings = self.resolved(device)
-        for window in cut_windows(frames, settings.window, settings.overlap):
+        cut = settings.window, settings.overlap, first
+        for window in cut_windows(frames, *cut):
             clip = to_clip(window.frames)[None]
             with self.arithmetic(device):
                 visual = self.call(model, 'extract_feat', clip)

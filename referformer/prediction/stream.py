@@ -91,6 +91,7 @@ def encode_video(
     predictor: Predictor | None = None,
     keep_images: bool = True,
     frame_bytes: int = 0,
+    first: int = 0,
 ) -> Iterator[EncodedWindow[PreparedFrame]]:
     """Encode frames, window by window; they are prepared in a thread.
 
@@ -101,6 +102,8 @@ def encode_video(
         predictor (Predictor, optional): Windows. None is the model's own.
         keep_images (bool): Whether frames keep their pictures.
         frame_bytes (int): Size of a picture, to bound the queue.
+        first (int): Number of the first window, with whose first frame
+            ``frames`` begin.
     """
 
     def prepared() -> Iterator[PreparedFrame]:
@@ -121,7 +124,7 @@ def encode_video(
     predictor = (predictor or model.predictor).resolved(device_of(model))
     ahead = prefetch(prepared(), queue_depth(predictor.window, frame_bytes))
     try:
-        yield from predictor.encode_windows(model, ahead, to_clip)
+        yield from predictor.encode_windows(model, ahead, to_clip, first)
     finally:
         ahead.close()
 

@@ -25,7 +25,7 @@ class Window(NamedTuple, Generic[Item]):
 
 
 def cut_windows(
-    frames: Iterable[Item], length: int, overlap: int = 0
+    frames: Iterable[Item], length: int, overlap: int = 0, first: int = 0
 ) -> Iterator[Window[Item]]:
     """Cut a stream into windows; the last may be shorter.
 
@@ -36,13 +36,16 @@ def cut_windows(
         frames (Iterable): The stream.
         length (int): Frames of a window.
         overlap (int): Frames that neighbours share, less than ``length``.
+        first (int): Number of the first window, with whose first frame the
+            stream begins.
 
     Yields:
         Window: The windows in order.
     """
-    number = 0
+    number = first
     window: list[Item] = []
-    before = after = 0
+    before = overlap // 2 if first else 0
+    after = 0
     for frame in frames:
         if len(window) == length:
             # there is a next one, so the end is left to it

@@ -27,5 +27,13 @@ def test_every_frame_is_answered_for_once(number, length, overlap):
         assert len(two) > overlap  # no window without a frame of its own
 
 
+@pytest.mark.parametrize('first', [0, 1, 3])
+@pytest.mark.parametrize(('length', 'overlap'), [(4, 0), (4, 1), (9, 4)])
+def test_a_stream_may_begin_with_any_window(first, length, overlap):
+    whole = list(cut_windows(range(60), length, overlap))
+    rest = range(first * (length - overlap), 60)
+    assert list(cut_windows(rest, length, overlap, first)) == whole[first:]
+
+
 def test_no_frames_no_windows():
     assert list(cut_windows([], 4)) == []
