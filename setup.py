@@ -63,6 +63,7 @@ extras = {
     'docs': read_requirements('docs'),
     'export': read_requirements('export'),
     'heic': read_requirements('heic'),
+    'web': read_requirements('web'),
     'mmpretrain': read_requirements('optional'),
 }
 extras['all'] = sorted({item for items in extras.values() for item in items})
@@ -78,7 +79,10 @@ setup(
     license='Apache-2.0',
     packages=find_packages(include=['referformer', 'referformer.*']),
     include_package_data=True,
-    package_data={'referformer': ['py.typed', 'testing/report.html.jinja']},
+    package_data={
+        'referformer': ['py.typed', 'testing/report.html.jinja'],
+        'referformer.apis.web': ['page.css', 'page.js'],
+    },
     python_requires='>=3.10',
     install_requires=[
         *read_requirements('scoring'),

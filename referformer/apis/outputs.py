@@ -18,10 +18,12 @@ from typing import get_args
 
 import cv2
 import numpy as np
+from pycocotools import mask as mask_utils
 
 from referformer.apis.results import MaskFormat, Sink
 from referformer.errors import ConfigError, check_choice
 from referformer.formats.coco import encode_masks
+from referformer.formats.files import write_atomic
 from referformer.formats.label_maps import write_binary_mask
 from referformer.media.pictures import write_image
 from referformer.media.sound import Sound
@@ -161,6 +163,59 @@ def json_sink(
         yield write
         rows = ',\n  '.join(windows)
         file.write(f'\n ],\n "windows": [\n  {rows}\n ]\n}}\n')
+
+
+@contextmanager
+def coco_sink(
+    path: Path, source: FrameSource, texts: Sequence[str]
+) -> Iterator[Sink]:
+    """Write masks as instances of COCO, once the block ends.
+
+    A frame is an image, an expression a category, and a mask an annotation
+    with a score; empty masks have none.
+    """
+    images: list[dict] = []
+    annotations: list[dict] = []
+
+    def write(result: FrameResult) -> None:
+        frame = result.frame
+        height, width = frame.shape
+        images.append(
+            {
+                'id': len(images) + 1,
+                'file_name': f'{source.name}/{frame.name}.png',
+                'height': height,
+                'width': width,
+                'frame': frame.index,
+                'time': round(frame.time, 6),
+            }
+        )
+        scores = _rounded(result.scores, 4)
+        for number, rle in enumerate(encode_masks(result.masks)):
+            area = int(mask_utils.area(rle))
+            if area:
+                annotation = {
+                    'id': len(annotations) + 1,
+                    'image_id': len(images),
+                    'category_id': number + 1,
+                    'segmentation': rle,
+                    'area': area,
+                    'bbox': mask_utils.toBbox(rle).tolist(),
+                    'iscrowd': 0,
+                    'score': scores[number],
+                }
+                annotations.append(annotation)
+
+    yield write
+    categories = [
+        {'id': number, 'name': text} for number, text in enumerate(texts, 1)
+    ]
+    content = {
+        'images': images,
+        'categories': categories,
+        'annotations': annotations,
+    }
+    write_atomic(path, json.dumps(content, ensure_ascii=False))
 
 
 def _head(

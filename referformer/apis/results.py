@@ -5,7 +5,7 @@ A sink takes results frame by frame; :class:`Collector` is one that keeps
 their numbers.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -14,6 +14,7 @@ import numpy as np
 from referformer.formats.coco import encode_masks
 from referformer.media.sources import Frame, FrameSource
 from referformer.prediction import FrameResult
+from referformer.structures import RLEMasks
 
 MaskFormat = Literal['rle', 'array', 'png', 'none']
 """Format of masks: encoded by COCO, a boolean array, files, or none."""
@@ -74,6 +75,31 @@ class VideoResult:
     expressions: list[ExpressionResult]
     missing: int = 0
     files: dict[str, str] = field(default_factory=dict)
+
+
+def join_expressions(
+    tracks: Sequence[Sequence[FrameResult]], frames: Iterable[Frame]
+) -> Iterator[FrameResult]:
+    """Put results of one video together that were predicted one by one.
+
+    Args:
+        tracks (Sequence): For each of some groups of expressions the result
+            of every frame, with encoded masks.
+        frames (Iterable[Frame]): The frames with their pictures.
+
+    Yields:
+        FrameResult: Of all expressions, one per frame.
+    """
+    names = ('scores', 'window_scores', 'boxes', 'points')
+    for frame, *parts in zip(frames, *tracks, strict=True):
+        rles = [rle for part in parts for rle in part.soft_masks.rles]
+        numbers = {
+            name: np.concatenate([getattr(part, name) for part in parts])
+            for name in names
+        }
+        masks = RLEMasks(rles, frame.shape)
+        yield FrameResult(frame, parts[0].window, masks, **numbers)
+        del frame
 
 
 class Collector:

@@ -121,6 +121,16 @@ class EncodedVideo:
         return window.number * self._step + len(window.frames)
 
     @property
+    def frames_left(self) -> int:
+        """Frames the next call encodes, those two windows share twice."""
+        rest = len(self.source) - len(self._kept) * self._step
+        if self.frames_kept == len(self.source):
+            return 0
+        overlap = self.predictor.overlap
+        windows = max(1, -(-(rest - overlap) // self._step))
+        return rest + (windows - 1) * overlap
+
+    @property
     def _step(self) -> int:
         """Frames from the beginning of a window to that of the next."""
         return self.predictor.window - self.predictor.overlap

@@ -83,6 +83,15 @@ class FrameResult:
         """Masks at the size of the frame, bool, shape (E, H, W)."""
         return self.soft_masks.to_ndarray()
 
+    def encoded(self) -> 'FrameResult':
+        """The same without the picture, its masks run-length encoded."""
+        shape = self.frame.shape
+        return replace(
+            self,
+            frame=replace(self.frame, image=None),
+            soft_masks=RLEMasks(encode_masks(self.masks), shape),
+        )
+
 
 def encode_video(
     model: ReferFormer,
@@ -210,10 +219,7 @@ def propagate_results(
     """
     kept: list[FrameResult] = []
     for result in progress('predict', len(source), results):
-        shape = result.frame.shape
-        masks = RLEMasks(encode_masks(result.masks), shape)
-        frame = replace(result.frame, image=None)
-        kept.append(replace(result, frame=frame, soft_masks=masks))
+        kept.append(result.encoded())
         del result
 
     def read(numbers: Sequence[int]) -> Iterator[np.ndarray]:

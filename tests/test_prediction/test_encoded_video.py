@@ -71,7 +71,9 @@ def test_any_memory_gives_the_same(
     video = open_video(model, memory, **settings)
     for number, text in enumerate(TEXTS):
         encoded_frames.clear()
+        left = video.frames_left
         assert_same(video.predict([text]), fresh[number])
+        assert sum(encoded_frames) == left
         assert encoded_frames == (seen[windows:] if number else seen)
         assert video.num_bytes <= memory.max_bytes
     if windows >= len(seen):
