@@ -169,7 +169,7 @@ def main(argv: list[str] | None = None) -> None:
             'The web page needs Gradio 6; run: pip install "gradio>=6,<7"'
         ) from error
     del gradio
-    from referformer.apis import ReferInferencer
+    from referformer.apis import ReferInferencer, open_source
     from referformer.apis.web.page import Example, serve
     from referformer.apis.web.service import Limits, SegmentationService
 
@@ -195,6 +195,8 @@ def main(argv: list[str] | None = None) -> None:
     logging.basicConfig(format='%(asctime)s %(levelname)s %(message)s')
     with tempfile.TemporaryDirectory(prefix='referformer-web-') as folder:
         examples = [(Path(video), texts) for video, *texts in args.example]
+        for video, _ in examples:
+            open_source(video)  # errors come before the visitors
         with (
             SegmentationService(
                 inferencer,

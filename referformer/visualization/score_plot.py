@@ -55,7 +55,8 @@ def plot_scores(
             f'<polyline stroke="rgb{colour}" {line}>{title}</polyline>',
         ]
     step = next((s for s in _STEPS if seconds / s <= 8), _STEPS[-1])
-    ticks = np.arange(0, seconds + 1e-6, step)
+    # none so near the end that it would leave the page
+    ticks = np.arange(0, 0.97 * seconds, step)
     labels = ''.join(
         f'<span style="left:{tick / seconds:.2%}">{tick:g} s</span>'
         for tick in ticks

@@ -288,7 +288,7 @@ class _Page:
         self.count = gr.State(1)
         self.rows, self.texts, self.found, self.removes = [], [], [], []
         with gr.Column(elem_id='rows'):
-            gr.HTML('<h2>Objects</h2>')
+            gr.HTML('<h2>Objects <span>score, frames found</span></h2>')
             for number in range(limits.max_expressions):
                 with gr.Row(
                     visible=number == 0,
@@ -380,7 +380,7 @@ class _Page:
         gr.on(
             [self.go.click, *(text.submit for text in self.texts)],
             self._run,
-            [self.count, self.start, self.end, *self.texts],
+            [self.video, self.count, self.start, self.end, *self.texts],
             [self.status, self.go, self.cancel, *shown],
             trigger_mode='once',
             **quiet,
@@ -454,6 +454,7 @@ class _Page:
     async def _run(
         self,
         request: gr.Request,
+        path: str | None,
         count: int,
         start: float | None,
         end: float | None,
@@ -466,6 +467,8 @@ class _Page:
         busy = [gr.Button(interactive=False), gr.Button(interactive=True)]
         texts = texts[:count]
         try:
+            if visit.video is None and path is not None:
+                visit.choose(Path(path))  # the visit ended, the page did not
             run = visit.start(texts, start or None, end)
         except ReferError as error:
             yield [show_message(str(error), 'error'), *idle, *nothing]

@@ -149,13 +149,17 @@ class SegmentationService:
     def leave(self, path: Path) -> None:
         """Note that a visit no longer uses a file; the last one removes it.
 
-        Files in a subfolder ``examples`` stay.
+        Examples stay, and so do files elsewhere than in the service's folder.
         """
         with self._lock:
             self._uploads[path] -= 1
             if self._uploads[path] <= 0:
                 del self._uploads[path]
-                if self.folder / 'examples' not in path.parents:
+                examples = self.folder / 'examples'
+                if (
+                    self.folder in path.parents
+                    and examples not in path.parents
+                ):
                     path.unlink(missing_ok=True)
 
     # -- the line -------------------------------------------------------------

@@ -89,7 +89,7 @@ class Client:
 
     def segment(self, *texts):
         texts = [*texts] + [''] * (6 - len(texts))
-        return self.call('go', 'click', None, 0, None, *texts)
+        return self.call('go', 'click', None, None, 0, None, *texts)
 
     def close(self):
         self.gone.set()

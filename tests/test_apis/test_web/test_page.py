@@ -131,11 +131,12 @@ def test_from_upload_to_download(visitor, address, service, clip, tmp_path):
     assert page.locator('.score-plot polyline[stroke]').count() == 2
 
     # a click on the plot moves the player to the beginning of a frame
-    area = page.locator('.score-plot .area').bounding_box()
+    area = page.locator('.score-plot .area')
+    width = area.bounding_box()['width']
     page.wait_for_function(
         "document.querySelector('#player video').readyState > 1"
     )
-    page.mouse.click(area['x'] + 0.75 * area['width'], area['y'] + 9)
+    area.click(position={'x': 0.75 * width, 'y': 9})
     time = page.evaluate("document.querySelector('#player video').currentTime")
     assert time == pytest.approx(0.701, abs=1e-3)
     page.keyboard.press('Tab')
@@ -223,6 +224,15 @@ def test_errors_are_one_sentence(visitor, service, tmp_path):
     page.fill('#end input', '10')
     page.click('#go')
     page.wait_for_selector('#status .error:has-text("start=9")')
+
+
+def test_a_page_that_was_left_open(visitor, service):
+    page = visitor.page
+    page.click('#example-0')
+    visitor.expect(page.locator('#text-1 input')).to_have_value(TEXTS[1])
+    for key in list(service._visits):
+        service.end(key)
+    visitor.segment()
 
 
 def test_a_large_file_is_refused(visitor, tmp_path):
