@@ -42,11 +42,16 @@ def _font_path(letters: frozenset[str]) -> str:
     return best
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=16)
+def _load_font(path: str, size: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(path, size)
+
+
 def find_font(size: int, text: str = '') -> ImageFont.FreeTypeFont:
     """Return a font for a text, ``size`` in pixels."""
     letters = frozenset(text) - frozenset(' \t\r\n')
-    return ImageFont.truetype(_font_path(letters), size)
+    # most texts share a font; one takes a quarter of a megabyte
+    return _load_font(_font_path(letters), size)
 
 
 def _wrap(text: str, font: ImageFont.FreeTypeFont, width: float) -> list[str]:

@@ -96,7 +96,9 @@ class Client:
 
 
 def scores_of(video):
-    return [e.scores.round(4).tolist() for e in video.expressions]
+    return [
+        e.scores.astype(float).round(4).tolist() for e in video.expressions
+    ]
 
 
 def rss():
