@@ -42,6 +42,8 @@ BUG = (
 )
 #: Results of expressions that are kept, also when their row was changed.
 _KEPT_RESULTS = 24
+#: Pixels that the shorter side of an overlay should have.
+_SIDE = 360
 _PATH = re.compile(r'(?<![\w.:])(?:/[^\s/;,)]+){2,}')
 
 
@@ -427,6 +429,7 @@ class Visit:
             'coco': folder / f'{name}_coco.json',
         }
         folder.mkdir(parents=True)
+        side = min(tracks[0][0].frame.shape)
         # the server's folders are nobody's business
         public = replace(source, path=Path(source.path).name)
         with ExitStack() as exits:
@@ -438,7 +441,7 @@ class Visit:
                         source,
                         texts,
                         self.service.inferencer.visualizer,
-                        OutputOptions(),
+                        OutputOptions(scale=max(1, _SIDE // side)),
                     ),
                     json_sink(
                         files['results'],
