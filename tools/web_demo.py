@@ -143,12 +143,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def draw_example(folder: Path) -> list[tuple[Path, list[str]]]:
     """Draw a video of a scene; return it with some of its expressions."""
     from referformer.media.writer import write_video
-    from referformer.testing.scenes import SyntheticParams, render_video
+    from referformer.testing.motion_scenes import (
+        MotionSceneParams,
+        render_scene,
+    )
 
-    params = SyntheticParams(frames=24, height=144, width=224, seed=1)
-    video = render_video(params, 'valid', 0)
+    video = render_scene(MotionSceneParams(frames=16), 'valid', 0)
     path = folder / 'drawn.mp4'
-    write_video(path, video.frames, 12)
+    write_video(path, video.frames, 6)
     objects = {}
     for expression in video.expressions:
         objects.setdefault(expression.obj_id, expression.text)
@@ -170,7 +172,8 @@ def main(argv: list[str] | None = None) -> None:
         ) from error
     del gradio
     from referformer.apis import ReferInferencer, open_source
-    from referformer.apis.web.page import Example, serve
+    from referformer.apis.web.page import Example
+    from referformer.apis.web.server import serve
     from referformer.apis.web.service import Limits, SegmentationService
 
     if args.config is None:

@@ -1,34 +1,30 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
-"""The web page, with Gradio; what it does is in ``service.py``."""
+"""The components of the page, with Gradio, and what their events do."""
 
 import asyncio
-import os
 import shutil
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import gradio as gr
-from starlette.datastructures import MutableHeaders
-from starlette.middleware import Middleware
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from referformer.apis.web.html import (
+    show_colour,
+    show_facts,
+    show_message,
+    show_row,
+    show_scores,
+    show_status,
+)
+from referformer.apis.web.run import Run
 from referformer.apis.web.service import SegmentationService
-from referformer.apis.web.visit import Outcome, Run, Status, VideoFacts
+from referformer.apis.web.visit import VideoFacts
 from referformer.errors import ReferError
-from referformer.visualization.drawing import colour_of
-from referformer.visualization.score_plot import plot_scores
 
-_HERE = Path(__file__).parent
 #: Seconds between two looks at a run.
 _POLL = 0.25
-#: The page asks no other server for anything, and no other page may show it.
-_POLICY = (
-    "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; "
-    "frame-ancestors 'self'"
-)
 _KINDS = ('overlay', 'masks', 'results', 'coco')
 _LABELS = {
     'overlay': 'Overlay, MP4',
@@ -48,159 +44,6 @@ class Example(NamedTuple):
 
     video: Path
     texts: list[str]
-
-
-class _Headers:
-    """Middleware that adds headers which protect visitors."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(
-        self, scope: Scope, receive: Receive, send: Send
-    ) -> None:
-        async def send_more(message: Message) -> None:
-            if message['type'] == 'http.response.start':
-                headers = MutableHeaders(scope=message)
-                headers['Content-Security-Policy'] = _POLICY
-                headers['Referrer-Policy'] = 'no-referrer'
-                headers['X-Content-Type-Options'] = 'nosniff'
-            await send(message)
-
-        await self.app(scope, receive, send_more)
-
-
-@contextmanager
-def serve(
-    service: SegmentationService,
-    examples: Sequence[Example] = (),
-    title: str = 'ReferFormer',
-    host: str = '127.0.0.1',
-    port: int | None = None,
-) -> Iterator[str]:
-    """Serve the page while the block runs.
-
-    Args:
-        service (SegmentationService): What the page is for. Uploads go to its
-            folder, too.
-        examples (Sequence[Example]): Videos to try.
-        title (str): Name of the model.
-        host (str): Address that the server listens at.
-        port (int, optional): Its port. None is a free one.
-
-    Yields:
-        str: The address of the page.
-    """
-    # where Gradio puts uploads, and from where it serves files
-    os.environ['GRADIO_TEMP_DIR'] = str(service.folder)
-    page = build_page(service, examples, title)
-    page.queue(default_concurrency_limit=None, api_open=False)
-    _, address, _ = page.launch(
-        server_name=host,
-        server_port=port,
-        share=False,
-        quiet=True,
-        prevent_thread_lock=True,
-        max_file_size=f'{service.limits.max_mb:g}mb',
-        app_kwargs={'middleware': [Middleware(_Headers)]},
-        footer_links=[],
-        enable_monitoring=False,
-        ssr_mode=False,
-        theme=_theme(),
-        css=(_HERE / 'page.css').read_text('utf-8'),
-        head=f'<script>{(_HERE / "page.js").read_text("utf-8")}</script>',
-    )
-    try:
-        yield address
-    finally:
-        page.close(verbose=False)
-
-
-def _theme() -> gr.themes.Base:
-    """Return a plain theme with the fonts of the visitor's system."""
-    return gr.themes.Base(
-        primary_hue='sky',
-        neutral_hue='zinc',
-        radius_size='lg',
-        font=['system-ui', 'sans-serif'],
-        font_mono=['ui-monospace', 'monospace'],
-    ).set(
-        body_text_color_subdued='*neutral_500',
-        body_text_color_subdued_dark='*neutral_400',
-        button_secondary_background_fill='*neutral_100',
-        button_secondary_background_fill_hover='*neutral_200',
-    )
-
-
-# -- what the page shows ------------------------------------------------------
-
-
-def show_status(status: Status) -> str:
-    """Return the line below the buttons, for a run that is not over."""
-    share = round(100 * status.fraction)
-    if status.state == 'waiting':
-        text = {
-            0: 'You are next.',
-            1: 'One run is before yours.',
-        }.get(status.ahead, f'{status.ahead} runs are before yours.')
-        bar = ''
-    else:
-        text = escape(status.doing or 'Reading the video')
-        bar = f' value="{share}"'
-    left = ''
-    if status.seconds_left is not None:
-        left = f'about {duration(status.seconds_left)} left'
-    return (
-        '<div class="status working"><div class="what" role="status">'
-        f'<span>{text}</span><span>{left}</span></div>'
-        f'<progress max="100"{bar}></progress></div>'
-    )
-
-
-def show_message(text: str, kind: str = 'note') -> str:
-    """Return a sentence for the line below the buttons."""
-    role = 'alert' if kind == 'error' else 'status'
-    return f'<div class="status {kind}" role="{role}">{escape(text)}</div>'
-
-
-def show_facts(facts: VideoFacts, service: SegmentationService) -> str:
-    """Describe a video."""
-    width, height = facts.size
-    text = f'{width} × {height} pixels, {facts.seconds:.1f} s'
-    kind = 'facts'
-    if facts.missing:
-        text += f'; it is cut off, and {facts.missing} frames are missing'
-        kind = 'facts warning'
-    if facts.seconds > service.limits.max_seconds:
-        text += f'; choose at most {service.limits.max_seconds:g} s of it'
-    return f'<div class="{kind}">{text}</div>'
-
-
-def duration(seconds: float) -> str:
-    """Write a time as people say it."""
-    seconds = max(1, round(seconds))
-    if seconds < 90:
-        return f'{seconds} s'
-    minutes = round(seconds / 60)
-    return f'{minutes} min' if minutes < 90 else f'{minutes / 60:.1f} h'
-
-
-def _swatch(number: int) -> str:
-    return f'<i class="swatch" style="background:rgb{colour_of(number)}"></i>'
-
-
-def _plot(outcome: Outcome) -> str:
-    rows = outcome.rows
-    return plot_scores(
-        [row.text for row in rows],
-        [row.scores for row in rows],
-        outcome.times,
-        outcome.seconds,
-        [colour_of(number) for number in range(len(rows))],
-    )
-
-
-# -- the page -----------------------------------------------------------------
 
 
 def build_page(
@@ -295,7 +138,7 @@ class _Page:
                     elem_id=f'row-{number}',
                     elem_classes='expression',
                 ) as row:
-                    gr.HTML(_swatch(number), elem_classes='colour')
+                    gr.HTML(show_colour(number), elem_classes='colour')
                     text = gr.Textbox(
                         show_label=False,
                         label=f'Object {number + 1}',
@@ -435,7 +278,7 @@ class _Page:
         limits = self.service.limits
         end = min(facts.seconds, limits.max_seconds)
         return [
-            show_facts(facts, self.service),
+            show_facts(facts, limits.max_seconds),
             0,
             # upwards, so that the last frame belongs to it
             int(10 * end + 0.999) / 10,
@@ -490,11 +333,7 @@ class _Page:
         if outcome is None:
             return show_message('Cancelled.'), None
         files = [outcome.files[kind] for kind in _KINDS]
-        found = [
-            '<span title="mean score, and frames with a mask"><b>'
-            f'{row.scores.mean():.2f}</b> {row.found}/{len(row.scores)}</span>'
-            for row in outcome.rows
-        ]
+        found = [show_row(row) for row in outcome.rows]
         found += [''] * (len(self.found) - len(found))
         message = show_message(f'{len(outcome.times)} frames, done.', 'done')
         if outcome.missing:
@@ -504,7 +343,7 @@ class _Page:
             )
         return message, [
             str(files[0]),
-            _plot(outcome),
+            show_scores(outcome),
             *(
                 gr.DownloadButton(value=str(file), interactive=True)
                 for file in files

@@ -25,7 +25,8 @@ from pathlib import Path
 
 from referformer.apis.inferencer import ReferInferencer
 from referformer.apis.web.progress import Step
-from referformer.apis.web.visit import Run, Visit
+from referformer.apis.web.run import Run
+from referformer.apis.web.visit import Visit
 from referformer.errors import ConfigError
 from referformer.prediction import FeatureMemory, Predictor
 from referformer.prediction.predictor import device_of

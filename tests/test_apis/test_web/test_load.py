@@ -108,7 +108,7 @@ def rss():
 
 
 def test_eight_visitors(inferencer, tmp_path, capsys):
-    from referformer.apis.web.page import serve
+    from referformer.apis.web.server import serve
 
     clips = []
     for number in range(VISITORS):

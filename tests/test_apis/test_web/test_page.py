@@ -51,7 +51,8 @@ def service(inferencer, tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def address(service, clip):
-    from referformer.apis.web.page import Example, serve
+    from referformer.apis.web.page import Example
+    from referformer.apis.web.server import serve
 
     example = Example(clip, TEXTS[:2])
     with serve(service, [example], port=None) as address:
