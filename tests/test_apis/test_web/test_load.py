@@ -163,22 +163,20 @@ def test_eight_visitors(inferencer, tmp_path, capsys):
             assert list(found) == [each[round_] for each in expected]
             assert service.memory.num_bytes <= service.memory.max_bytes
             memory.append(rss())
+        with capsys.disabled():
+            print(f'\n{len(waits)} runs of {VISITORS} visitors, wait: median')
+            print(f'{np.median(waits):.1f} s, longest {max(waits):.1f} s')
+            print('MB after each round:', *map(round, memory))
         # 4 files of the last run and the video of each visitor
         files = [p for p in folder.rglob('*') if p.is_file()]
         assert len(files) == 5 * VISITORS
         for client in clients:
             client.close()
         deadline = time.monotonic() + PATIENCE
-        while any(p.is_file() for p in folder.rglob('*')):
-            assert time.monotonic() < deadline, 'files of visits stay'
+        while service.memory.num_bytes or any(
+            path.is_file() for path in folder.rglob('*')
+        ):
+            assert time.monotonic() < deadline, 'something of a visit stays'
             time.sleep(0.2)
-        assert service.memory.num_bytes == 0
-    with capsys.disabled():
-        print(
-            f'\n{VISITORS * ROUNDS} runs of {VISITORS} visitors: resident '
-            f'memory {", ".join(f"{m:.0f}" for m in memory)} MB after each '
-            f'round; median wait {np.median(waits):.1f} s, longest '
-            f'{max(waits):.1f} s'
-        )
     # the first round fills caches
     assert max(memory[2:]) < 1.02 * memory[1]
