@@ -13,7 +13,13 @@ from referformer.utils.versions import check_versions
 
 check_versions()
 
+import sys  # noqa: E402
+from collections.abc import Iterator  # noqa: E402
+from contextlib import suppress  # noqa: E402
+from importlib import import_module  # noqa: E402
+
 from mmengine import registry as roots  # noqa: E402
+from mmengine.config.utils import MODULE2PACKAGE  # noqa: E402
 from mmengine.registry import Registry  # noqa: E402
 
 __all__ = [
@@ -36,6 +42,8 @@ __all__ = [
     'VISBACKENDS',
     'VISUALIZERS',
     'WEIGHT_INITIALIZERS',
+    'is_registered',
+    'registries_like',
 ]
 
 
@@ -69,3 +77,46 @@ PARAM_SCHEDULERS = _child(roots.PARAM_SCHEDULERS)
 RUNNERS = _child(roots.RUNNERS)
 VISBACKENDS = _child(roots.VISBACKENDS)
 WEIGHT_INITIALIZERS = _child(roots.WEIGHT_INITIALIZERS)
+
+
+def registries_like(registry: Registry) -> Iterator[tuple[str, Registry]]:
+    """Yield our registry and those of other packages, with their prefixes."""
+    yield '', registry
+    yield '', registry.root
+    for scope, child in registry.root.children.items():
+        yield f'{scope}.', child
+
+
+def is_registered(name: object, *registries: Registry) -> bool:
+    """Return whether a type of a config names a component that is known.
+
+    For any other name, a registry of mmengine imports what has this path:
+    ``dict(type='os.system', command=...)`` runs the command.
+
+    Args:
+        name: The type, as a config from elsewhere has it.
+        *registries: Ours, in which it may be.
+    """
+    if not isinstance(name, str):
+        return False
+    scope = name.split('.')[0]
+    if scope in MODULE2PACKAGE:
+        with suppress(ImportError):
+            import_module(f'{scope}.registry')
+    module, _, attribute = name.rpartition('.')
+    # as a config in the pure Python style has it
+    imported = getattr(sys.modules.get(module), attribute, None)
+    for registry in registries:
+        for prefix, found in registries_like(registry):
+            with suppress(ImportError):
+                found.import_from_location()
+            own = prefix or f'{found.scope}.'
+            bare = name.removeprefix(own)
+            if bare in found.module_dict and name in (
+                prefix + bare,
+                own + bare,
+            ):
+                return True
+            if imported and found.module_dict.get(attribute) is imported:
+                return True
+    return False

@@ -9,7 +9,6 @@ before anything is built from it.
 
 import ast
 import re
-from collections.abc import Iterator
 from typing import Any
 
 from mmengine.config import Config
@@ -17,7 +16,13 @@ from mmengine.registry import Registry
 
 from referformer.apis.model import split_pipeline
 from referformer.errors import ConfigError
-from referformer.registry import MODELS, TASK_UTILS, TRANSFORMS
+from referformer.registry import (
+    MODELS,
+    TASK_UTILS,
+    TRANSFORMS,
+    is_registered,
+    registries_like,
+)
 
 __all__ = ['TOKENIZER', 'from_portable', 'literal_config', 'to_portable']
 
@@ -102,21 +107,13 @@ def _concerns_training(key: str, value: Any) -> bool:
 def _name_of(kind: type, where: str) -> str:
     """The registered name of a component."""
     for registry in (MODELS, TASK_UTILS, TRANSFORMS):
-        for scope, found in _registries(registry):
+        for scope, found in registries_like(registry):
             if found.module_dict.get(kind.__name__) is kind:
                 return f'{scope}{kind.__name__}'
     raise ConfigError(
         f'{where} is {kind.__name__}, which is in no registry; register it.',
         value=where,
     )
-
-
-def _registries(registry: Registry) -> Iterator[tuple[str, Registry]]:
-    """Yield our registry and those of other packages, with their prefixes."""
-    yield '', registry
-    yield '', registry.root
-    for scope, child in registry.root.children.items():
-        yield f'{scope}.', child
 
 
 def from_portable(content: dict[str, Any]) -> Config:
@@ -165,29 +162,15 @@ def _checked(value: Any, where: str, registries: tuple[Registry, ...]) -> Any:
         if key == 'tokenizer' and item != TOKENIZER and isinstance(item, str):
             raise _refusal(inner, item, 'reads a file')
         if key == 'type' and registries:
-            _require_registered(item, inner, registries)
+            if not is_registered(item, *registries):
+                reason = 'is not a component of a registry'
+                raise _refusal(inner, item, reason)
             checked[key] = item
             continue
         # settings of transformers, whose types are not of a registry
         known = () if key == 'hf_config' else registries
         checked[key] = _checked(item, inner, known)
     return checked
-
-
-def _require_registered(
-    name: Any, where: str, registries: tuple[Registry, ...]
-) -> None:
-    """Refuse a type that a registry would have to import."""
-    for registry in registries:
-        for scope, found in _registries(registry):
-            own = scope or f'{found.scope}.'
-            bare = str(name).removeprefix(own)
-            if bare in found.module_dict and name in (
-                f'{scope}{bare}',
-                f'{own}{bare}',
-            ):
-                return
-    raise _refusal(where, name, 'is not a component of a registry')
 
 
 def _refusal(where: str, value: Any, reason: str) -> ConfigError:

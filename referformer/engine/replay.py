@@ -2,7 +2,7 @@
 """Computing a dumped training step again, see :class:`.BadStepHook`."""
 
 import os
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from mmdet.structures import DetDataSample, TrackDataSample
@@ -12,7 +12,13 @@ from mmengine.structures import InstanceData, PixelData
 
 from referformer.checkpoints.initial import whole_checkpoint_follows
 from referformer.checkpoints.io import load_checkpoint_safely
-from referformer.registry import MODELS
+from referformer.errors import CheckpointError
+from referformer.registry import (
+    MODELS,
+    TASK_UTILS,
+    WEIGHT_INITIALIZERS,
+    is_registered,
+)
 from referformer.utils.seeding import (
     MODEL_STREAM,
     derive_seed,
@@ -58,10 +64,18 @@ def replay_step(
         device (str | torch.device): Where to compute. Defaults to ``'cpu'``.
 
     Raises:
-        CheckpointError: If the file is no dump.
+        CheckpointError: If the file is no dump, or its model is not made of
+            registered components.
     """
     dump = load_checkpoint_safely(path, extra_safe_globals=_OF_A_BATCH)
-    meta = dump['meta']
+    meta = dump.get('meta')
+    if not isinstance(meta, dict) or not {'model', 'iteration'} <= meta.keys():
+        raise CheckpointError(
+            f'{path} is no dump of a step',
+            file=path,
+            remedy='give a file of <work dir>/bad_steps.',
+        )
+    _check_types(path, meta['model'], 'model')
     with (
         DefaultScope.overwrite_default_scope('referformer'),
         whole_checkpoint_follows(),
@@ -100,3 +114,37 @@ def _count_not_finite(inputs: torch.Tensor | list[torch.Tensor]) -> int:
     """Count the numbers of a batch that are not finite."""
     tensors = [inputs] if isinstance(inputs, torch.Tensor) else inputs
     return sum((~torch.isfinite(each)).sum().item() for each in tensors)
+
+
+# Settings by which mmengine or transformers run code that a file brings.
+_RUN_CODE = {'_scope_', 'auto_map', 'custom_imports', 'trust_remote_code'}
+
+
+def _check_types(path: str | os.PathLike[str], value: Any, where: str) -> None:
+    """Refuse a model that is not made of registered components alone.
+
+    Raises:
+        CheckpointError: For a type that would be imported, or a setting that
+            runs code.
+    """
+    if isinstance(value, list | tuple):
+        for item in value:
+            _check_types(path, item, where)
+        return
+    if not isinstance(value, dict):
+        return
+    kinds = (MODELS, TASK_UTILS, WEIGHT_INITIALIZERS)
+    for key, item in value.items():
+        # those of transformers are no components
+        named = key == 'type' and '.hf_config' not in where
+        known = not named or is_registered(item, *kinds)
+        if key in _RUN_CODE or not known:
+            raise CheckpointError(
+                f'{path}: {where}.{key} is {item!r}, which could run code, '
+                'so nothing was built',
+                file=path,
+                value=item,
+                remedy='if it is a component of yours, name its module in '
+                '--imports.',
+            )
+        _check_types(path, item, f'{where}.{key}')

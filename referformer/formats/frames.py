@@ -13,6 +13,9 @@ from referformer.errors import MissingDataError, report_error
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png')
 _RESIDUE = {'__macosx', 'thumbs.db', 'desktop.ini'}
 _DIGITS = re.compile('([0-9]+)')
+# Separators; control characters, which break lines and steer terminals; and
+# halves of characters, which no file system takes.
+_NOT_IN_NAMES = re.compile(r'[/\\\x00-\x1f\x7f-\x9f\ud800-\udfff]')
 
 
 def natural_key(name: str) -> tuple:
@@ -36,11 +39,14 @@ def sort_names(names: Iterable[str]) -> list[str]:
 
 
 def is_plain_name(name: Any) -> bool:
-    """Return whether this is the name of a file or folder in its folder."""
+    """Return whether this is the name of a file or folder in its folder.
+
+    A name may begin with a dash: it never stands alone on a command line.
+    """
     return (
         isinstance(name, str)
         and name not in ('', '.', '..')
-        and not any(char in name for char in '/\\\0')
+        and not _NOT_IN_NAMES.search(name)
     )
 
 

@@ -120,7 +120,7 @@ def run(main: Callable[[], Any], setting_status: int = 1) -> None:
             raise
         if not log_only:
             print(_traceback_of(error), file=sys.stderr)
-        message = f'{name}: {sentence} ({where})'
+        message = _printable(f'{name}: {sentence} ({where})')
         if setting_status == 1 or isinstance(error, DataError):
             raise SystemExit(message) from None
         print(message, file=sys.stderr)
@@ -128,6 +128,16 @@ def run(main: Callable[[], Any], setting_status: int = 1) -> None:
     _leave_process_group()
     if isinstance(status, int) and status:
         raise SystemExit(status)
+
+
+def _printable(text: str) -> str:
+    """Write control characters as Python does, but for ends of lines.
+
+    The name of a file may hold some, and a terminal obeys them.
+    """
+    return ''.join(
+        c if c.isprintable() or c in '\n\t' else repr(c)[1:-1] for c in text
+    )
 
 
 def _report_bug(note: str, *raised: Any) -> None:

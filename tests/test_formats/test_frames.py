@@ -40,7 +40,11 @@ def test_the_order_does_not_depend_on_what_came_first():
 
 
 @pytest.mark.parametrize(
-    'name', ['', '.', '..', '../a', 'a/b', '/a', 'a\\b', 'a\0', 3, None]
+    'name',
+    [
+        *('', '.', '..', '../a', 'a/b', '/a', 'a\\b', 'a\0', 3, None),
+        *('a\n', 'a\r\nb', '\x1b[2J', 'a\x7f', '\x9b31m', '\ud800'),
+    ],
 )
 def test_names_that_leave_their_folder(name):
     assert not is_plain_name(name)
@@ -49,6 +53,7 @@ def test_names_that_leave_their_folder(name):
 def test_plain_names():
     assert is_plain_name('--h5fAKYurM')
     assert is_plain_name('a.b (1)')
+    assert is_plain_name('犬 ・ 1')
 
 
 @pytest.mark.parametrize(

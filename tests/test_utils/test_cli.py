@@ -12,6 +12,7 @@ import pytest
 from referformer.checkpoints.io import load_checkpoint_safely
 from referformer.errors import ConfigError, DataError
 from referformer.utils import cli
+from tests.faults import SAFETY, fault
 
 ROOT = Path(__file__).parents[2]
 
@@ -118,6 +119,21 @@ def test_traceback(monkeypatch, capsys):
     with pytest.raises(SystemExit, match=r'^train\.py: gone'):
         cli.run(main)
     assert 'in missing_checkpoint' in capsys.readouterr().err
+
+
+@fault(
+    SAFETY,
+    'an error quotes a name with control characters of a terminal',
+    'they are printed as Python writes them',
+)
+def test_a_message_does_not_steer_the_terminal(tool):
+    def main():
+        raise DataError('\x1b[2J\u202etxt\r.mp4 is a folder\nof 犬')
+
+    with pytest.raises(SystemExit) as caught:
+        cli.run(main)
+    said = r'\x1b[2J\u202etxt\r.mp4 is a folder'
+    assert f'train.py: {said}\nof 犬' in caught.value.code
 
 
 @pytest.mark.parametrize(
