@@ -28,6 +28,7 @@ from referformer.datasets.transforms import LoadReferFrame, NormalizeText
 from referformer.errors import CheckpointError, ConfigError
 from referformer.registry import MODELS, TASK_UTILS, TRANSFORMS, VISUALIZERS
 from referformer.visualization import ReferLocalVisualizer
+from tests.faults import FILES, PROCESSES, fault
 from tests.fixtures.videos import PIPELINE, cut_off, moving_square, write_clip
 
 from ..test_models.helpers import build_model
@@ -243,6 +244,11 @@ def leftovers(folder):
     return [str(p.relative_to(folder)) for p in folder.rglob('*')]
 
 
+@fault(
+    PROCESSES,
+    'an error in the middle of a video',
+    'no half-written result is left',
+)
 def test_an_error_leaves_nothing(inferencer, tmp_path):
     folder = tmp_path / 'frames'
     folder.mkdir()
@@ -335,6 +341,11 @@ def test_a_name_that_is_not_unicode(inferencer, tmp_path):
     assert content['video']['path'] == str(folder)
 
 
+@fault(
+    FILES,
+    'a video is truncated',
+    'it is an error; with `partial=True` the number of missing frames is told',
+)
 def test_a_truncated_video_is_told(inferencer, tmp_path):
     path = cut_off(tmp_path)
     with pytest.raises(OSError, match='cut off'):

@@ -26,6 +26,7 @@ from referformer.errors import (
     ConfigError,
     MissingCheckpointError,
 )
+from tests.faults import SAFETY, fault
 from tests.fixtures.hub import COMMIT, serve
 from tests.fixtures.videos import moving_square
 
@@ -283,6 +284,11 @@ def _transformers_config(cfg):
     return AutoConfig.for_model(settings.pop('model_type'), **settings)
 
 
+@fault(
+    SAFETY,
+    'the config that a checkpoint keeps holds code',
+    'it is not run when the model is published',
+)
 def test_the_config_of_a_checkpoint_is_not_run(trained, tmp_path):
     content = torch.load(trained, weights_only=True)
     marker = tmp_path / 'ran'
@@ -386,6 +392,11 @@ def change(repo, edit):
     file.write_text(json.dumps(content))
 
 
+@fault(
+    SAFETY,
+    'a published model comes with a Python config',
+    'it is refused',
+)
 def test_a_python_config_is_refused(repo, tmp_path):
     code = f"open('{tmp_path}/ran', 'w')"
     (repo / 'config.py').write_text(code)
@@ -401,6 +412,11 @@ def test_a_python_config_is_refused(repo, tmp_path):
     assert not (tmp_path / 'ran').exists()
 
 
+@fault(
+    SAFETY,
+    'a published model comes with pickled weights',
+    'they are refused',
+)
 def test_pickled_weights_are_refused(repo, hub, config, tmp_path):
     pickled = pickle.dumps({'state_dict': Evil(tmp_path / 'ran')})
     (repo / 'model.safetensors').write_bytes(pickled)
@@ -418,6 +434,11 @@ def test_pickled_weights_are_refused(repo, hub, config, tmp_path):
     assert not (tmp_path / 'ran').exists()
 
 
+@fault(
+    SAFETY,
+    'a published model names files outside of its folder',
+    'it is refused',
+)
 @pytest.mark.parametrize(
     'name', ['../../evil.json', 'tokenizer/../../x', '/etc/passwd', 'run.py']
 )
@@ -458,6 +479,12 @@ BACKBONE = ('model', 'backbone')
 TEXT = ('model', 'text_encoder')
 
 
+@fault(
+    SAFETY,
+    'the config of a published model names functions, modules, files or '
+    'addresses',
+    'it is refused, and nothing is built',
+)
 @pytest.mark.parametrize(
     'edit',
     [

@@ -9,6 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.faults import PROCESSES, fault
+
 FRAMES = 300
 SCRIPT = """
 import resource, sys
@@ -75,6 +77,11 @@ def root(tmp_path_factory):
     return root
 
 
+@fault(
+    PROCESSES,
+    'few open files are allowed (`ulimit -n`)',
+    'videos of 300 frames load in two workers',
+)
 @pytest.mark.parametrize('kind', ['grouped', 'single'])
 def test_300_frames_and_two_workers(root, kind):
     done = subprocess.run(

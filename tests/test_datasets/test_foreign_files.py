@@ -16,6 +16,7 @@ from referformer.datasets.doctor.check import check_datasets
 from referformer.datasets.doctor.kinds import KINDS, list_sources
 from referformer.datasets.doctor.report import Report
 from referformer.registry import DATASETS
+from tests.faults import DATA, fault
 from tests.fixtures import (
     a2d,
     jhmdb,
@@ -76,6 +77,11 @@ def assert_same(samples, others):
     assert any(map(any, map(masks_of, samples)))
 
 
+@fault(
+    DATA,
+    'macOS or Windows left files in the folders of a set',
+    'they are not taken for frames or masks',
+)
 @pytest.mark.parametrize('name', PREPARE)
 def test_residue_is_not_part_of_a_set(name, tmp_path):
     root = PREPARE[name](tmp_path)
@@ -97,6 +103,11 @@ def test_suffixes_of_other_systems(suffixes, tmp_path):
     assert frame.img_path.endswith(suffixes[0])
 
 
+@fault(
+    DATA,
+    'an annotation file is UTF-16 or has a byte-order mark',
+    'it is read',
+)
 @pytest.mark.parametrize('encoding', ['utf-8-sig', 'utf-16'])
 @pytest.mark.parametrize('name', PREPARE)
 def test_encodings_of_other_systems(name, encoding, tmp_path):
@@ -253,6 +264,11 @@ def test_residue_does_not_get_into_annotation_files(module, tmp_path):
     assert converted[0] == converted[1] != {}
 
 
+@fault(
+    DATA,
+    'a frame is damaged',
+    'it is named; it is not passed over as residue',
+)
 def test_a_damaged_frame_is_not_mistaken_for_residue(tmp_path):
     root = PREPARE['ref-youtube-vos'](tmp_path)
     path = next((root / 'valid/JPEGImages').rglob('*.jpg'))

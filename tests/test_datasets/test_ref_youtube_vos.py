@@ -8,6 +8,7 @@ from referformer.datasets import RefYouTubeVOSDataset
 from referformer.datasets.ref_youtube_vos import CATEGORIES
 from referformer.errors import DataError
 from referformer.registry import DATASETS
+from tests.faults import DATA, fault
 from tests.fixtures.ref_youtube_vos import (
     VIDEOS,
     list_by_object,
@@ -176,6 +177,11 @@ def test_ground_truth_of_valid_inside_beside_or_nowhere(tmp_path):
         official(roots['none'], obj_id_file=file)
 
 
+@fault(
+    DATA,
+    'the files belong to different editions of the set',
+    'they are refused',
+)
 @pytest.mark.parametrize(
     'damage',
     [
@@ -249,6 +255,11 @@ def first(videos):
     return next(iter(videos.values()))
 
 
+@fault(
+    DATA,
+    'annotation files or folders of frames are missing',
+    'the error names them',
+)
 def test_missing_files_are_named(root):
     with pytest.raises(FileNotFoundError, match=r'nowhere\.json.*docs'):
         build(root, 'nowhere.json')
@@ -263,6 +274,11 @@ def test_missing_files_are_named(root):
         build(root)
 
 
+@fault(
+    DATA,
+    'an annotation file is no JSON',
+    'the error names file and fault',
+)
 @pytest.mark.parametrize(
     ('content', 'message'),
     [

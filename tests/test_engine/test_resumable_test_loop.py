@@ -22,6 +22,7 @@ from referformer.engine.loops import resumable_test_loop
 from referformer.engine.loops.resumable_test_loop import Finished, Journal
 from referformer.evaluation.metrics.threads import finished
 from referformer.registry import DATASETS, METRICS, MODELS
+from tests.faults import DATA, PROCESSES, fault
 
 NUM_ITEMS = 7
 
@@ -123,6 +124,12 @@ def interrupt(work_dir, at='set/v4', **changes):
     Echo.seen.clear()
 
 
+@fault(
+    PROCESSES,
+    'a test is interrupted',
+    'run again, it predicts the missing items only; the scores are those of a'
+    ' whole test',
+)
 def test_only_the_rest_is_predicted(tmp_path):
     whole = run(tmp_path / 'whole')
     assert Echo.seen == [f'set/v{i}' for i in range(NUM_ITEMS)]
@@ -212,6 +219,11 @@ def test_notes_are_named_in_the_log(tmp_path):
     )
 
 
+@fault(
+    DATA,
+    'an annotation file changes between two parts of a test',
+    'nothing of the first part is taken over',
+)
 def test_an_annotation_file_that_changes(tmp_path):
     (tmp_path / 'data').mkdir()
     truth = tmp_path / 'data/truth.json'
@@ -277,6 +289,11 @@ def test_items_of_one_name(tmp_path):
     assert not (tmp_path / 'test_progress').exists()
 
 
+@fault(
+    PROCESSES,
+    'a test is killed while it writes its notes',
+    'the line is passed over and its item predicted again',
+)
 def test_a_line_cut_off(tmp_path):
     journal = Journal(tmp_path / 'notes', 'x')
     journal.append(Finished(['a'], [[1 / 3]]))

@@ -9,8 +9,14 @@ import pytest
 import torch
 
 from referformer.formats.files import atomic_path, write_atomic, write_json
+from tests.faults import DISK, fault
 
 
+@fault(
+    DISK,
+    'writing a result fails',
+    'the old file stays, and no temporary one is left',
+)
 def test_a_failure_leaves_the_old_file(tmp_path):
     path = tmp_path / 'new' / 'a.txt'
     with atomic_path(path) as temporary:

@@ -12,6 +12,7 @@ from referformer.formats.label_maps import (
     write_binary_mask,
     write_label_map,
 )
+from tests.faults import FILES, fault
 
 LABELS = np.array([[0, 1, 2], [255, 1, 0]], np.uint8)
 
@@ -62,6 +63,11 @@ def test_few_colours_are_stored_in_few_bits(tmp_path):
     assert set(np.unique(read_label_map(tmp_path / 'b.png'))) <= {0, 1}
 
 
+@fault(
+    FILES,
+    'a mask is a colour picture',
+    'it is refused and named',
+)
 @pytest.mark.parametrize('mode', ['RGB', 'RGBA', 'LA', 'I;16'])
 def test_other_images_are_refused(tmp_path, mode):
     if mode == 'I;16':
@@ -72,6 +78,11 @@ def test_other_images_are_refused(tmp_path, mode):
         read_label_map(tmp_path / 'a.png')
 
 
+@fault(
+    FILES,
+    'a mask is cut off or no picture',
+    'it is refused and named',
+)
 def test_broken_files_are_refused(tmp_path):
     save(tmp_path / 'a.png', np.tile(LABELS, (40, 40)))
     whole = (tmp_path / 'a.png').read_bytes()

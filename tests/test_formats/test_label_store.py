@@ -13,6 +13,7 @@ import pytest
 
 from referformer.errors import ConfigError
 from referformer.formats.label_store import MAX_DEATHS, LabelStore
+from tests.faults import PROCESSES, fault
 
 NAME = 'video-0123456789abcdef'
 ENTRIES = [{'exp_id': '0'}, {'exp_id': 'é'}]
@@ -60,6 +61,11 @@ def test_only_one_process_works_on_a_video(tmp_path):
     assert store.state(NAME) == 'done'
 
 
+@fault(
+    PROCESSES,
+    'labelling is interrupted in the middle of a video',
+    'nothing of this video is left',
+)
 def test_nothing_stays_of_an_interrupted_video(tmp_path):
     store = LabelStore(tmp_path)
     with pytest.raises(KeyboardInterrupt), store.claim(NAME):
@@ -93,6 +99,11 @@ def test_failures_are_kept_until_it_works(tmp_path):
     assert not store.failure_path(NAME).exists()
 
 
+@fault(
+    PROCESSES,
+    'a video kills the process that labels it',
+    'it is tried a few times, then given up and listed',
+)
 def test_a_video_that_kills_is_given_up(tmp_path):
     for deaths in range(MAX_DEATHS):
         run_and_die(tmp_path)
@@ -106,6 +117,11 @@ def test_a_video_that_kills_is_given_up(tmp_path):
     assert not work_files(tmp_path)
 
 
+@fault(
+    PROCESSES,
+    'a process that labels dies',
+    'another one takes its video over',
+)
 def test_a_video_whose_process_died_is_taken_over(tmp_path):
     run_and_die(tmp_path)
     with LabelStore(tmp_path).claim(NAME) as claim:

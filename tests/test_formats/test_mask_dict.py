@@ -13,6 +13,7 @@ from referformer.formats.mask_dict import (
     MaskTable,
     open_mask_table,
 )
+from tests.faults import FILES, fault
 
 #: What RLE may consist of, and what looks like the end of a list.
 NASTY = (':[]', '_0_: [{', r'\\[{', 'null]', '0123', '}')
@@ -137,6 +138,11 @@ def test_other_files_are_refused(tmp_path, content, message):
         MaskTable(tmp_path / 'nowhere.json')
 
 
+@fault(
+    FILES,
+    'a run-length code in `mask_dict.json` is wrong',
+    'the annotation and the frame are named',
+)
 @pytest.mark.parametrize(
     ('entry', 'message'),
     [

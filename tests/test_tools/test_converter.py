@@ -18,6 +18,7 @@ from mmengine.config import Config
 from referformer.checkpoints.matching import require_matching_weights
 from referformer.errors import CheckpointError
 from referformer.registry import MODELS
+from tests.faults import DISK, SAFETY, fault
 
 from ..test_parity.golden_case import MODEL_DIR, ROOT, TEXT
 
@@ -183,6 +184,11 @@ class Harmful:
         return os.mkdir, (str(self.path),)
 
 
+@fault(
+    SAFETY,
+    'weights to convert run code when they are unpickled',
+    'the code does not run, nothing is written, and the object is named',
+)
 def test_no_code_is_run(tmp_path):
     """As a user calls it, in a process of its own."""
     src, trace = tmp_path / 'src.pth', tmp_path / 'trace'
@@ -201,6 +207,11 @@ def test_no_code_is_run(tmp_path):
     assert not (tmp_path / 'dst.pth').exists()
 
 
+@fault(
+    DISK,
+    'the disk is full while weights are converted',
+    'nothing is left of them',
+)
 def test_a_failed_write_leaves_nothing(converter, tmp_path, monkeypatch):
     src, dst = small(tmp_path / 'src.pth'), tmp_path / 'dst.pth'
     dst.write_text('what was there before')

@@ -13,6 +13,7 @@ import pytest
 from mmengine.config import Config
 
 from referformer.testing import tiny_model_cfg
+from tests.faults import PROCESSES, fault
 from tests.fixtures.videos import PIPELINE, cut_off, moving_square, write_clip
 
 from ..test_apis.conftest import checkpoint  # noqa: F401  (a fixture)
@@ -184,6 +185,11 @@ def test_a_cut_off_video_is_told(demo, tmp_path, arguments, capsys):
     assert 'of its frames are missing' in capsys.readouterr().err
 
 
+@fault(
+    PROCESSES,
+    'Ctrl-C in the demo',
+    'no half-written result is left',
+)
 def test_an_interrupt_leaves_nothing(tmp_path, arguments):
     frames = tmp_path / 'frames'
     frames.mkdir()

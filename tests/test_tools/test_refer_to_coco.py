@@ -12,6 +12,7 @@ import pytest
 from pycocotools.coco import COCO
 
 from referformer.errors import ReferError
+from tests.faults import SAFETY, fault
 from tests.fixtures.refcoco import CONVERTER, SENTENCES, SPLITS, make_refcoco
 
 
@@ -98,6 +99,11 @@ class Bomb:
         return os.mkdir, (str(self.path),)
 
 
+@fault(
+    SAFETY,
+    '`refs(unc).p` of RefCOCO runs code when it is unpickled',
+    'the code does not run, nothing is written, and the file is named',
+)
 def test_code_in_a_pickle_is_not_run(raw, tmp_path):
     refs = raw / 'refcoco/refs(unc).p'
     refs.write_bytes(pickle.dumps([Bomb(tmp_path / 'boom')], protocol=2))

@@ -236,6 +236,11 @@ def test_a_config_without_test(trained):
         script('test').main([str(trained / 'toy.py'), 'x.pth', *options])
 
 
+@fault(
+    CONFIGS,
+    'options of `train.py` that do not fit the config or the machine',
+    'one sentence says which',
+)
 @pytest.mark.parametrize(
     ('options', 'reason'),
     [
@@ -340,6 +345,11 @@ def test_a_refusal_as_people_see_it(trained, tmp_path):
     assert 'build_functions.py' in (tmp_path / 'w/errors.log').read_text()
 
 
+@fault(
+    CONFIGS,
+    '`--cfg-options` without `=`',
+    'one sentence shows the form',
+)
 @pytest.mark.parametrize(
     ('options', 'reason'),
     [
