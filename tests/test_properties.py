@@ -164,7 +164,7 @@ def slow_ap(truths, found, threshold):
 
 
 @examples(
-    60,
+    40,
     seed=SEEDS,
     samples=st.integers(1, 4),
     counts=st.lists(st.integers(0, 3), min_size=4, max_size=4),
