@@ -80,7 +80,11 @@ setup(
     packages=find_packages(include=['referformer', 'referformer.*']),
     include_package_data=True,
     package_data={
-        'referformer': ['py.typed', 'testing/report.html.jinja'],
+        'referformer': [
+            'py.typed',
+            'example_model/*',
+            'testing/report.html.jinja',
+        ],
         'referformer.apis.web': ['page.css', 'page.js'],
     },
     python_requires='>=3.10',

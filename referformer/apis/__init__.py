@@ -1,6 +1,7 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
 """Inference on your own videos."""
 
+from referformer.apis.example import example_model
 from referformer.apis.inferencer import ReferInferencer
 from referformer.apis.model import init_model
 from referformer.apis.results import ExpressionResult, VideoResult
@@ -13,6 +14,7 @@ __all__ = [
     'Predictor',
     'ReferInferencer',
     'VideoResult',
+    'example_model',
     'init_model',
     'open_source',
     'segment_frames',

@@ -68,8 +68,12 @@ STAGES = (
         'load_from',
     ),
     Stage(
-        'clips', 'Masks in whole clips', f'{CONFIGS}/{NAME}.py', 'load_from'
+        'grounding-all',
+        'Words: which pixels are meant, with the backbone',
+        f'{CONFIGS}/referformer_temporal-resnet_grounding-all.py',
+        'load_from',
     ),
+    Stage('all', 'All parts together', f'{CONFIGS}/{NAME}.py', 'load_from'),
 )
 
 
