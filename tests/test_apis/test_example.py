@@ -31,7 +31,7 @@ def test_it_is_small():
 @pytest.mark.parametrize('index', [0, 2])
 def test_it_cuts_three_objects_out_of_an_unseen_video(inferencer, index):
     scene = render_scene(MotionSceneParams(seed=SEED), 'valid', index)
-    texts = {e.obj_id: e.text for e in scene.expressions}
+    texts = {e.obj_id: e.text for e in scene.expressions if e.obj_id < 4}
     assert len(texts) == 3
     results = inferencer(
         scene.frames[..., ::-1], list(texts.values()), masks='array'
