@@ -2,12 +2,14 @@
 """Segment objects in a video by describing them.
 
 Example:
+    python tools/demo.py --example
     python tools/demo.py dogs.mp4 "the black dog" "the white dog" \
         --config referformer_r50_ytvos --checkpoint r50.pth --out out
 """
 
 import argparse
 import os
+import secrets
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from referformer.utils.cli import (
     add_precision,
     add_propagate,
     add_traceback,
+    positive,
     prepare_output,
     run,
 )
@@ -46,11 +49,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         description='Segment objects in a video by describing them.'
     )
     parser.add_argument(
-        'video', help='video file, folder of pictures, or picture'
+        'video', nargs='?', help='video file, folder of pictures, or picture'
     )
     parser.add_argument(
         'expressions',
-        nargs='+',
+        nargs='*',
         metavar='EXPRESSION',
         help='object to segment, such as "the dog on the left"',
     )
@@ -61,15 +64,23 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         '--checkpoint',
-        required=True,
         help='its weights; without --config a published model, as a folder '
         'or hf://owner/repo',
     )
     parser.add_argument(
         '--out',
-        required=True,
         metavar='DIR',
         help='DIR/<video>/ gets overlay.mp4, results.json and masks/',
+    )
+    parser.add_argument(
+        '--example',
+        nargs='?',
+        type=positive,
+        const=1 + secrets.randbelow(10**6),
+        metavar='NUMBER',
+        help='draw a video and three sentences, and segment it with the '
+        'example model of this package; nothing else is needed. A number '
+        'draws the same video again',
     )
     group = parser.add_argument_group('frames')
     group.add_argument(
@@ -151,18 +162,56 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     group.add_argument(
         '--points', action='store_true', help='draw reference points'
     )
+    group.add_argument(
+        '--scale',
+        type=positive,
+        default=1,
+        metavar='N',
+        help='enlarge the overlay so many times',
+    )
+    group.add_argument(
+        '--still',
+        action='store_true',
+        help='also write overlay.png, four frames of the overlay of a video',
+    )
     add_traceback(parser)
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.example is None:
+        needed = ('video', 'expressions', 'checkpoint', 'out')
+        missing = [name for name in needed if not getattr(args, name)]
+        if missing:
+            parser.error(
+                f'missing: {", ".join(missing)} (or try --example, which '
+                'needs nothing else)'
+            )
+    else:
+        own = ('video', 'config', 'checkpoint', 'fps', 'every', 'start')
+        given = [
+            name
+            for name in (*own, 'end', 'no_vis')
+            if getattr(args, name) != parser.get_default(name)
+        ]
+        if given:
+            parser.error(
+                '--example has its own video, sentences and model; leave out '
+                f'{", ".join(given)}'
+            )
+        args.scale, args.still = 3, True
+        args.out = args.out or 'work_dirs/demo'
+    return args
 
 
 def main(argv: list[str] | None = None) -> None:
     """Segment the video and say what was written."""
     args = parse_args(argv)
 
-    from referformer.apis import ReferInferencer
+    from dataclasses import replace
+
+    from referformer.apis import ReferInferencer, example_model
     from referformer.apis.outputs import OutputOptions
     from referformer.apis.results import Collector
     from referformer.errors import ConfigError
+    from referformer.testing.example_video import draw_example
 
     prepare_output(Path(args.out, 'errors.log'), '--out')
     for text in args.expressions:
@@ -177,9 +226,16 @@ def main(argv: list[str] | None = None) -> None:
         return {name: getattr(args, name) for name in names}
 
     frames = given('fps', 'every', 'start', 'end', 'partial')
+    example = None
+    if args.example is not None:
+        example = draw_example(args.example)
+        args.video, args.expressions = example.frames, example.texts
+        args.checkpoint = example_model()
     [(source, texts)] = ReferInferencer.preprocess(
         args.video, args.expressions, **frames
     )
+    if example is not None:
+        source = replace(source, name=example.name)
     if source.missing:
         print(
             f'warning: {args.video} is cut off; {source.missing} of its '
@@ -197,21 +253,29 @@ def main(argv: list[str] | None = None) -> None:
         **given('mask_thr', 'score_thr'),
         propagator=args.propagate,
     )
-    collector = Collector(texts, 'none')
+    collector = Collector(texts, 'none' if example is None else 'array')
     files = inferencer.run(
         source,
         texts,
         predictor,
         [collector.write],
         Path(args.out, source.name),
-        OutputOptions(args.masks, not args.no_vis, args.boxes, args.points),
+        OutputOptions(
+            args.masks,
+            not args.no_vis,
+            **given('boxes', 'points', 'scale', 'still'),
+        ),
     )
+    result = collector.result(source)
     print(f'{"score":>5}  {"found in":>14}  expression')
-    for found in collector.result(source).expressions:
+    for found in result.expressions:
         where = f'{(found.areas > 0).sum()} of {len(source)}'
         print(f'{found.scores.mean():5.2f}  {where:>14}  {found.text}')
     for path in files.values():
         print(path)
+    if example is not None:
+        masks = [found.masks for found in result.expressions]
+        print(f'\n{example.explain(masks, files)}')
 
 
 if __name__ == '__main__':

@@ -3,16 +3,19 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import cv2
 import pytest
 from mmengine.config import Config
 
-from referformer.testing import tiny_model_cfg
+from referformer.apis.release import publish
+from referformer.testing import example_video, tiny_model_cfg
 from tests.faults import PROCESSES, fault
 from tests.fixtures.videos import PIPELINE, cut_off, moving_square, write_clip
 
@@ -86,6 +89,53 @@ def test_a_video(demo, tmp_path, arguments, capsys):
     assert 'of 5' in printed.out
     assert 'été 柔道' in printed.out
     assert '5/5' in printed.err  # the bar
+
+
+def test_an_enlarged_overlay_and_a_still(demo, tmp_path, arguments):
+    path = write_clip(tmp_path / 'clip.mp4', moving_square(9))
+    options = ('--scale', '2', '--still', '--boxes', '--points')
+    run(demo, path, 'the white square', *arguments, *options)
+    out = tmp_path / 'out' / 'clip'
+    still = cv2.imread(str(out / 'overlay.png'))
+    video = cv2.VideoCapture(str(out / 'overlay.mp4'))
+    frame = video.read()[1]
+    video.release()
+    height, width = moving_square(1)[0].shape[:2]
+    assert still.shape[1] == 4 * width  # two columns, enlarged twice
+    assert still.shape[0] > 4 * height
+    assert 0 <= frame.shape[0] - still.shape[0] // 2 <= 1
+    assert 0 <= frame.shape[1] - still.shape[1] // 2 <= 1
+
+
+def test_the_example(demo, tmp_path, checkpoint, monkeypatch, capsys):  # noqa: F811
+    """A model that learnt nothing, on the drawn video."""
+    cfg = Config(dict(model=tiny_model_cfg(), test_pipeline=PIPELINE))
+    release = publish(checkpoint, tmp_path / 'release', cfg)
+    monkeypatch.setattr('referformer.apis.example_model', lambda: release)
+    run(demo, '--example', '12', '--out', tmp_path / 'out')
+    printed = capsys.readouterr().out
+    out = tmp_path / 'out' / 'example-12'
+    for text in (*example_video.draw_example(12).texts, 'J of 100'):
+        assert text in printed
+    for name in ('overlay.mp4', 'overlay.png', 'results.json'):
+        assert (out / name).is_file()
+        assert str(out / name) in printed
+
+
+@pytest.mark.parametrize(
+    ('options', 'reason'),
+    [
+        ((), 'missing: video, expressions, checkpoint, out .or try --exampl'),
+        (('a.mp4', 'a cat'), 'missing: checkpoint, out '),
+        (('--example', '--every', '2'), 'leave out every'),
+        (('a.mp4', 'a cat', '--example'), 'leave out video'),
+        (('--example', '0'), 'not a whole number'),
+    ],
+)
+def test_what_is_needed(demo, options, reason, capsys):
+    with pytest.raises(SystemExit, match='2'):
+        demo.parse_args(list(options))
+    assert re.search(reason, capsys.readouterr().err)
 
 
 def test_masks_are_propagated(demo, tmp_path, arguments, capsys):
