@@ -124,6 +124,8 @@ _SCRATCH = Recipe(
     train_videos=1200,
 )
 RECIPES = {'scratch': _SCRATCH}
+#: Number of the video that is shown first.
+EXAMPLE_NUMBER = '12'
 #: Whose expression an object is scored with, and the title of that step.
 SCORES = {
     'self': 'Score unseen videos',
@@ -155,7 +157,7 @@ def forget(work_dir: Path, data_root: Path) -> None:
     """
     recipes = RECIPES.values()
     stages = [stage.name for recipe in recipes for stage in recipe.stages]
-    for name in (*stages, 'test', 'drawn'):
+    for name in (*stages, 'test', 'drawn', 'example'):
         shutil.rmtree(work_dir / name, ignore_errors=True)
     for pattern in _OWN_FILES:
         for path in work_dir.glob(pattern):
@@ -204,7 +206,7 @@ class Quickstart:
         self.videos = {'train': train_videos, 'valid': valid_videos}
         self.epochs = epochs
         scores = len(SCORES) + (recipe.start is not None)
-        total = len(recipe.sets) + len(recipe.stages) + scores + 1
+        total = 1 + len(recipe.sets) + len(recipe.stages) + scores + 1
         self.steps = Steps(root, work_dir, total)
 
     @property
@@ -217,6 +219,7 @@ class Quickstart:
 
     def run(self) -> dict[str, Any]:
         """Run all steps; return what ``report.json`` holds."""
+        self._show_example()
         for drawn in self.recipe.sets:
             self._draw(drawn)
         report = {}
@@ -242,6 +245,18 @@ class Quickstart:
             'checkpoint': str(checkpoint),
             'overlay': str(overlay),
         }
+
+    def _show_example(self) -> None:
+        """Segment a video with the example model, to see something at once."""
+        out = self.work_dir / 'example'
+        self.steps.run(
+            'example',
+            'Cut three objects out of an unseen video, with the example model',
+            *('tools/demo.py', '--example', EXAMPLE_NUMBER, f'--out={out}'),
+            output=out,
+        )
+        folder = out / f'example-{EXAMPLE_NUMBER}'
+        print(f'      see {folder / "overlay.png"}', flush=True)
 
     def _draw(self, drawn: DrawnSet) -> None:
         """Draw a set."""

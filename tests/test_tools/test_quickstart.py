@@ -48,9 +48,9 @@ def stages(recipe):
 
 @pytest.fixture(scope='module')
 def num_steps(recipe):
-    """Data sets, trainings, two or three scores and the picture."""
+    """Example, sets, trainings, two or three scores and the picture."""
     start = recipe[1].start is not None
-    return len(recipe[1].sets) + len(recipe[1].stages) + 3 + start
+    return 1 + len(recipe[1].sets) + len(recipe[1].stages) + 3 + start
 
 
 @pytest.fixture
@@ -67,6 +67,8 @@ def calls(monkeypatch):
             if x.startswith('--') and '=' in x
         )
         match Path(command[0]).stem:
+            case 'demo':
+                Path(options['out']).mkdir(parents=True)
             case 'make_synthetic_rvos' | 'make_motion_scenes':
                 data = Path(command[1])
                 path = data / 'meta_expressions/valid/meta_expressions.json'
