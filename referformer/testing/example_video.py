@@ -53,7 +53,8 @@ class ExampleVideo(NamedTuple):
             'look alike:\nonly their motion tells them apart. Overlap with '
             'the true objects, J of 100: '
             f'{", ".join(f"{overlap:.0f}" for overlap in overlaps)}.\n'
-            f'This video again: python tools/demo.py --example {self.number}'
+            f'This video again: python tools/demo.py --example {self.number}\n'
+            'What the model knows, and how well: docs/example_model.md'
         )
 
 

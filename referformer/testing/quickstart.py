@@ -125,7 +125,7 @@ _SCRATCH = Recipe(
 )
 RECIPES = {'scratch': _SCRATCH}
 #: Number of the video that is shown first.
-EXAMPLE_NUMBER = '12'
+EXAMPLE_NUMBER = '2'
 #: Whose expression an object is scored with, and the title of that step.
 SCORES = {
     'self': 'Score unseen videos',
