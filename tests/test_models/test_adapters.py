@@ -32,7 +32,7 @@ def total_loss(model, data):
 
 
 def test_all_models_are_here():
-    assert len(BACKBONES) == 14
+    assert len(BACKBONES) == 15
 
 
 @pytest.mark.parametrize('backbone', BACKBONES)
