@@ -2,6 +2,7 @@
 """Open a web page that segments objects in a video by describing them.
 
 Examples:
+    python tools/web_demo.py
     python tools/web_demo.py --checkpoint hf://owner/repo
     python tools/web_demo.py --config referformer_r50_ytvos \
         --checkpoint r50.pth --example dogs.mp4 "the black dog"
@@ -45,9 +46,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         '--checkpoint',
-        required=True,
         help='its weights; without --config a published model, as a folder '
-        'or hf://owner/repo',
+        'or hf://owner/repo (default: the example model of the package)',
     )
     parser.add_argument(
         '--device', help='such as cuda:0 or cpu (default: a GPU if any)'
@@ -171,14 +171,16 @@ def main(argv: list[str] | None = None) -> None:
             'The web page needs Gradio 6; run: pip install "gradio>=6,<7"'
         ) from error
     del gradio
-    from referformer.apis import ReferInferencer, open_source
+    from referformer.apis import ReferInferencer, example_model, open_source
     from referformer.apis.web.page import Example
     from referformer.apis.web.server import serve
     from referformer.apis.web.service import Limits, SegmentationService
 
     if args.config is None:
         inferencer = ReferInferencer.from_pretrained(
-            args.checkpoint, args.device, show_progress=False
+            args.checkpoint or example_model(),
+            args.device,
+            show_progress=False,
         )
     else:
         inferencer = ReferInferencer(
