@@ -3,7 +3,8 @@
 #
 # Scores a checkpoint with several processes on one machine.
 #   bash tools/dist_test.sh CONFIG CHECKPOINT GPUS [options of tools/test.py]
-# Several machines: NNODES, NODE_RANK, MASTER_ADDR and MASTER_PORT.
+# Several machines: the same command on each, with NNODES, MASTER_ADDR (of
+# one of them) and MASTER_PORT.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/distributed.sh"
 need 3 'CONFIG CHECKPOINT GPUS [options of tools/test.py]' "$@"

@@ -62,6 +62,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     from referformer.errors import ConfigError, MissingCheckpointError
     from referformer.formats.files import write_json
     from referformer.prediction.propagation import read_propagator
+    from referformer.utils.failures import explain_failures
     from referformer.utils.launch import (
         explain_config_errors,
         load_run,
@@ -120,6 +121,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     prepare_processes(cfg)
     with (
         explain_config_errors(args.config, cfg),
+        explain_failures(),
         whole_checkpoint_follows(),
     ):
         metrics = Runner.from_cfg(cfg).test()

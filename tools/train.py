@@ -43,7 +43,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         const='auto',
         metavar='CHECKPOINT',
         help='continue an interrupted training: from this checkpoint, or '
-        'from the newest good one in the work directory, if there is any',
+        'from the newest good one in the work directory, if there is any. A '
+        'training that torchrun or Slurm starts again does the latter by '
+        'itself',
     )
     parser.add_argument(
         '--validate',
@@ -71,13 +73,17 @@ def main(argv: list[str] | None = None) -> None:
     from mmengine.runner import Runner
 
     import referformer.registry  # noqa: F401  (makes the registries known)
-    from referformer.engine.resume import resume_latest
+    from referformer.engine.hooks.save_on_signal_hook import (
+        signals_given_back,
+    )
+    from referformer.engine.resume import is_started_again, resume_latest
     from referformer.engine.scaling import count_accumulation
     from referformer.engine.validation import (
         require_truth,
         validate_on_test_data,
     )
     from referformer.errors import ConfigError
+    from referformer.utils.failures import explain_failures
     from referformer.utils.launch import (
         explain_config_errors,
         load_run,
@@ -122,12 +128,16 @@ def main(argv: list[str] | None = None) -> None:
         # A resumed model must be the same one, weight by weight.
         cfg.default_hooks.check_weights.strict = True
     prepare_processes(cfg)
-    with explain_config_errors(args.config, cfg):
+    with (
+        explain_config_errors(args.config, cfg),
+        explain_failures(),
+        signals_given_back(),
+    ):
         runner = Runner.from_cfg(cfg)
         count_accumulation(runner)
         if args.validate:
             require_truth(runner)
-        if args.resume == 'auto':
+        if is_started_again() or args.resume == 'auto':
             resume_latest(runner)
         runner.train()
 

@@ -22,6 +22,8 @@ default_hooks = dict(
     save_on_signal=dict(type='SaveOnSignalHook'),
     # Command line, versions and commit: <work dir>/<time>/run.json.
     record_run=dict(type='RecordRunHook'),
+    # Without a step for so long, every thread's stack is written to a file.
+    stall=dict(type='StallHook', minutes=30),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     # With SeededSampler, resuming repeats the uninterrupted run bit by bit.
     resume=dict(type='ReproducibleResumeHook'),
@@ -34,8 +36,11 @@ default_hooks = dict(
 env_cfg = dict(
     cudnn_benchmark=False,
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
-    dist_cfg=dict(backend='nccl'),
+    # Seconds after which a process that waits for the others gives up.
+    dist_cfg=dict(backend='nccl', timeout=1800),
 )
+# Seconds to wait for a batch of a data loader's worker.
+data_timeout = 1800
 # A fixed seed, so that an interrupted run resumes with the same order of
 # data. Another run of the same config: --cfg-options randomness.seed=1
 randomness = dict(seed=0)

@@ -15,7 +15,12 @@ import torch
 from referformer.checkpoints.io import load_checkpoint_safely
 from referformer.errors import CheckpointError
 
-__all__ = ['Resumable', 'find_resumable']
+__all__ = [
+    'Resumable',
+    'checkpoints_in',
+    'count_not_finite',
+    'find_resumable',
+]
 
 _NAMES = re.compile(r'(epoch|iter)_\d+\.pth')
 
@@ -32,6 +37,12 @@ class Resumable(NamedTuple):
     damaged: list[tuple[Path, str]]
 
 
+def checkpoints_in(folder: str | Path) -> list[Path]:
+    """Files of a folder that a training has written while it ran."""
+    files = sorted(Path(folder).glob('*.pth'))
+    return [path for path in files if _NAMES.fullmatch(path.name)]
+
+
 def find_resumable(work_dir: str | Path) -> Resumable:
     """Find the newest checkpoint of a folder that can be read to its end.
 
@@ -41,9 +52,7 @@ def find_resumable(work_dir: str | Path) -> Resumable:
     """
     damaged: list[tuple[Path, str]] = []
     ages: list[tuple[int, Path]] = []
-    for path in sorted(Path(work_dir).glob('*.pth')):
-        if not _NAMES.fullmatch(path.name):
-            continue
+    for path in checkpoints_in(work_dir):
         try:
             ages.append((_iterations(path), path))
         except CheckpointError as error:

@@ -18,6 +18,7 @@ from referformer.engine.hooks.reproducible_resume_hook import (
 from referformer.engine.hooks.resumed_settings_hook import ResumedSettingsHook
 from referformer.engine.hooks.save_on_signal_hook import SaveOnSignalHook
 from referformer.engine.hooks.skipped_samples_hook import SkippedSamplesHook
+from referformer.engine.hooks.stall_hook import StallHook
 from referformer.engine.hooks.visualization_hook import ReferVisualizationHook
 from referformer.engine.loops.resumable_test_loop import ResumableTestLoop
 from referformer.engine.loops.resumable_train_loop import ResumableTrainLoop
@@ -50,4 +51,5 @@ __all__ = [
     'SaveOnSignalHook',
     'SeededSampler',
     'SkippedSamplesHook',
+    'StallHook',
 ]

@@ -1,11 +1,30 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
 """Going on with an interrupted training."""
 
-from mmengine.dist import broadcast_object_list, is_main_process
+import os
+
+from mmengine.dist import (
+    all_gather_object,
+    broadcast_object_list,
+    is_main_process,
+)
 from mmengine.runner import Runner
 
 from referformer.checkpoints.latest import Resumable, find_resumable
 from referformer.engine.hooks.check_weights_hook import CheckWeightsHook
+
+#: Set by torchrun (``--max-restarts``) and by Slurm (``scontrol requeue``).
+_COUNTERS = ('TORCHELASTIC_RESTART_COUNT', 'SLURM_RESTART_COUNT')
+
+
+def is_started_again() -> bool:
+    """Whether torchrun or Slurm has started this training before.
+
+    All processes get the same answer: a torchrun that was itself started
+    again does not know of the restarts that the other nodes have counted.
+    """
+    again = any(int(os.environ.get(name) or 0) for name in _COUNTERS)
+    return any(all_gather_object(again))
 
 
 def resume_latest(runner: Runner) -> bool:

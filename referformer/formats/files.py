@@ -3,6 +3,7 @@
 
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -39,6 +40,22 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         else:
             temporary.unlink(missing_ok=True)
         raise
+
+
+def unfinished_files(folder: str | Path, suffix: str) -> list[Path]:
+    """Temporary files that :func:`atomic_path` could not remove.
+
+    That happens when a process is killed while it writes.
+
+    Args:
+        folder: Where to look; not below it.
+        suffix: Ending of the final names.
+    """
+    return [
+        path
+        for path in Path(folder).glob(f'.*{suffix}')
+        if re.match(r'\.\d+-[0-9a-f]{8}-', path.name)
+    ]
 
 
 def write_atomic(path: str | Path, content: str | bytes) -> None:

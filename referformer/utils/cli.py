@@ -20,7 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from referformer.errors import ConfigError, DataError, ReferError
-from referformer.utils.processes import follow_parent
+from referformer.utils.processes import (
+    follow_parent,
+    heed_interruptions,
+    kill_workers,
+)
 
 __all__ = [
     'add_cfg_options',
@@ -99,6 +103,7 @@ def run(main: Callable[[], Any], setting_status: int = 1) -> None:
             after an interruption, or with the sentence, hence status 1.
     """
     follow_parent()
+    heed_interruptions()
     name = Path(sys.argv[0]).name
     rank = os.environ.get('RANK', '0')
     if rank != '0':
@@ -108,9 +113,15 @@ def run(main: Callable[[], Any], setting_status: int = 1) -> None:
     try:
         status = main()
     except KeyboardInterrupt:
+        kill_workers()
         print(f'\n{name}: interrupted', file=sys.stderr)
         raise SystemExit(130) from None
+    except SystemExit:
+        kill_workers()
+        _leave_process_group()
+        raise
     except Exception as error:
+        kill_workers()
         log = _write_log(error)
         sentence = sentence_of(error)
         where = f'traceback: {log}' if log else 'its log cannot be written'

@@ -8,6 +8,7 @@ import traceback
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from operator import itemgetter
 from pathlib import Path
 from types import FrameType
@@ -239,16 +240,18 @@ def prepare_processes(cfg: Config) -> None:
     """Make processes end together, and a distributed run work without CUDA.
 
     Workers of data loaders end with this process, and this one with torchrun,
-    whatever ended them.
+    whatever ended them. Nothing waits for a batch of theirs longer than
+    ``data_timeout`` of the config, in seconds.
 
     mmengine's start-up selects a CUDA device in every process and wraps the
     model for it. Without CUDA the process group is therefore made here, with
     gloo, which mmengine then uses as it finds it.
 
     Args:
-        cfg (Config): The run's config; ``env_cfg`` and ``model_wrapper_cfg``
-            are changed in place when there is no CUDA device.
+        cfg (Config): The run's config, changed in place: the data loaders,
+            and without a CUDA device ``env_cfg`` and ``model_wrapper_cfg``.
     """
+    _limit_waiting(cfg)
     end_children_with_this_process()
     if 'TORCHELASTIC_RUN_ID' in os.environ:  # torchrun is the parent
         end_with_parent(os.getppid())
@@ -260,7 +263,8 @@ def prepare_processes(cfg: Config) -> None:
             'the processes with tools/dist_train.sh.'
         )
     cfg.setdefault('env_cfg', {}).setdefault('dist_cfg', {})
-    cfg.env_cfg.dist_cfg.backend = 'gloo'
+    settings = cfg.env_cfg.dist_cfg
+    settings.backend = 'gloo'
     wrapper = cfg.get('model_wrapper_cfg') or dict(
         type='MMDistributedDataParallel',
         broadcast_buffers=False,
@@ -268,4 +272,16 @@ def prepare_processes(cfg: Config) -> None:
     )
     cfg.model_wrapper_cfg = dict(wrapper, device_ids=None)
     if not torch.distributed.is_initialized():
-        torch.distributed.init_process_group(backend='gloo')
+        seconds = settings.get('timeout')
+        torch.distributed.init_process_group(
+            backend='gloo',
+            timeout=None if seconds is None else timedelta(seconds=seconds),
+        )
+
+
+def _limit_waiting(cfg: Config) -> None:
+    """Give the loaders with workers the time limit of the config."""
+    for stage in ('train', 'val', 'test'):
+        loader = cfg.get(f'{stage}_dataloader')
+        if isinstance(loader, Mapping) and loader.get('num_workers'):
+            loader.setdefault('timeout', cfg.get('data_timeout', 0))

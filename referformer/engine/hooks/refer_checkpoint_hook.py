@@ -13,9 +13,12 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from referformer.checkpoints.atomic_backend import ATOMIC_BACKEND
-from referformer.checkpoints.latest import count_not_finite
+from referformer.checkpoints.latest import (
+    checkpoints_in,
+    count_not_finite,
+)
 from referformer.errors import CheckpointError, ConfigError
-from referformer.formats.files import write_atomic
+from referformer.formats.files import unfinished_files, write_atomic
 from referformer.registry import HOOKS
 
 # A step in the middle of an epoch is kept until the next checkpoint.
@@ -29,7 +32,9 @@ class ReferCheckpointHook(CheckpointHook):
     """mmengine's hook for machines that fail.
 
     A checkpoint gets its name when it is whole and on the disk, and only then
-    the oldest is deleted. Weights that are not finite are not saved.
+    the oldest is deleted. Weights that are not finite are not saved. Those of
+    an earlier training in the same folder are put aside when a new one
+    begins, so that ``--resume`` does not go on from them.
 
     With ``save_best``, the weights of the best validation are kept in
     ``best_<score>_epoch_<n>.pth`` as well. A run that was interrupted before
@@ -71,6 +76,7 @@ class ReferCheckpointHook(CheckpointHook):
             ConfigError: If not even two checkpoints fit.
         """
         super().before_train(runner)
+        self._tidy_up(runner)
         self._check_space(runner)
         self._validate_last_epoch(runner)
 
@@ -105,6 +111,33 @@ class ReferCheckpointHook(CheckpointHook):
             and runner.message_hub.runtime_info.get(_VALIDATED) != epoch
         ):
             runner.val_loop.run()
+
+    def _tidy_up(self, runner: Runner) -> None:
+        """Put aside or remove what this training must not take for its own."""
+        folder = Path(self.out_dir)
+        if is_main_process() and folder.is_dir():
+            for path in unfinished_files(folder, '.pth'):
+                path.unlink()  # of a process that was killed
+            if runner.iter == 0 and not runner._resume:
+                self._put_aside(runner)
+
+    def _put_aside(self, runner: Runner) -> None:
+        """Move the checkpoints of an earlier training to another folder."""
+        begun_with = Path(runner._load_from or '').resolve()
+        earlier = [
+            path
+            for path in checkpoints_in(self.out_dir)
+            if path.resolve() != begun_with
+        ]
+        if earlier:
+            folder = Path(self.out_dir, f'before_{runner.timestamp}')
+            folder.mkdir(exist_ok=True)
+            for path in earlier:
+                path.rename(folder / path.name)
+            runner.logger.warning(
+                f'{len(earlier)} checkpoints of an earlier training were '
+                f'moved to {folder}; --resume would have gone on from them.'
+            )
 
     def after_train_iter(
         self,
