@@ -32,9 +32,11 @@ from typing import Any, NamedTuple
 
 import torch
 from mmengine.config import Config
-from mmengine.runner import Runner  # noqa: F401  (before the forks)
 
-import referformer.registry  # noqa: F401
+# before the forks, although tools/train.py imports it later
+import referformer.engine.resume
+import referformer.utils.failures
+import referformer.utils.launch  # noqa: F401
 from referformer.formats.files import unfinished_files
 from referformer.utils import cli
 from referformer.utils.processes import end_with_parent
