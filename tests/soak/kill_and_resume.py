@@ -18,30 +18,19 @@ import argparse
 import os
 import random
 import shutil
-import signal
-import socket
-import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import torch
 from mmengine.config import Config
 
-# before the forks, although tools/train.py imports it later
-import referformer.engine.resume
-import referformer.utils.failures
-import referformer.utils.launch  # noqa: F401
 from referformer.formats.files import unfinished_files
-from referformer.utils import cli
-from referformer.utils.processes import end_with_parent
+from tests.fixtures.trainings import ROOT, Training
 from tests.test_engine.test_resume import make_config
-from tests.test_tools.test_train import ROOT, script
 
 #: Seconds within which nothing of a killed training may be left, those for
 #: one step, and those for a start.
@@ -75,10 +64,7 @@ def tiny_config(folder: Path) -> Config:
     """The model of the quickstart, on drawn videos."""
     import referformer.datasets
     import referformer.models  # noqa: F401
-    from referformer.testing.scenes import (
-        SyntheticParams,
-        make_synthetic_rvos,
-    )
+    from referformer.testing.scenes import SyntheticParams, make_synthetic_rvos
 
     data = folder.parent / 'data'
     if not data.is_dir():
@@ -115,123 +101,17 @@ def write_config(cfg: Config) -> Path:
     return path
 
 
-# -- processes ----------------------------------------------------------------
+def be_slow(sync: Callable[[int], None] = os.fsync) -> None:
+    """Make a slow disk, so that writing takes long enough to be met."""
 
+    def slow_fsync(file: int) -> None:
+        time.sleep(0.2)
+        sync(file)
 
-def free_port() -> str:
-    """Return a port of this machine that nothing listens at."""
-    with socket.socket() as server:
-        server.bind(('127.0.0.1', 0))
-        return str(server.getsockname()[1])
-
-
-def slow_fsync(file: int, sync: Callable[[int], None] = os.fsync) -> None:
-    """Be a slow disk, so that writing takes long enough to be met."""
-    time.sleep(0.2)
-    sync(file)
-
-
-class Training:
-    """The processes of one training, each with a session of its own.
-
-    Args:
-        train: ``tools/train.py``.
-        config: Path of the config.
-        world: How many processes.
-    """
-
-    def __init__(self, train: ModuleType, config: Path, world: int) -> None:
-        self.log = config.with_suffix('.log')
-        port, parent = free_port(), os.getpid()
-        self.ranks = []
-        for rank in range(world):
-            pid = os.fork()
-            if not pid:
-                self._run(train, config, world, rank, port, parent)
-            self.ranks.append(pid)
-        self.status: dict[int, int] = {}
-
-    def _run(
-        self,
-        train: ModuleType,
-        config: Path,
-        world: int,
-        rank: int,
-        port: str,
-        parent: int,
-    ) -> None:
-        """Be a process of the training; do not return."""
-        status = 1
-        try:
-            end_with_parent(parent)
-            os.setsid()
-            log = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-            os.dup2(log, 1)
-            os.dup2(log, 2)
-            os.environ.update(
-                RANK=str(rank),
-                WORLD_SIZE=str(world),
-                LOCAL_RANK=str(rank),
-                MASTER_ADDR='127.0.0.1',
-                MASTER_PORT=port,
-            )
-            os.fsync = slow_fsync
-            sys.argv = ['train.py']
-            options = [str(config), '--resume']
-            if world > 1:
-                options += ['--launcher', 'pytorch']
-            cli.run(lambda: train.main(options))
-            status = 0
-        except SystemExit as error:
-            status = error.code if isinstance(error.code, int) else 1
-            print(error, file=sys.stderr)
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(status)
-
-    def poll(self) -> dict[int, int]:
-        """Return the status of the processes that have ended."""
-        for pid in set(self.ranks) - set(self.status):
-            if os.waitpid(pid, os.WNOHANG)[0]:
-                # it stays known to the system by its workers only
-                self.status[pid] = 0
-        return self.status
-
-    def left(self) -> list[int]:
-        """Processes of this training, workers too, that are alive."""
-        self.poll()
-        found = []
-        for path in Path('/proc').glob('[0-9]*/stat'):
-            with suppress(OSError):
-                fields = path.read_text().rpartition(')')[2].split()
-                if int(fields[3]) in self.ranks and fields[0] != 'Z':
-                    found.append(int(path.parent.name))
-        return found
-
-    def wait(self, seconds: float, until: Callable[[], bool]) -> bool:
-        """Wait for a condition, at most so long; say whether it came."""
-        limit = time.monotonic() + seconds
-        while not until():
-            if time.monotonic() > limit:
-                return False
-            time.sleep(0.002)
-        return True
-
-    def kill(self, victims: Iterable[int]) -> None:
-        """End processes at once."""
-        for pid in victims:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+    os.fsync = slow_fsync
 
 
 # -- the soak -----------------------------------------------------------------
-
-
-def count_steps(config: Path) -> int:
-    """How many steps a training has made, in all of its lives."""
-    path = config.with_suffix('.losses')
-    return path.read_bytes().count(b'\n') if path.exists() else 0
 
 
 def kill_once(training: Training, config: Path, chance: random.Random) -> str:
@@ -242,7 +122,7 @@ def kill_once(training: Training, config: Path, chance: random.Random) -> str:
     """
     world = len(training.ranks)
     kind = chance.choice(['starting', 'steps', 'steps', 'writing', 'writing'])
-    begun = count_steps(config)
+    begun = training.begun
     folder = config.with_suffix('')
     if kind == 'writing':
         limit = START
@@ -253,17 +133,16 @@ def kill_once(training: Training, config: Path, chance: random.Random) -> str:
         limit = chance.uniform(0.0, 3.0)
 
         def now() -> bool:
-            return count_steps(config) > begun
+            return training.steps() > begun
     else:
         limit = START
         steps = chance.randrange(1, 9) * world
 
         def now() -> bool:
-            return count_steps(config) >= begun + steps
+            return training.steps() >= begun + steps
 
-    ended = lambda: len(training.poll()) > 0  # noqa: E731
-    came = training.wait(limit, lambda: now() or ended())
-    if ended():
+    came = training.wait(limit, lambda: now() or bool(training.poll()))
+    if training.poll():
         return ''
     if not came and kind != 'starting':
         raise SystemExit(f'no step ended in {limit:g} s, see {training.log}')
@@ -334,22 +213,21 @@ def soak(
             another state.
     """
     chance = random.Random(seed)
-    train = script('train')
     expected = {}
     for world in worlds:
         config = write_config(make(folder / f'whole_{world}'))
-        training = Training(train, config, world)
+        training = Training(config, world, first=be_slow)
         if not training.wait(10 * STEP, lambda t=training: not t.left()):
             raise SystemExit(f'it hangs, see {training.log}')
         expected[world] = final_state(config)
-        say(f'{world} processes: {count_steps(config)} steps, undisturbed')
+        say(f'{world} processes: {training.steps()} steps, undisturbed')
     kills: Counter[str] = Counter()
     runs, slowest = 0, 0.0
     while True:
         world = worlds[runs % len(worlds)]
         config = write_config(make(folder / f'run_{runs}'))
         while True:
-            training = Training(train, config, world)
+            training = Training(config, world, '--resume', first=be_slow)
             kind = ''
             if kills.total() < cycles:
                 kind = kill_once(training, config, chance)
@@ -369,10 +247,12 @@ def soak(
             slowest = max(slowest, took)
             say(
                 f'{kills.total():3} killed ({kind}) after '
-                f'{count_steps(config)} steps, gone in {took:.2f} s'
+                f'{training.steps()} steps, gone in {took:.2f} s'
             )
         if not (config.with_suffix('') / 'epoch_2.pth').exists():
-            raise SystemExit(f'it has failed, see {training.log}')
+            raise SystemExit(
+                f'it has failed with {training.status}, see {training.log}'
+            )
         wrong = differences(expected[world], final_state(config))
         if wrong:
             raise SystemExit(f'{config}: differs in {", ".join(wrong[:5])}')

@@ -5,6 +5,7 @@ import json
 import os
 import random
 import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -23,15 +24,18 @@ from referformer.utils.seeding import seed_sample
 class ToyDataset(Dataset):
     """Samples with noise from Python's, numpy's and torch's generators."""
 
-    def __init__(self, length=12, noisy=True):
+    def __init__(self, length=12, noisy=True, silent_at=None):
         self.length = length
         self.noisy = noisy
+        self.silent_at = silent_at
         self.metainfo = {'classes': ('object',), 'scale': np.float64(2.5)}
 
     def __len__(self):
         return self.length
 
     def __getitem__(self, index):
+        if index == self.silent_at:
+            time.sleep(1000)
         seed_sample(index)
         noise = random.random() + np.random.rand()  # noqa: NPY002
         inputs = torch.randn(4) + noise
