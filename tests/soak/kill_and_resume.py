@@ -35,6 +35,7 @@ from tests.test_engine.test_resume import make_config
 #: Seconds within which nothing of a killed training may be left, those for
 #: one step, and those for a start.
 GONE, STEP, START = 10.0, 120.0, 300.0
+SAMPLES = 24
 
 
 class Outcome(NamedTuple):
@@ -57,7 +58,9 @@ class Outcome(NamedTuple):
 
 def toy_config(folder: Path) -> Config:
     """Two layers, on noise; sees every kind of random number."""
-    return make_config(folder, by_epoch=True, num_workers=1, persistent=True)
+    cfg = make_config(folder, by_epoch=True, num_workers=1, persistent=True)
+    cfg.train_dataloader.dataset.length = SAMPLES
+    return cfg
 
 
 def tiny_config(folder: Path) -> Config:
@@ -69,13 +72,13 @@ def tiny_config(folder: Path) -> Config:
     data = folder.parent / 'data'
     if not data.is_dir():
         params = SyntheticParams(
-            train_videos=4, valid_videos=1, frames=4, height=48, width=64
+            train_videos=12, valid_videos=1, frames=4, height=48, width=64
         )
         make_synthetic_rvos(data, params, progress=False)
     cfg = Config.fromfile(ROOT / 'configs/referformer_tiny_synthetic.py')
     cfg.train_dataloader.dataset.data_root = f'{data}/'
-    cfg.train_dataloader.update(batch_size=2)
-    cfg.train_dataloader.sampler.samples_per_epoch = 24
+    cfg.train_dataloader.sampler = dict(type='SeededSampler')
+    cfg.train_dataloader.dataset.indices = SAMPLES
     broadcast = cfg.train_dataloader.dataset.pipeline[-2]
     broadcast.transforms.append(dict(type='ReferPhotoMetricDistortion'))
     cfg.param_scheduler = [
@@ -91,6 +94,7 @@ def tiny_config(folder: Path) -> Config:
 
 def write_config(cfg: Config) -> Path:
     """Add what makes an interruption hard, and write the config."""
+    cfg.train_dataloader.batch_size = 2
     cfg.train_cfg = dict(type='ResumableTrainLoop', max_epochs=2)
     cfg.optim_wrapper.accumulative_counts = 2
     cfg.custom_hooks.append(dict(type='EMAHook', momentum=0.1))
