@@ -14,6 +14,7 @@ from referformer.engine.hooks.save_on_signal_hook import (
     SaveOnSignalHook,
     signals_given_back,
 )
+from tests.faults import PROCESSES, fault
 from tests.fixtures.trainings import Training
 
 from .test_resume import make_config
@@ -46,6 +47,11 @@ def is_running(training, steps=6):
     assert not training.poll(), log_of(training)
 
 
+@fault(
+    PROCESSES,
+    'a worker of a data loader is killed',
+    'the error names it, the signal and the likely reason (memory), and all processes end within a minute',
+)
 def test_a_killed_worker_is_named_and_ends_all_processes(tmp_path):
     with Training(config(tmp_path), 2) as training:
         is_running(training)
@@ -61,6 +67,11 @@ def test_a_killed_worker_is_named_and_ends_all_processes(tmp_path):
     )
 
 
+@fault(
+    PROCESSES,
+    'a worker of a data loader gives nothing (a network disk that hangs)',
+    'after `data_timeout` seconds the error names the worker, and the run ends',
+)
 def test_a_silent_worker_is_named(tmp_path):
     path = config(
         tmp_path,
@@ -76,6 +87,11 @@ def test_a_silent_worker_is_named(tmp_path):
     )
 
 
+@fault(
+    PROCESSES,
+    'one of two processes hangs',
+    'the other ends after `dist_cfg.timeout` seconds and says so',
+)
 def test_a_silent_process_is_not_waited_for(tmp_path):
     path = config(tmp_path, **{'env_cfg.dist_cfg.timeout': 3})
     with Training(path, 2) as training:
@@ -89,6 +105,11 @@ def test_a_silent_process_is_not_waited_for(tmp_path):
     assert re.search(r'is lost \(.*Timed out.*3000 ?ms', log_of(training))
 
 
+@fault(
+    PROCESSES,
+    'SIGTERM or SIGUSR1 to all processes',
+    'they leave after the same step with status 75, the first has saved, and a new start by torchrun goes on there; SIGINT ends a job in the background too',
+)
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGUSR1])
 def test_all_processes_leave_after_the_same_step(tmp_path, number):
     """And one that is started again by torchrun goes on there."""
@@ -119,6 +140,11 @@ def test_all_processes_leave_after_the_same_step(tmp_path, number):
     assert re.search(rf'resumed epoch: \d+, iter: {count}\n', log_of(training))
 
 
+@fault(
+    PROCESSES,
+    'a new training in the folder of an earlier one',
+    'the earlier checkpoints are moved to a folder of their own, so that `--resume` does not take them',
+)
 def test_a_new_training_does_not_take_the_files_of_an_earlier_one(tmp_path):
     def first_weights():
         saved = torch.load(tmp_path / 'run/epoch_1.pth', weights_only=False)

@@ -11,6 +11,7 @@ import pytest
 
 from referformer.engine.hooks.stall_hook import StallHook
 from referformer.errors import ConfigError
+from tests.faults import PROCESSES, fault
 
 
 def threads():
@@ -30,6 +31,11 @@ def runner(tmp_path):
     return SimpleNamespace(work_dir=str(tmp_path), iter=4, logger=logger)
 
 
+@fault(
+    PROCESSES,
+    'no step ends for a long time',
+    "every thread's stack is in a file of the work directory, which the log names",
+)
 def test_every_thread_is_written_once_a_stall(runner, tmp_path, caplog):
     hook = StallHook(minutes=0.005)
     path = tmp_path / 'stacks_rank_0.txt'

@@ -4,6 +4,7 @@
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -30,7 +31,7 @@ def call(*command, **kwargs):
         capture_output=True,
         text=True,
         check=False,
-        **kwargs,
+        **{'timeout': 300, **kwargs},
     )
 
 
@@ -417,17 +418,27 @@ def test_shell_scripts_tell_their_usage(script):
     assert done.stderr.startswith('usage: ')
 
 
-def test_slurm_starts_torchrun_on_the_nodes(tmp_path):
-    """With a fake ``srun`` and ``scontrol``, the command is as it must be."""
-    (tmp_path / 'srun').write_text(
-        '#!/bin/bash\necho "srun: ${*%%--*}" "$@" >&2\n'
+@pytest.fixture
+def slurm(tmp_path):
+    """Stand-ins for Slurm's programs; return the environment to call with."""
+    programs = {
+        'srun': 'echo "srun: ${*%%--*}" "$@" >&2\n'
         'while [[ $1 == --* ]]; do shift; done\n'
-        'SLURM_JOB_ID=41 SLURM_JOB_NODELIST="n[1-2]" exec "$@"\n'
-    )
-    (tmp_path / 'scontrol').write_text('#!/bin/bash\necho n1\necho n2\n')
-    (tmp_path / 'python').write_text('#!/bin/bash\necho "$@"\n')
-    for path in tmp_path.iterdir():
-        path.chmod(0o755)
+        'export SLURM_JOB_ID=41 SLURM_JOB_NODELIST="n[1-2]"\n"$@"\n'
+        'exit "${SRUN_STATUS:-0}"\n',
+        'scontrol': 'case $1 in show) echo n1; echo n2 ;;\n'
+        '*) echo "scontrol $*" ;; esac\n',
+        'python': 'echo "$@"\n',
+    }
+    for name, text in programs.items():
+        (tmp_path / name).write_text(f'#!/bin/bash\n{text}')
+        (tmp_path / name).chmod(0o755)
+    path = f'{tmp_path}:{os.environ["PATH"]}'
+    return dict(ENV, PATH=path, PYTHON='python')
+
+
+def test_slurm_starts_torchrun_on_the_nodes(slurm):
+    """With a fake ``srun`` and ``scontrol``, the command is as it must be."""
     done = subprocess.run(
         [
             'bash',
@@ -438,22 +449,70 @@ def test_slurm_starts_torchrun_on_the_nodes(tmp_path):
             '--precision=bf16',
         ],
         env=dict(
-            ENV,
-            PATH=f'{tmp_path}:{os.environ["PATH"]}',
-            PYTHON='python',
+            slurm,
             NODES='2',
             GPUS_PER_NODE='4',
             SRUN_ARGS='--time=1:00 --mem=0',
+            MAX_RESTARTS='2',
         ),
         capture_output=True,
         text=True,
         check=True,
+        timeout=60,
     )
     assert '--partition=gpu --job-name=job --nodes=2' in done.stderr
-    assert '--time=1:00 --mem=0' in done.stderr
+    assert '--signal=USR1@300 --time=1:00 --mem=0' in done.stderr
     assert done.stdout.split()[0] == str(ROOT / 'tools/run_processes.py')
-    assert '--nnodes=2 --nproc-per-node=4' in done.stdout
+    assert '--nnodes=2 --nproc-per-node=4 --max-restarts=2' in done.stdout
     assert '--rdzv-endpoint=n1:20041' in done.stdout
     assert done.stdout.rstrip().endswith(
         'tools/train.py a b.py --precision=bf16 --launcher pytorch'
     )
+
+
+@pytest.mark.parametrize('status', [0, 1, 75])
+@pytest.mark.parametrize('job', ['41', ''])
+def test_slurm_puts_a_job_that_has_saved_back(slurm, tmp_path, status, job):
+    """As a batch job, of which Slurm runs a copy that lies elsewhere."""
+    copy = tmp_path / 'slurm_script'
+    copy.write_text((ROOT / 'tools/slurm_train.sh').read_text())
+    done = subprocess.run(
+        ['bash', copy, 'gpu', 'job', 'a.py'],
+        env=dict(
+            slurm,
+            SRUN_STATUS=str(status),
+            SLURM_SUBMIT_DIR=str(ROOT),
+            SLURM_JOB_ID=job,
+            SLURM_JOB_NUM_NODES='2',
+            SLURM_GPUS_ON_NODE='4',
+        ),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == status
+    assert '--nodes=2' in done.stderr
+    assert '--nnodes=2 --nproc-per-node=4' in done.stdout
+    put_back = 'scontrol requeue 41' in done.stdout
+    assert put_back == (status == 75 and job == '41')
+
+
+def test_batch_jobs_ask_for_a_signal_and_the_queue():
+    text = (ROOT / 'tools/slurm_train.sh').read_text()
+    options = re.findall('^#SBATCH (.*)', text, re.M)
+    assert options == ['--requeue', '--signal=USR1@300', '--open-mode=append']
+    # Slurm reads them before the first command only
+    assert text.index('#SBATCH') < text.index('set -euo')
+
+
+def test_torchrun_is_told_how_often_to_start_again(slurm):
+    done = subprocess.run(
+        ['bash', ROOT / 'tools/dist_train.sh', 'a.py', '2'],
+        env=dict(slurm, MAX_RESTARTS='3', NNODES='2', MASTER_ADDR='n1'),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert '--nnodes=2 --nproc-per-node=2 --max-restarts=3' in done.stdout
+    assert '--rdzv-endpoint=n1:29500' in done.stdout
