@@ -6,6 +6,7 @@ one does.
 """
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from referformer.checkpoints.io import load_checkpoint_safely
 from referformer.evaluation.metrics import ReferVOSMetric
 from referformer.testing.scenes import SyntheticParams, make_synthetic_rvos
 
+from .fixtures.trainings import Training
 from .test_tools.test_train import ENV, ROOT, script
 
 CONFIG = ROOT / 'configs/referformer_tiny_synthetic.py'
@@ -264,27 +266,23 @@ def test_an_interrupted_test_goes_on(overfitted, monkeypatch, grouped):
 # -- several processes --------------------------------------------------------
 
 
-def test_two_processes_score_as_one(overfitted, tmp_path):
-    config = overfitted / 'overfit.py'
+@pytest.mark.parametrize('world', [2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.parametrize('indices', ['[0,1,2,3]', '[0,1,2,3,4,10,20]'])
+def test_several_processes_score_as_one(overfitted, tmp_path, world, indices):
+    """Also where some processes have an item more than others."""
+    config = tmp_path / 'overfit.py'
+    shutil.copy(overfitted / 'overfit.py', config)
     checkpoint = overfitted / 'work/iter_80.pth'
-    # seven: the two processes get one of them twice
-    key, value = 'test_dataloader.dataset.indices', '[0,1,2,3,4,10,20]'
-    log = tmp_path / 'log.txt'
-    process = start(
-        'bash',
-        'tools/dist_test.sh',
-        config,
-        checkpoint,
-        2,
-        f'--work-dir={tmp_path}',
-        f'--out={tmp_path / "two.json"}',
-        '--cfg-options',
-        f'{key}={value}',
-        log=log,
-    )
-    one = score(config, checkpoint, **{key: value})
-    finish(process, log)
-    assert json.loads((tmp_path / 'two.json').read_text()) == one
+    key = 'test_dataloader.dataset.indices'
+    out = tmp_path / 'several.json'
+    arguments = [
+        *(str(checkpoint), f'--work-dir={tmp_path}', f'--out={out}'),
+        *('--cfg-options', f'{key}={indices}'),
+    ]
+    with Training(config, world, *arguments, tool='test') as several:
+        one = score(config, checkpoint, **{key: indices})
+        assert several.finish(300) == [0] * world
+    assert json.loads(out.read_text()) == one
     assert one['refer/J&F'] > 20
 
 
@@ -296,52 +294,75 @@ def weights(path):
     ).double()
 
 
-def test_two_processes_train_as_one(data, overfitted, tmp_path):
-    """Two processes of two clips make the steps of one process of four.
+@pytest.mark.parametrize('world', [2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.parametrize('length', [8, 7])
+def test_several_processes_train_as_one(
+    data, overfitted, tmp_path, world, length
+):
+    """Several processes make the steps of one process of four clips.
 
     Two things would differ and are set aside: batch statistics, and
-    Adam's first steps, which blow up rounding errors.
+    Adam's first steps, which blow up rounding errors. Where the length does
+    not divide, the first clip is seen twice.
     """
-    config = write_config(
-        tmp_path / 'equal.py',
-        data,
-        {
-            # The object of items 4 and 5 is in sight in one frame of four.
-            # They and items 6 and 7 all go to the first process.
-            'train_dataloader.dataset': dict(
-                TRAIN_SET, indices=[4, 0, 5, 1, 2, 6, 3, 7], pipeline=FRAMES
-            ),
-            'train_dataloader.batch_size': 2,
-            'train_dataloader.sampler': dict(
-                _delete_=True, type='DefaultSampler', shuffle=False
-            ),
-            'test_dataloader.dataset': dict(TRAIN_SET, indices=[0, 2]),
-            'model.backbone.norm_eval': True,
-            'optim_wrapper': dict(
-                _delete_=True, optimizer=dict(type='SGD', lr=1e-3)
-            ),
-            'param_scheduler': [],
-            'train_cfg.max_epochs': 2,
-            'load_from': str(overfitted / 'work/iter_80.pth'),
-        },
-    )
-    one, two = tmp_path / 'one', tmp_path / 'two'
-    log = tmp_path / 'log.txt'
-    process = start(
-        'bash', 'tools/dist_train.sh', config, 2, f'--work-dir={two}', log=log
-    )
-    train(config, one, '--cfg-options', 'train_dataloader.batch_size=4')
-    finish(process, log)
-    assert len(logged(one, 'loss')) == len(logged(two, 'loss')) == 4
-
-    before = weights(overfitted / 'work/iter_80.pth')
-    ends = [weights(folder / 'epoch_2.pth') for folder in (one, two)]
+    # The object of items 4 and 5 is in sight in one frame of four.
+    items = [4, 0, 5, 1, 2, 6, 3, 7][:length]
+    start = overfitted / 'work/iter_80.pth'
+    settings = {
+        'train_dataloader.sampler': dict(
+            _delete_=True, type='DefaultSampler', shuffle=False
+        ),
+        'test_dataloader.dataset': dict(TRAIN_SET, indices=[0, 2]),
+        'model.backbone.norm_eval': True,
+        'optim_wrapper': dict(
+            _delete_=True, optimizer=dict(type='SGD', lr=1e-3)
+        ),
+        'param_scheduler': [],
+        'train_cfg.max_epochs': 2,
+        'load_from': str(start),
+        'custom_imports': dict(imports=['tests.test_engine.toy']),
+    }
+    ends, means, folders = [], [], []
+    for processes in (1, world):
+        indices = items + items[:1] * (8 - length) * (processes == 1)
+        folder = tmp_path / str(processes)
+        config = write_config(
+            folder / 'equal.py',
+            data,
+            {
+                **settings,
+                'work_dir': str(folder / 'work'),
+                'train_dataloader.dataset': dict(
+                    TRAIN_SET, indices=indices, pipeline=FRAMES
+                ),
+                'train_dataloader.batch_size': 4 // processes,
+                'custom_hooks': [
+                    dict(
+                        type='RecordLossHook',
+                        path=str(folder / 'equal.losses'),
+                    )
+                ],
+            },
+        )
+        with Training(config, processes) as training:
+            assert training.finish(300) == [0] * processes
+        steps = {}
+        for line in (folder / 'equal.losses').read_text().splitlines():
+            number, loss = json.loads(line)
+            steps.setdefault(number, []).append(float.fromhex(loss))
+        assert [len(losses) for losses in steps.values()] == [processes] * 4
+        means.append([np.mean(losses) for losses in steps.values()])
+        ends.append(weights(folder / 'work/epoch_2.pth'))
+        folders.append(folder)
+    np.testing.assert_allclose(*means, rtol=1e-5)
     torch.testing.assert_close(*ends, rtol=1e-4, atol=1e-4)
     # and not because little moved
-    assert (ends[0] - ends[1]).norm() < 1e-3 * (ends[0] - before).norm()
+    assert (ends[0] - ends[1]).norm() < 1e-3 * (
+        ends[0] - weights(start)
+    ).norm()
     scores = [
-        score(config, folder / 'epoch_2.pth')['refer/J&F']
-        for folder in (one, two)
+        score(folder / 'equal.py', folder / 'work/epoch_2.pth')['refer/J&F']
+        for folder in folders
     ]
     assert scores[0] == pytest.approx(scores[1], abs=0.5)
     assert scores[0] > 20
@@ -376,7 +397,7 @@ def test_a_killed_training_goes_on_as_if_nothing_happened(data, tmp_path):
         assert time.monotonic() < deadline
         time.sleep(0.02)
     process.kill()
-    assert process.wait() == -signal.SIGKILL
+    assert process.wait(timeout=60) == -signal.SIGKILL
     assert (work_dir / 'last_checkpoint').exists()
     assert not (work_dir / 'epoch_4.pth').exists()
     killed = logged(work_dir, 'loss')

@@ -50,7 +50,8 @@ def is_running(training, steps=6):
 @fault(
     PROCESSES,
     'a worker of a data loader is killed',
-    'the error names it, the signal and the likely reason (memory), and all processes end within a minute',
+    'the error names it, the signal and the likely reason (memory), and '
+    'all processes end within a minute',
 )
 def test_a_killed_worker_is_named_and_ends_all_processes(tmp_path):
     with Training(config(tmp_path), 2) as training:
@@ -70,7 +71,8 @@ def test_a_killed_worker_is_named_and_ends_all_processes(tmp_path):
 @fault(
     PROCESSES,
     'a worker of a data loader gives nothing (a network disk that hangs)',
-    'after `data_timeout` seconds the error names the worker, and the run ends',
+    'after `data_timeout` seconds the error names the worker, and the run '
+    'ends',
 )
 def test_a_silent_worker_is_named(tmp_path):
     path = config(
@@ -108,7 +110,9 @@ def test_a_silent_process_is_not_waited_for(tmp_path):
 @fault(
     PROCESSES,
     'SIGTERM or SIGUSR1 to all processes',
-    'they leave after the same step with status 75, the first has saved, and a new start by torchrun goes on there; SIGINT ends a job in the background too',
+    'they leave after the same step with status 75, the first has saved, '
+    'and a new start by torchrun goes on there; SIGINT ends a job in the '
+    'background too',
 )
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGUSR1])
 def test_all_processes_leave_after_the_same_step(tmp_path, number):
@@ -143,7 +147,8 @@ def test_all_processes_leave_after_the_same_step(tmp_path, number):
 @fault(
     PROCESSES,
     'a new training in the folder of an earlier one',
-    'the earlier checkpoints are moved to a folder of their own, so that `--resume` does not take them',
+    'the earlier checkpoints are moved to a folder of their own, so that '
+    '`--resume` does not take them',
 )
 def test_a_new_training_does_not_take_the_files_of_an_earlier_one(tmp_path):
     def first_weights():

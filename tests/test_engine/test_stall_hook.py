@@ -34,7 +34,8 @@ def runner(tmp_path):
 @fault(
     PROCESSES,
     'no step ends for a long time',
-    "every thread's stack is in a file of the work directory, which the log names",
+    "every thread's stack is in a file of the work directory, which the "
+    'log names',
 )
 def test_every_thread_is_written_once_a_stall(runner, tmp_path, caplog):
     hook = StallHook(minutes=0.005)
