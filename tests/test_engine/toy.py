@@ -24,10 +24,11 @@ from referformer.utils.seeding import seed_sample
 class ToyDataset(Dataset):
     """Samples with noise from Python's, numpy's and torch's generators."""
 
-    def __init__(self, length=12, noisy=True, silent_at=None):
+    def __init__(self, length=12, noisy=True, silent_at=None, seconds=0):
         self.length = length
         self.noisy = noisy
         self.silent_at = silent_at
+        self.seconds = seconds
         self.metainfo = {'classes': ('object',), 'scale': np.float64(2.5)}
 
     def __len__(self):
@@ -36,6 +37,7 @@ class ToyDataset(Dataset):
     def __getitem__(self, index):
         if index == self.silent_at:
             time.sleep(1000)
+        time.sleep(self.seconds)
         seed_sample(index)
         noise = random.random() + np.random.rand()  # noqa: NPY002
         inputs = torch.randn(4) + noise
