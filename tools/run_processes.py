@@ -54,6 +54,9 @@ if __name__ == '__main__':
     # torchrun installs its handlers when it starts the processes
     api._terminate_process_handler = hand_over
     signal.signal(signal.SIGUSR1, hand_over)
+    # A torchrun that stays announces its store once only, and one that has
+    # been replaced would wait for it in vain.
+    os.environ.setdefault('TORCH_DISABLE_SHARE_RDZV_TCP_STORE', '1')
     try:
         main()
     except ChildFailedError as error:

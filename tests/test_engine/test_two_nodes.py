@@ -100,8 +100,8 @@ def test_a_node_is_killed_and_comes_back(tmp_path):
         nodes[1].wait(timeout=SECONDS)
         assert not psutil.wait_procs(processes, timeout=30)[1]
         nodes[1] = start(config, port, logs[1])
-        for node in nodes:
-            assert node.wait(timeout=SECONDS) == 0, text()
+        until(lambda: all(n.poll() is not None for n in nodes), text)
+        assert [node.returncode for node in nodes] == [0, 0], text()
     finally:
         for node in nodes:
             if node.poll() is None:
