@@ -14,6 +14,7 @@ import argparse
 from referformer.utils.cli import (
     add_common_options,
     add_precision,
+    positive,
     run,
 )
 
@@ -36,6 +37,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help='scale the learning rate with the total batch size (clips × '
         'processes × accumulated batches), relative to the '
         "config's auto_scale_lr.base_batch_size",
+    )
+    parser.add_argument(
+        '--warmup-iters',
+        type=positive,
+        metavar='N',
+        help='raise the learning rate from a thousandth to its value in the '
+        'first N iterations, as many GPUs need it (docs/distributed.md)',
     )
     parser.add_argument(
         '--resume',
@@ -110,6 +118,14 @@ def main(argv: list[str] | None = None) -> None:
                 f'{args.config} does not set.'
             )
         cfg.auto_scale_lr.enable = True
+    if args.warmup_iters is not None:
+        warmup = dict(
+            type='LinearLR',
+            start_factor=1e-3,
+            by_epoch=False,
+            end=args.warmup_iters,
+        )
+        cfg.param_scheduler = [warmup, *cfg.get('param_scheduler', [])]
     if args.validate:
         validate_on_test_data(cfg, args.config)
     if args.resume_with_new_schedule:

@@ -180,6 +180,22 @@ def test_auto_scale_lr(trained, tmp_path, accumulated):
     assert group['initial_lr'] == pytest.approx(0.05 * accumulated * 3 / 12)
 
 
+def test_the_learning_rate_is_warmed_up(trained, tmp_path):
+    import torch
+
+    options = [
+        *('--work-dir', str(tmp_path / 'new'), '--warmup-iters', '9'),
+        *('--cfg-options', 'train_cfg.max_epochs=1'),
+        f'experiment_name={tmp_path}',
+    ]
+    script('train').main([str(trained / 'toy.py'), *options])
+    saved = torch.load(tmp_path / 'new' / 'epoch_1.pth', weights_only=False)
+    (group,) = saved['optimizer']['param_groups']
+    # after 4 iterations, half of the way from a thousandth to all of it
+    assert group['lr'] == pytest.approx(0.05 * (1e-3 + 0.999 * 4 / 8))
+    assert len(saved['param_schedulers']) == 2
+
+
 def test_a_resumed_run_keeps_its_learning_rate(trained, tmp_path):
     """What --auto-scale-lr scales, the state in the checkpoint replaces."""
     import torch
