@@ -240,6 +240,7 @@ def test_kill_and_resume_by_the_script(tmp_path):
             env=dict(os.environ, PYTHONPATH=str(ROOT)),
             capture_output=True,
             text=True,
+            timeout=300,
             check=False,
         )
 

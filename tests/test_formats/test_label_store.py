@@ -30,7 +30,7 @@ def run_and_die(folder):
         target=die_at_work, args=(folder,)
     )
     process.start()
-    process.join()
+    process.join(60)
     assert process.exitcode == -signal.SIGKILL
 
 
@@ -167,13 +167,17 @@ def test_many_processes_write_everything_once(tmp_path):
     context = multiprocessing.get_context('fork')
     log = tmp_path / 'log'
     workers = [
-        context.Process(target=race, args=(tmp_path / 'out', seed, names, log))
+        context.Process(
+            target=race,
+            args=(tmp_path / 'out', seed, names, log),
+            daemon=True,  # ended, not waited for, if it hangs
+        )
         for seed in range(4)
     ]
     for worker in workers:
         worker.start()
     for worker in workers:
-        worker.join()
+        worker.join(120)
     assert [worker.exitcode for worker in workers] == [0] * 4
     assert sorted(log.read_text().split()) == sorted(names)
     assert not work_files(tmp_path / 'out')

@@ -67,7 +67,7 @@ def test_a_fork_ends_with_its_parent(number):
     process, child = start(code)
     assert psutil.pid_exists(child)
     process.send_signal(number)
-    process.wait()
+    process.wait(timeout=60)
     assert ends(child)
 
 
@@ -84,14 +84,14 @@ def test_a_fork_of_a_thread_outlives_the_thread():
     finally:
         process.kill()
         os.kill(child, signal.SIGKILL)
-        process.wait()
+        process.wait(timeout=60)
 
 
 def test_without_the_call_a_fork_goes_on():
     """What the two tests above would miss if nothing was ever left."""
     process, child = start(FORK.format(before='', after='fork()'))
     process.kill()
-    process.wait()
+    process.wait(timeout=60)
     assert not ends(child, 0.5)
     os.kill(child, signal.SIGKILL)
 
@@ -115,5 +115,5 @@ def test_a_command_ends_with_the_quickstart_that_started_it():
     )
     process, pid = start(code)
     process.kill()
-    process.wait()
+    process.wait(timeout=60)
     assert ends(pid)
