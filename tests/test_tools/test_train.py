@@ -31,7 +31,7 @@ def call(*command, **kwargs):
         capture_output=True,
         text=True,
         check=False,
-        **{'timeout': 300, **kwargs},
+        **{'timeout': 600, **kwargs},
     )
 
 
