@@ -14,6 +14,8 @@ from .test_resume import make_config, run
 
 def test_the_record_is_beside_the_log_and_in_the_checkpoints(tmp_path):
     cfg = make_config(tmp_path / 'run', by_epoch=True, num_workers=0)
+    # a process has one visualizer of each name, in the folder of its first run
+    cfg.visualizer.name = str(tmp_path)
     run(cfg, kill_at=7)
     [path] = (tmp_path / 'run').glob('*/run.json')
     record = json.loads(path.read_text())

@@ -14,8 +14,15 @@ from referformer.errors import ConfigError
 from tests.faults import PROCESSES, fault
 
 
+def stall_threads():
+    return {t for t in threading.enumerate() if t.name == 'stall'}
+
+
+@pytest.fixture
 def threads():
-    return [t for t in threading.enumerate() if t.name == 'stall']
+    """The threads of this test, not those of runs that tests cut off."""
+    others = stall_threads()
+    return lambda: stall_threads() - others
 
 
 def until(condition, seconds=20.0):
@@ -37,7 +44,9 @@ def runner(tmp_path):
     "every thread's stack is in a file of the work directory, which the "
     'log names',
 )
-def test_every_thread_is_written_once_a_stall(runner, tmp_path, caplog):
+def test_every_thread_is_written_once_a_stall(
+    runner, threads, tmp_path, caplog
+):
     hook = StallHook(minutes=0.005)
     path = tmp_path / 'stacks_rank_0.txt'
     hook.before_run(runner)
@@ -64,7 +73,7 @@ def test_a_run_with_steps_is_not_reported(runner, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_run_that_failed_is_not_kept_alive(runner):
+def test_a_run_that_failed_is_not_kept_alive(runner, threads):
     hook = StallHook(minutes=0.01)
     hook.before_run(runner)
     assert threads()
