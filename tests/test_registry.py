@@ -33,7 +33,9 @@ def test_scope_of_a_failed_build_is_undone():
     assert DefaultScope.get_current_instance().scope_name == 'mmdet'
 
 
-@pytest.mark.parametrize('name', registry.__all__)
+@pytest.mark.parametrize(
+    'name', [name for name in registry.__all__ if name.isupper()]
+)
 def test_registries_are_children_of_the_root(name):
     ours = getattr(registry, name)
     assert ours.scope == 'referformer'
