@@ -35,7 +35,21 @@ def until(condition, seconds=20.0):
 @pytest.fixture
 def runner(tmp_path):
     logger = logging.getLogger('test_stall_hook')
-    return SimpleNamespace(work_dir=str(tmp_path), iter=4, logger=logger)
+    return SimpleNamespace(
+        work_dir=str(tmp_path), iter=4, logger=logger, _train_loop=object()
+    )
+
+
+def test_a_test_builds_no_training(tmp_path):
+    """``runner.iter`` would: its data may not even be there."""
+    hook = StallHook()
+    testing = SimpleNamespace(
+        work_dir=str(tmp_path), logger=None, _train_loop={'type': 'Loop'}
+    )
+    hook.before_run(testing)
+    hook.after_test_iter(testing, 3)
+    assert hook.last[1] == 3
+    hook.after_run(testing)
 
 
 @fault(

@@ -14,6 +14,7 @@ from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from referformer.engine.runner_state import is_training
 from referformer.errors import ConfigError
 from referformer.registry import HOOKS
 
@@ -45,7 +46,7 @@ class StallHook(Hook):
 
     def before_run(self, runner: Runner) -> None:
         """Start looking."""
-        self.last = (time.monotonic(), runner.iter)
+        self._note(runner, 0)
         path = Path(runner.work_dir, f'stacks_rank_{get_rank()}.txt')
         threading.Thread(
             target=_look,
@@ -63,7 +64,12 @@ class StallHook(Hook):
         outputs: Any = None,
         mode: str = 'train',
     ) -> None:
-        self.last = (time.monotonic(), runner.iter)
+        self._note(runner, batch_idx)
+
+    def _note(self, runner: Runner, batch_idx: int) -> None:
+        # in a test, runner.iter would build the loop and data of the training
+        done = runner.iter if is_training(runner) else batch_idx
+        self.last = (time.monotonic(), done)
 
     def after_run(self, runner: Runner) -> None:
         """Stop looking."""
