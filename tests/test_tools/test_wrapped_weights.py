@@ -72,7 +72,7 @@ def _score(config, checkpoint, folder):  # noqa: F811
             *('--cfg-options', f'experiment_name={folder}'),
         ]
     )
-    [file] = folder.glob('*/*.json')
+    [file] = folder.glob('*/[0-9]*.json')
     scores = json.loads(file.read_text())
     return {key: value for key, value in scores.items() if 'time' not in key}
 
