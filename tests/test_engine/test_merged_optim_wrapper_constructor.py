@@ -110,7 +110,10 @@ def test_merging_keeps_every_tensor_once():
 def test_fused_only_where_every_parameter_has_a_kernel():
     constructor = MergedOptimWrapperConstructor(copy.deepcopy(WRAPPER))
     assert constructor._can_fuse(Net())
-    assert constructor(Net()).optimizer.defaults['fused']
+    cfg = copy.deepcopy(WRAPPER)
+    cfg['constructor'] = 'MergedOptimWrapperConstructor'
+    wrapper = build_optim_wrapper(Net(), cfg)
+    assert wrapper.optimizer.defaults['fused']
     with torch.device('meta'):
         assert not constructor._can_fuse(Net())
 
