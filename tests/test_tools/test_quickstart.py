@@ -297,17 +297,13 @@ def test_quickstart(recipe, stages, num_steps, tmp_path):
         f'--work-dir={tmp_path / "my run"}',
         f'--data-root={tmp_path / "my data"}',
     ]
-    outputs = [
-        subprocess.run(
-            command,
-            cwd=ROOT,
-            env=ENV,
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        for _ in range(2)
-    ]
+    outputs = []
+    for _ in range(2):
+        done = subprocess.run(
+            command, cwd=ROOT, env=ENV, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr
+        outputs.append(done.stdout)
     assert 'done before' not in outputs[0]
     assert 'epoch 1  step ' in outputs[0]
     assert outputs[1].count('done before') == num_steps
