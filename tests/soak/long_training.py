@@ -143,22 +143,18 @@ def take_sample(trainer: psutil.Process, start: float, log: Path) -> Sample:
 def compare(samples: Sequence[Sample], lines: Sequence[Line]) -> list[Figure]:
     """Compare the beginning of a run with its end.
 
-    Parts are those of the iterations. Memory may end 3 % or 4 MiB above its
-    beginning (pages that a worker shares with the trainer become its own as
-    they are touched), times, which are noisy, 10 %; handles, threads and
-    processes may not grow at all.
+    A figure may end 3 % above its beginning (times, which are noisy: 10 %);
+    handles, threads and processes may not grow at all.
 
     Raises:
         RuntimeError: If the run was too short.
     """
-    whole = samples[-1].iteration
+    whole = samples[-1].seconds
     parts = [
-        [s for s in samples if low <= 10 * s.iteration / whole <= high]
+        [s for s in samples if low <= 10 * s.seconds / whole <= high]
         for low, high in (BEGIN, END)
     ]
-    if any(
-        not part or part[0].iteration == part[-1].iteration for part in parts
-    ):
+    if any(part[0].iteration == part[-1].iteration for part in parts):
         raise RuntimeError('the run was too short to compare its parts')
     logged = [
         [
@@ -170,18 +166,13 @@ def compare(samples: Sequence[Sample], lines: Sequence[Line]) -> list[Figure]:
     ]
 
     def figure(
-        name: str,
-        of: str,
-        groups: Sequence,
-        scale: float = 1,
-        slack: float = 0,
-        least: float = 0,
+        name: str, of: str, groups: Sequence, scale: float, slack: float
     ) -> Figure:
         begin, end = (
             statistics.median(scale * getattr(each, of) for each in group)
             for group in groups
         )
-        return Figure(name, begin, end, begin + max(begin * slack, least))
+        return Figure(name, begin, end, begin * (1 + slack))
 
     cpu = [
         1e3
@@ -190,11 +181,11 @@ def compare(samples: Sequence[Sample], lines: Sequence[Line]) -> list[Figure]:
         for part in parts
     ]
     return [
-        figure('memory of the trainer, MiB', 'trainer_mib', parts, 1, 0.03, 4),
-        figure('memory of its workers, MiB', 'workers_mib', parts, 1, 0.03, 4),
-        figure('open files and pipes', 'files', parts),
-        figure('threads', 'threads', parts),
-        figure('processes', 'processes', parts),
+        figure('memory of the trainer, MiB', 'trainer_mib', parts, 1, 0.03),
+        figure('memory of its workers, MiB', 'workers_mib', parts, 1, 0.03),
+        figure('open files and pipes', 'files', parts, 1, 0),
+        figure('threads', 'threads', parts, 1, 0),
+        figure('processes', 'processes', parts, 1, 0),
         Figure('CPU time of an iteration, ms', *cpu, limit=1.1 * cpu[0]),
         figure('time of an iteration, ms', 'seconds', logged, 1e3, 0.1),
         figure('of it for data, ms', 'data_seconds', logged, 1e3, 0.1),
@@ -203,7 +194,7 @@ def compare(samples: Sequence[Sample], lines: Sequence[Line]) -> list[Figure]:
 
 def table_of(figures: Sequence[Figure]) -> str:
     """Write the figures as a table in Markdown."""
-    lines = ['| | 10–20 % of the iterations | 90–100 % |', '|---|---|---|']
+    lines = ['| | after 10–20 % | after 90–100 % |', '|---|---|---|']
     for each in figures:
         mark = ' **grows**' if each.grows else ''
         lines.append(
