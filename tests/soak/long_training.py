@@ -47,6 +47,8 @@ class Sample(NamedTuple):
     trainer_mib: float
     workers_mib: float
     """Sum over the workers, of pages that no other process has."""
+    workers_mapped_mib: float
+    """Sum over the workers, with the pages they share with the trainer."""
     files: int
     """Open files, pipes and sockets of the trainer."""
     threads: int
@@ -119,13 +121,15 @@ def read_log(work_dir: Path) -> list[Line]:
 def take_sample(trainer: psutil.Process, start: float, log: Path) -> Sample:
     """Ask the system about the trainer and its children."""
     children = trainer.children(recursive=True)
-    private = 0
+    private = mapped = 0
     for child in children:
         # a worker of the validation may end meanwhile
         try:
-            private += child.memory_full_info().uss
+            memory = child.memory_full_info()
         except psutil.NoSuchProcess:
             continue
+        private += memory.uss
+        mapped += memory.rss
     lines = read_log(log)
     cpu = trainer.cpu_times()
     return Sample(
@@ -133,6 +137,7 @@ def take_sample(trainer: psutil.Process, start: float, log: Path) -> Sample:
         lines[-1].iteration if lines else 0,
         trainer.memory_info().rss / 2**20,
         private / 2**20,
+        mapped / 2**20,
         trainer.num_fds(),
         trainer.num_threads(),
         1 + len(children),
