@@ -107,9 +107,13 @@ def test_merging_keeps_every_tensor_once():
     assert len(merged) == 3
 
 
-def test_fused_only_where_every_parameter_is_on_cuda():
+def test_fused_only_where_every_parameter_has_a_kernel():
     constructor = MergedOptimWrapperConstructor(copy.deepcopy(WRAPPER))
-    assert not constructor._can_fuse(Net())
+    assert constructor._can_fuse(Net())
+    cfg = copy.deepcopy(WRAPPER)
+    cfg['constructor'] = 'MergedOptimWrapperConstructor'
+    wrapper = build_optim_wrapper(Net(), cfg)
+    assert wrapper.optimizer.defaults['fused']
     with torch.device('meta'):
         assert not constructor._can_fuse(Net())
 

@@ -21,6 +21,7 @@ from mmengine.registry import init_default_scope
 
 from referformer.checkpoints.published import from_published
 from referformer.models import ReferFormer
+from referformer.models.layers import MaskFeatures
 from referformer.prediction.data_samples import write_instances
 from referformer.registry import MODELS
 from referformer.structures import ClipTargets, TextTokens
@@ -260,6 +261,8 @@ class GoldenCase:
             out['preds'] = model.head(
                 out['decoded'], out['mask_feats'], out['visual'].sizes
             )
+            if isinstance(out['mask_feats'], MaskFeatures):
+                out['mask_feats'] = out['mask_feats'].compute()
         handle.remove()
         return out
 

@@ -16,7 +16,7 @@ class MergedOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     mmengine makes a parameter group of every tensor as soon as
     ``paramwise_cfg`` is used, and an optimizer launches its kernels group by
     group: hundreds of launches where a handful do. Here tensors with equal
-    settings share a group, and on CUDA the optimizer runs fused where it can.
+    settings share a group, and the optimizer runs fused where it can.
 
     Checkpoints of earlier versions resume: the optimizer rearranges their
     state when it is loaded, see :class:`StateLayout`.
@@ -65,7 +65,7 @@ class MergedOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     def _can_fuse(self, model: nn.Module) -> bool:
         """Whether the optimizer has a fused kernel for this model."""
         return self.optimizer_cfg['type'] in ('Adam', 'AdamW', 'SGD') and all(
-            param.is_cuda and torch.is_floating_point(param)
+            (param.is_cuda or param.is_cpu) and torch.is_floating_point(param)
             for param in model.parameters()
             if param.requires_grad
         )

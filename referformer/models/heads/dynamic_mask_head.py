@@ -7,6 +7,7 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from referformer.models.layers import MaskFeatures, filter_maps
 from referformer.registry import MODELS
 from referformer.utils.precision import at_least_float32, without_autocast
 
@@ -122,7 +123,7 @@ class DynamicMaskHead(BaseModule):
 
     def forward(
         self,
-        mask_feats: Tensor,
+        mask_feats: Tensor | MaskFeatures,
         hidden: Tensor,
         references: Tensor,
         frame_sizes: Tensor,
@@ -130,7 +131,7 @@ class DynamicMaskHead(BaseModule):
         """Cut the masks of the given queries.
 
         Args:
-            mask_feats (Tensor): Mask features, shape (B, C_mask, h, w).
+            mask_feats (Tensor | MaskFeatures): Shape (B, C_mask, h, w).
             hidden (Tensor): Query states, shape (B, Q, C). Queries of
                 several decoder layers may be put side by side along Q.
             references (Tensor): Refined (cx, cy, ...) in [0, 1] of the same
@@ -145,13 +146,14 @@ class DynamicMaskHead(BaseModule):
         # digits than half precision has
         with without_autocast(hidden):
             return self._cut(
-                *map(at_least_float32, (mask_feats, hidden, references)),
+                mask_feats,
+                *map(at_least_float32, (hidden, references)),
                 frame_sizes,
             )
 
     def _cut(
         self,
-        mask_feats: Tensor,
+        mask_feats: Tensor | MaskFeatures,
         hidden: Tensor,
         references: Tensor,
         frame_sizes: Tensor,
@@ -160,7 +162,11 @@ class DynamicMaskHead(BaseModule):
         height, width = mask_feats.shape[-2:]
         filters = self.parse_dynamic_params(self.controller(hidden))
         centers = references[..., :2] * frame_sizes.flip(-1)[:, None]
-        x = filters.feat_weight.flatten(1, 2) @ mask_feats.flatten(2)
+        weight = filters.feat_weight.flatten(1, 2)
+        if isinstance(mask_feats, MaskFeatures):
+            x = mask_feats.filter(weight)
+        else:
+            x = filter_maps(at_least_float32(mask_feats), weight)
         x = x.view(num_frames, num_queries, -1, height, width)
         x = x + self._coordinate_part(filters, centers, height, width)
         x = x.relu().flatten(3)

@@ -8,6 +8,7 @@ import torch
 from mmengine.model import BaseModule, ModuleList
 from torch import Tensor, nn
 
+from referformer.models.layers import MaskFeatures
 from referformer.models.transformers.decoder import refine_boxes
 from referformer.registry import MODELS, TASK_UTILS
 from referformer.structures import (
@@ -99,23 +100,45 @@ class ReferHead(BaseModule):
         return logits, boxes
 
     def forward(
-        self, decoded: DecodedQueries, mask_feats: Tensor, sizes: Tensor
+        self,
+        decoded: DecodedQueries,
+        mask_feats: Tensor | MaskFeatures,
+        sizes: Tensor,
     ) -> ClipPredictions:
         """Predict every layer and query.
 
         Args:
             decoded (DecodedQueries): Of B = N * T frames.
-            mask_feats (Tensor): Mask features, shape (B, C_mask, h, w).
+            mask_feats (Tensor | MaskFeatures): Shape (B, C_mask, h, w).
             sizes (Tensor): Unpadded (height, width) of the clips, (N, 2).
 
         Returns:
             ClipPredictions: Stacked over the D layers.
         """
-        num_layers, _, num_queries = decoded.hidden.shape[:3]
+        return ClipPredictions(
+            *self._all_logits_and_boxes(decoded, sizes),
+            self._all_masks(decoded, mask_feats, sizes),
+        )
+
+    def _all_logits_and_boxes(
+        self, decoded: DecodedQueries, sizes: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Of all layers: (D, N, T, Q, K) and (D, N, T, Q, 4)."""
         shape = (sizes.shape[0], -1)
+        num_layers = len(decoded.hidden)
         pairs = [self._logits_and_boxes(decoded, i) for i in range(num_layers)]
         logits = torch.stack([p[0] for p in pairs])
         boxes = torch.stack([p[1] for p in pairs])
+        return logits.unflatten(1, shape), boxes.unflatten(1, shape)
+
+    def _all_masks(
+        self,
+        decoded: DecodedQueries,
+        mask_feats: Tensor | MaskFeatures,
+        sizes: Tensor,
+    ) -> Tensor:
+        """Masks of all layers, (D, N, T, Q, h, w)."""
+        num_layers, _, num_queries = decoded.hidden.shape[:3]
         # queries of all layers side by side: [D, B, Q, .] -> [B, D*Q, .]
         masks = self.mask_head(
             mask_feats,
@@ -124,14 +147,12 @@ class ReferHead(BaseModule):
             self._frame_sizes(sizes, mask_feats),
         )
         masks = masks.unflatten(1, (num_layers, num_queries)).transpose(0, 1)
-        return ClipPredictions(
-            logits.unflatten(1, shape),
-            boxes.unflatten(1, shape),
-            masks.unflatten(1, shape),
-        )
+        return masks.unflatten(1, (sizes.shape[0], -1))
 
     @staticmethod
-    def _frame_sizes(sizes: Tensor, mask_feats: Tensor) -> Tensor:
+    def _frame_sizes(
+        sizes: Tensor, mask_feats: Tensor | MaskFeatures
+    ) -> Tensor:
         # [N, 2] -> [B, 2]
         num_frames = mask_feats.shape[0] // sizes.shape[0]
         return of_all_frames(sizes, num_frames)
@@ -139,17 +160,35 @@ class ReferHead(BaseModule):
     def loss(
         self,
         decoded: DecodedQueries,
-        mask_feats: Tensor,
+        mask_feats: Tensor | MaskFeatures,
         sizes: Tensor,
         targets: ClipTargets,
     ) -> dict[str, Tensor]:
         """Weighted losses by name; see :meth:`forward` and the criterion."""
-        return self.criterion(self(decoded, mask_feats, sizes), targets)
+        # most queries match nothing: their masks need no gradients
+        with torch.no_grad():
+            masks = self._all_masks(decoded, mask_feats, sizes)
+        preds = ClipPredictions(
+            *self._all_logits_and_boxes(decoded, sizes), masks
+        )
+
+        def masks_of(matched: Tensor) -> Tensor:
+            # [D, N] -> [D, B, 1, 1]; queries [D, B, Q, X] -> [D, B, 1, X]
+            num_frames = decoded.hidden.shape[1] // len(sizes)
+            index = matched.repeat_interleave(num_frames, 1)[..., None, None]
+            hidden, references = (
+                part.gather(2, index.expand(-1, -1, -1, part.shape[-1]))
+                for part in (decoded.hidden, decoded.references)
+            )
+            picked = decoded._replace(hidden=hidden, references=references)
+            return self._all_masks(picked, mask_feats, sizes)
+
+        return self.criterion(preds, targets, masks_of)
 
     def predict(
         self,
         decoded: DecodedQueries,
-        mask_feats: Tensor,
+        mask_feats: Tensor | MaskFeatures,
         sizes: Tensor,
         selector: Callable[[Tensor], SelectedSequences] | None = None,
     ) -> tuple[SelectedSequences, Tensor, Tensor]:
@@ -157,7 +196,7 @@ class ReferHead(BaseModule):
 
         Args:
             decoded (DecodedQueries): Of B = N * T frames.
-            mask_feats (Tensor): Mask features, shape (B, C_mask, h, w).
+            mask_feats (Tensor | MaskFeatures): Shape (B, C_mask, h, w).
             sizes (Tensor): Unpadded (height, width) of the clips, (N, 2).
             selector (Callable, optional): Chooses in place of the head's
                 own selector.

@@ -7,6 +7,11 @@ from referformer.models.layers.deformable_attention import (
 )
 from referformer.models.layers.ffn import FFN
 from referformer.models.layers.linear import Linear
+from referformer.models.layers.mask_features import (
+    MaskFeatures,
+    filter_maps,
+    make_mask_features,
+)
 from referformer.models.layers.memory import call_checkpointed, call_in_parts
 from referformer.models.layers.positional_encoding import (
     SinePositionalEncoding1D,
@@ -15,9 +20,12 @@ from referformer.models.layers.positional_encoding import (
 __all__ = [
     'FFN',
     'Linear',
+    'MaskFeatures',
     'MultiScaleDeformableAttention',
     'MultiheadAttention',
     'SinePositionalEncoding1D',
     'call_checkpointed',
     'call_in_parts',
+    'filter_maps',
+    'make_mask_features',
 ]

@@ -12,6 +12,7 @@ from referformer.checkpoints.published import split_joint_projections
 from referformer.errors import ConfigError
 from referformer.models.layers.linear import Linear
 from referformer.models.layers.memory import call_checkpointed
+from referformer.models.layers.plain import is_plain
 from referformer.utils.kept import is_traced
 from referformer.utils.precision import at_least_float32, without_autocast
 
@@ -104,7 +105,7 @@ class MultiheadAttention(nn.Module):
             and not torch.is_grad_enabled()
             and not is_traced()
             and key.shape[1] * self.num_heads <= query.shape[-1]
-            and self._is_plain()
+            and is_plain(Linear, self.q_proj, self.out_proj)
         ):
             return self._attend_few(query, key, value, mask)
         # Kernels that never hold the weights do not support dropout on CPU;
@@ -119,15 +120,6 @@ class MultiheadAttention(nn.Module):
             dropout_p=dropout,
         )
         return self.out_proj(out.transpose(1, 2).flatten(2))
-
-    def _is_plain(self) -> bool:
-        """Whether query and output projection are what their weights say."""
-        return all(
-            type(part) is Linear
-            and not part._forward_pre_hooks
-            and not part._forward_hooks
-            for part in (self.q_proj, self.out_proj)
-        )
 
     def _attend_few(
         self,

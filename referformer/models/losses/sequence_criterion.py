@@ -1,6 +1,8 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
 """Training criterion over instance sequences."""
 
+from collections.abc import Callable
+
 import torch
 from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
 from mmdet.utils import reduce_mean
@@ -81,13 +83,19 @@ class InstanceSequenceCriterion(BaseModule):
         return sampled.float()
 
     def forward(
-        self, preds: ClipPredictions, targets: ClipTargets
+        self,
+        preds: ClipPredictions,
+        targets: ClipTargets,
+        masks_of: Callable[[Tensor], Tensor] | None = None,
     ) -> dict[str, Tensor]:
         """Match every layer and sum up its losses.
 
         Args:
             preds (ClipPredictions): Of D layers and N clips.
             targets (ClipTargets): Ground truth of the padded frames.
+            masks_of (Callable, optional): Computes the masks of the matched
+                queries (D, N), shape (D, N, T, 1, h, w), with gradients. Those
+                of ``preds`` then need none.
 
         Returns:
             dict[str, Tensor]: ``loss_cls, loss_bbox, loss_giou, loss_mask,
@@ -97,18 +105,27 @@ class InstanceSequenceCriterion(BaseModule):
         # queries often differ by less than its resolution
         with without_autocast(preds.logits):
             return self._forward(
-                ClipPredictions(*(part.float() for part in preds)), targets
+                ClipPredictions(*(part.float() for part in preds)),
+                targets,
+                masks_of,
             )
 
     def _forward(
-        self, preds: ClipPredictions, targets: ClipTargets
+        self,
+        preds: ClipPredictions,
+        targets: ClipTargets,
+        masks_of: Callable[[Tensor], Tensor] | None,
     ) -> dict[str, Tensor]:
         targets = targets._replace(masks=self.sample_masks(targets.masks))
         matched = self.matcher(preds, targets)
         # one small reduction, kept on the device
         num_visible = targets.valid.sum().float()
         num_visible = reduce_mean(num_visible).clamp(min=1.0)
-        terms = self._terms(preds, targets, matched)
+        if masks_of is None:
+            masks = _pick(preds.masks, matched)
+        else:
+            masks = masks_of(matched).float()
+        terms = self._terms(preds, targets, matched, masks)
         num_layers = len(preds.logits)
         prefixes = [f'd{i}.' for i in range(num_layers - 1)] + ['']
         losses = {}
@@ -120,7 +137,11 @@ class InstanceSequenceCriterion(BaseModule):
         return losses
 
     def _terms(
-        self, preds: ClipPredictions, targets: ClipTargets, matched: Tensor
+        self,
+        preds: ClipPredictions,
+        targets: ClipTargets,
+        matched: Tensor,
+        masks: Tensor,
     ) -> dict[str, Tensor]:
         """Weighted losses of all layers at once, before they are summed up.
 
@@ -128,6 +149,7 @@ class InstanceSequenceCriterion(BaseModule):
             preds (ClipPredictions): Of D layers and N clips.
             targets (ClipTargets): With masks of shape (N, T, h, w).
             matched (Tensor): Matched query, shape (D, N).
+            masks (Tensor): Of these queries, shape (D, N, T, 1, h, w).
 
         Returns:
             dict[str, Tensor]: Five losses, layer by layer.
@@ -137,16 +159,10 @@ class InstanceSequenceCriterion(BaseModule):
             # [N, ...] -> [D*N, ...]
             return target.expand(len(matched), *target.shape).flatten(0, 1)
 
-        def pick(part: Tensor) -> Tensor:
-            # [D, N, T, Q, ...] -> [D*N, T, ...]
-            index = matched.view(*matched.shape, *[1] * (part.ndim - 2))
-            shape = (-1, -1, part.shape[2], -1, *part.shape[4:])
-            return part.gather(3, index.expand(shape)).flatten(0, 1)[:, :, 0]
-
         each = {'reduction_override': 'none'}
-        boxes = pick(preds.boxes).flatten(0, 1)  # [D*N*T, 4]
+        boxes = _pick(preds.boxes, matched).flatten(0, 3)  # [D*N*T, 4]
         target_boxes = repeat(targets.boxes).flatten(0, 1)
-        masks = pick(preds.masks).flatten(1)  # [D*N, T*h*w]
+        masks = masks.flatten(0, 1).flatten(1)  # [D*N, T*h*w]
         target_masks = repeat(targets.masks).flatten(1)
         return {
             'loss_cls': self.loss_cls(
@@ -176,3 +192,11 @@ class InstanceSequenceCriterion(BaseModule):
         valid = targets.valid.to(logits)
         onehot[layers, clips, :, matched, targets.labels] = valid
         return onehot.flatten(0, 3)
+
+
+def _pick(part: Tensor, matched: Tensor) -> Tensor:
+    """Take one query of (D, N, T, Q, ...), shape (D, N, T, 1, ...)."""
+    index = matched.view(*matched.shape, *[1] * (part.ndim - 2))
+    return part.gather(
+        3, index.expand(-1, -1, part.shape[2], -1, *part.shape[4:])
+    )

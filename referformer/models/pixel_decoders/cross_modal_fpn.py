@@ -11,9 +11,11 @@ from torch import Tensor, nn
 
 from referformer.models.layers import (
     FFN,
+    MaskFeatures,
     MultiheadAttention,
     call_checkpointed,
     call_in_parts,
+    make_mask_features,
 )
 from referformer.registry import MODELS
 from referformer.structures import FrameFeatures, TextFeatures
@@ -213,7 +215,7 @@ class CrossModalFPN(BaseModule):
         levels: Sequence[FrameFeatures],
         text: TextFeatures,
         padded: bool = True,
-    ) -> Tensor:
+    ) -> Tensor | MaskFeatures:
         """Decode mask features.
 
         Attention and lateral convolutions run in float32 under any autocast.
@@ -224,7 +226,8 @@ class CrossModalFPN(BaseModule):
             padded (bool): Whether any pixel of the batch is padding.
 
         Returns:
-            Tensor: Mask features at stride 4, shape (B, C_mask, h, w).
+            Tensor | MaskFeatures: Mask features at stride 4, shape
+            (B, C_mask, h, w).
         """
         coarser = None
         for i in reversed(range(len(levels))):
@@ -244,4 +247,4 @@ class CrossModalFPN(BaseModule):
                     coarser, size=fused.shape[-2:], mode='nearest'
                 )
             coarser = self.output_convs[i](fused)
-        return self.mask_features(coarser)
+        return make_mask_features(coarser, self.mask_features)

@@ -142,6 +142,26 @@ def test_many_classes(decoded, mask_feats):
     assert selected.labels.max() < 65
 
 
+def test_gradients_are_those_of_the_masks_of_all_queries(decoded, mask_feats):
+    """The loss computes with gradients the masks of matched queries alone."""
+    head = build()
+    randomise(head)
+    targets = random_targets(size=(24, 32))
+    feats = mask_feats.requires_grad_()
+    hidden = decoded.hidden.requires_grad_()
+    args = (hidden, feats, *head.parameters())
+    expected = head.criterion(head(decoded, feats, SIZES), targets)
+    found = head.loss(decoded, feats, SIZES, targets)
+    for name, loss in expected.items():
+        torch.testing.assert_close(found[name], loss)
+    for one, other in zip(
+        torch.autograd.grad(sum(found.values()), args),
+        torch.autograd.grad(sum(expected.values()), args),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other)
+
+
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
 def test_autocast_changes_no_prediction(decoded, mask_feats, dtype):
     head = build()
