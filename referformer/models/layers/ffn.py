@@ -6,8 +6,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from referformer.models.layers.linear import Linear
+from referformer.models.layers.linear import (
+    Linear,
+    multiply,
+    runs_as_convolution,
+)
 from referformer.models.layers.memory import call_in_parts
+from referformer.models.layers.plain import is_plain
 
 
 class _ReLUDropoutFunction(torch.autograd.Function):
@@ -44,6 +49,52 @@ class ReLUDropout(nn.Dropout):
         return _ReLUDropoutFunction.apply(x, self.p)
 
 
+class _TwoLayersFunction(torch.autograd.Function):
+    """Linear, ReLU, dropout, linear on a CPU, without copies between them.
+
+    The tokens and the hidden layer are kept. Gradients of weights are plain
+    products: the convolution's own are slower.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx,
+        x: Tensor,
+        weight1: Tensor,
+        bias1: Tensor,
+        weight2: Tensor,
+        bias2: Tensor,
+        rate: float,
+    ) -> Tensor:
+        ctx.scale = 1 / (1 - rate)
+        hidden = multiply(x, weight1, bias1).relu_()
+        if rate > 0:
+            kept = torch.empty_like(hidden).bernoulli_(1 - rate)
+            hidden.mul_(kept.mul_(ctx.scale))
+        ctx.save_for_backward(x, weight1, weight2, hidden)
+        return multiply(hidden, weight2, bias2)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight1, weight2, hidden = ctx.saved_tensors
+        grad = grad.contiguous()
+        inner = multiply(grad, weight2.t() * ctx.scale)
+        # what is positive was positive before, and was kept
+        torch.ops.aten.threshold_backward.grad_input(
+            inner, hidden, 0, grad_input=inner
+        )
+        needed = ctx.needs_input_grad
+        return (
+            multiply(inner, weight1.t()) if needed[0] else None,
+            inner.t() @ x if needed[1] else None,
+            inner.sum(0) if needed[2] else None,
+            grad.t() @ hidden if needed[3] else None,
+            grad.sum(0) if needed[4] else None,
+            None,
+        )
+
+
 class FFN(nn.Module):
     """Residual network of two layers with ReLU between them.
 
@@ -75,4 +126,27 @@ class FFN(nn.Module):
         return call_in_parts(self._add, tokens).view_as(x)
 
     def _add(self, tokens: Tensor) -> Tensor:
-        return tokens + self.layers(tokens)
+        return tokens + self._map(tokens)
+
+    def _map(self, tokens: Tensor) -> Tensor:
+        """The layers on tokens (P, C)."""
+        first, second, dropout = self.layers
+        linear, activation = first
+        if not (
+            torch.is_grad_enabled()
+            and runs_as_convolution(tokens)
+            and is_plain(nn.Sequential, self.layers, first)
+            and is_plain(Linear, linear, second)
+            and is_plain(ReLUDropout, activation)
+        ):
+            return self.layers(tokens)
+        return dropout(
+            _TwoLayersFunction.apply(
+                tokens,
+                linear.weight,
+                linear.bias,
+                second.weight,
+                second.bias,
+                activation.p if activation.training else 0.0,
+            )
+        )

@@ -11,6 +11,34 @@ from referformer.utils.kept import is_traced
 _MIN_SIZE = 2**16
 
 
+def runs_as_convolution(x: Tensor) -> bool:
+    """Tell whether linear layers of ``x`` are computed by :func:`multiply`."""
+    return (
+        x.device.type == 'cpu'
+        and not torch.is_autocast_enabled('cpu')
+        and x.dtype == torch.float32
+        and not is_traced()
+        and x.numel() >= _MIN_SIZE
+    )
+
+
+def multiply(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Compute ``F.linear`` as a convolution with a 1x1 kernel.
+
+    Args:
+        x (Tensor): Shape (..., C_in).
+        weight (Tensor): Shape (C_out, C_in).
+        bias (Tensor, optional): Shape (C_out,).
+
+    Returns:
+        Tensor: Shape (..., C_out).
+    """
+    # [..., C] is the memory of an image of one row, channels last
+    image = x.reshape(1, 1, -1, x.shape[-1]).permute(0, 3, 1, 2)
+    out = F.conv2d(image, weight[:, :, None, None], bias)
+    return out.permute(0, 2, 3, 1).reshape(*x.shape[:-1], -1)
+
+
 class Linear(nn.Linear):
     """A linear layer that is fast for many tokens on any processor.
 
@@ -23,15 +51,6 @@ class Linear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``x`` of shape (..., C_in) to (..., C_out)."""
-        if (
-            x.device.type != 'cpu'
-            or torch.is_autocast_enabled('cpu')
-            or x.dtype != torch.float32
-            or is_traced()
-            or x.numel() < _MIN_SIZE
-        ):
-            return super().forward(x)
-        # [..., C] is the memory of an image of one row, channels last
-        image = x.reshape(1, 1, -1, x.shape[-1]).permute(0, 3, 1, 2)
-        out = F.conv2d(image, self.weight[:, :, None, None], self.bias)
-        return out.permute(0, 2, 3, 1).reshape(*x.shape[:-1], -1)
+        if runs_as_convolution(x):
+            return multiply(x, self.weight, self.bias)
+        return super().forward(x)

@@ -34,6 +34,49 @@ def test_is_mmcvs(num_tokens):
     torch.testing.assert_close(ours(x), theirs(x), **close)
 
 
+@pytest.mark.parametrize('dropout', [0.0, 0.3])
+def test_gradients_are_those_of_the_layers(dropout):
+    """Many tokens on a CPU: both layers are one step of the backward pass."""
+    layer = FFN(64, 96, dropout).train()
+    layer.layers[-1].eval()  # the dropout of the result is a module
+    x = torch.randn(1024, 64, requires_grad=True)
+    args = (x, *layer.parameters())
+    grad = torch.randn(1024, 64)
+
+    def run():
+        torch.manual_seed(0)
+        out = layer._map(x)
+        grads = torch.autograd.grad(out, args, grad, retain_graph=True)
+        return out, *grads
+
+    found = run()
+    node = found[0].grad_fn
+    assert type(node).__name__ == '_TwoLayersFunctionBackward'
+    if dropout:
+        # the hidden layer that was kept says which of its numbers were
+        hidden = node.saved_tensors[-1]
+        before = layer.layers[0][0](x)
+        share = (hidden != 0)[before > 0].float().mean()
+        assert share == pytest.approx(1 - dropout, abs=0.02)
+        layer.layers[0][1] = _Fixed((hidden != 0) / (1 - dropout))
+    else:
+        # modules with hooks are called
+        layer.layers[1].register_forward_hook(lambda *args: None)
+    for actual, expected in zip(found, run(), strict=True):
+        torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4)
+
+
+class _Fixed(torch.nn.Module):
+    """ReLU, and dropout of fixed numbers."""
+
+    def __init__(self, factor):
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x):
+        return x.relu() * self.factor
+
+
 def test_keeps_its_hidden_layer_once():
     kept = {}
     hooks = torch.autograd.graph.saved_tensors_hooks(
