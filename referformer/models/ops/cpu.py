@@ -177,7 +177,10 @@ class _SampleLevels(torch.autograd.Function):
         num_heads, channels = value.shape[2:]
         layout = _Table(ctx.shapes, num_heads)
         steps = value.new_tensor(layout.steps, dtype=torch.int32)[:, None]
-        sizes = value.new_tensor(ctx.shapes).flip(-1)[:, None]  # [L, 1, xy]
+        sizes = value.new_tensor(ctx.shapes)
+        heights, widths = sizes.repeat_interleave(
+            locations.shape[-2], 0
+        ).unbind(-1)  # [L * P]
         grads = tuple(map(torch.empty_like, (value, locations, weights)))
         grad_value, grad_locations, grad_weights = grads
         for part in _SampleLevels.parts(locations, layout):
@@ -190,17 +193,15 @@ class _SampleLevels(torch.autograd.Function):
             rows = (corners.rows[:, None] + steps).flatten(1)
             pattern = torch.arange(len(rows) + 1, dtype=torch.int32)
             pattern = pattern.to(rows.device) * rows.shape[1]
-            products = torch.sparse.sampled_addmm(
-                torch.sparse_csr_tensor(
-                    pattern,
-                    rows.flatten(),
-                    bags.new_zeros(rows.numel()),
-                    (len(rows), len(table)),
-                    check_invariants=False,
-                ),
-                bags,
-                table.t(),
-                beta=0.0,
+            products = torch.sparse_csr_tensor(
+                pattern,
+                rows.flatten(),
+                bags.new_zeros(rows.numel()),
+                (len(rows), len(table)),
+                check_invariants=False,
+            )
+            torch.sparse.sampled_addmm(
+                products, bags, table.t(), beta=0.0, out=products
             )
             products = products.values().view(len(rows), 4, -1)
             upper_left, upper_right, lower_left, lower_right = products.unbind(
@@ -210,24 +211,22 @@ class _SampleLevels(torch.autograd.Function):
             lower_slope = lower_right - lower_left
             upper = upper_left + corners.right * upper_slope
             lower = lower_left + corners.right * lower_slope
-            slopes = torch.stack(
-                (upper_slope.lerp(lower_slope, corners.down), lower - upper),
+            slope_x = upper_slope.lerp(lower_slope, corners.down)
+            slope_y = lower - upper
+            grad_locations[part] = torch.stack(
+                (slope_x * attention * widths, slope_y * attention * heights),
                 -1,
-            )
-            slopes = slopes * attention[..., None]
-            grad_locations[part] = slopes.view_as(locations[part]) * sizes
+            ).view_as(locations[part])
             grad_weights[part] = upper.lerp(lower, corners.down).view_as(
                 weights[part]
             )
 
             # The transposed sum: samples in the order of their rows.
-            ordered, order = corners.rows.flatten().sort()
-            offsets = torch.searchsorted(
-                ordered,
-                torch.arange(
-                    len(table), dtype=torch.int32, device=table.device
-                ),
+            order = corners.rows.flatten().argsort()
+            counts = torch.bincount(
+                corners.rows.flatten(), minlength=len(table)
             )
+            offsets = counts.cumsum(0) - counts
             bag_of_sample = order // corners.rows.shape[1]
             grad_table = torch.zeros_like(table)
             for step, weight in zip(
