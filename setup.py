@@ -25,10 +25,17 @@ def read_version() -> str:
 
 
 def read_requirements(name: str) -> list[str]:
-    """Return the requirement lines of ``requirements/<name>.txt``."""
-    lines = (ROOT / 'requirements' / f'{name}.txt').read_text('utf-8')
-    stripped = (line.split('#', 1)[0].strip() for line in lines.splitlines())
-    return [line for line in stripped if line]
+    """Return the requirement lines of ``requirements/<name>.txt``.
+
+    In place of a line ``-r OTHER.txt`` stand those of the other file.
+    """
+    text = (ROOT / 'requirements' / f'{name}.txt').read_text('utf-8')
+    stripped = [line.split('#', 1)[0].strip() for line in text.splitlines()]
+    found = []
+    for line in filter(None, stripped):
+        other = re.fullmatch(r'-r (\w+)\.txt', line)
+        found += read_requirements(other[1]) if other else [line]
+    return found
 
 
 def openmmlab_requirements() -> list[str]:
@@ -60,6 +67,7 @@ def read_readme() -> str:
 
 extras = {
     'tests': read_requirements('tests'),
+    'dev': read_requirements('dev'),
     'docs': read_requirements('docs'),
     'export': read_requirements('export'),
     'heic': read_requirements('heic'),

@@ -35,6 +35,7 @@ from referformer.visualization.drawing import (
     Colour,
     colour_of,
     contrasting_colours,
+    enlarge,
 )
 
 
@@ -284,9 +285,9 @@ def overlay_sink(
             scale = options.scale
             image = cv2.cvtColor(result.frame.image, cv2.COLOR_BGR2RGB)
             drawn = visualizer.draw_expressions(
-                _enlarge(image, scale, cv2.INTER_CUBIC),
+                enlarge(image, scale, cv2.INTER_CUBIC),
                 texts,
-                [_enlarge(mask, scale) for mask in result.masks],
+                [enlarge(mask, scale) for mask in result.masks],
                 result.scores,
                 result.boxes * scale if options.boxes else None,
                 result.points * scale if options.points else None,
@@ -303,21 +304,6 @@ def overlay_sink(
         yield write
     if video is not None and shown:
         write_image(path.with_suffix('.png'), _tile(list(shown.values())))
-
-
-def _enlarge(
-    image: np.ndarray, scale: int, filter: int = cv2.INTER_LINEAR
-) -> np.ndarray:
-    """Enlarge a picture, uint8, (h, w, 3), or a mask, bool, (h, w)."""
-    if scale == 1:
-        return image
-    size = (image.shape[1] * scale, image.shape[0] * scale)
-    if image.dtype == bool:
-        share = cv2.resize(
-            image.astype(np.float32), size, interpolation=filter
-        )
-        return share > 0.5
-    return cv2.resize(image, size, interpolation=filter)
 
 
 def _tile(pictures: Sequence[np.ndarray]) -> np.ndarray:

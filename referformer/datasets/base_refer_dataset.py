@@ -68,7 +68,20 @@ class BaseReferDataset(BaseDataset):
     Where masks are not maps of object ids, or not for every frame, or frames
     and masks are not files in folders at all, a clip also has
 
-    ======================= ============================================
+    ======================= ===================================================
+    ``mask_value``          int, the value that means the object in its mask,
+                            if that is not ``obj_id``
+    ``mask_missing``        ``'absent'`` if a missing file means that the frame
+                            does not show the object; else it is an error
+    ``video_path``          str, the video file whose frames they are
+    ``masks_file``          str, one file with masks in another form
+    ``rles``                encoded masks, however the dataset's own loading
+                            transform expects them
+    ``annotated_frame_id``  int, position of the only annotated frame
+    ``attributes``          dict[str, str], of which kind the expression is, as
+                            ``{'type': 'static'}``; scores are grouped by it
+    ======================= ===================================================
+
     Further keys are facts of the expression. They travel along to every
     frame; ``extra_clip_keys`` of ``PackReferInputs`` passes them on to
     models and metrics.

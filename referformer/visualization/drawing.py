@@ -89,6 +89,21 @@ def _to_lab(colours: np.ndarray) -> np.ndarray:
     return cv2.cvtColor(pixels, cv2.COLOR_RGB2LAB)[0]
 
 
+def enlarge(
+    image: np.ndarray, scale: int, filter: int = cv2.INTER_LINEAR
+) -> np.ndarray:
+    """Enlarge a picture, uint8, (h, w, 3), or a mask, bool, (h, w)."""
+    if scale == 1:
+        return image
+    size = (image.shape[1] * scale, image.shape[0] * scale)
+    if image.dtype == bool:
+        share = cv2.resize(
+            image.astype(np.float32), size, interpolation=filter
+        )
+        return share > 0.5
+    return cv2.resize(image, size, interpolation=filter)
+
+
 def fill_mask(
     drawn: np.ndarray, mask: np.ndarray, colour: Colour, alpha: float
 ) -> None:
