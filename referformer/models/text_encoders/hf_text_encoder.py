@@ -202,7 +202,8 @@ class HFTextEncoder(BaseModule):
             )
             tokens = TextTokens(batch['input_ids'], batch['attention_mask'])
             for text, mask in zip(texts, tokens.attention_mask, strict=True):
-                if mask.sum() > limit:
+                # as integers: "no limit" is one that no tensor can hold
+                if int(mask.sum()) > limit:
                     raise too_long(text, int(mask.sum()), limit)
         else:
             tokens = self.tokenizer(texts)

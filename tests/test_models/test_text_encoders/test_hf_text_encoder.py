@@ -218,6 +218,16 @@ def test_too_long_for_the_tokenizer(folder):
         encoder.tokenize(['the dog', 'dog ' * 19])
 
 
+def test_a_tokenizer_that_names_no_limit(folder):
+    """What transformers gives one without a ``tokenizer_config.json``."""
+    path, _ = folder
+    encoder = MODELS.build(
+        dict(type='HFTextEncoder', pretrained=str(path), embed_dims=32)
+    )
+    encoder.tokenizer.model_max_length = int(1e30)
+    assert encoder.tokenize(['the dog']).ids.shape[0] == 1
+
+
 def test_init_weights_of_the_model_keeps_loaded_weights(folder, monkeypatch):
     from referformer.testing import tiny_model_cfg
 
