@@ -24,7 +24,7 @@ extensions = [
 myst_heading_anchors = 4  # named as on GitHub
 nb_execution_mode = 'force'
 nb_execution_raise_on_error = True
-nb_execution_timeout = 120
+nb_execution_timeout = 600  # seconds a cell, on a busy machine, too
 nb_output_stderr = 'remove'  # warnings about the terminal
 
 add_module_names = False
