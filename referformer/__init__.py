@@ -8,12 +8,12 @@ formats, scores and command-line help work without them and without waiting.
 from importlib import import_module
 from typing import Any
 
-from referformer.utils.foreign_imports import let_mmpretrain_import
+from referformer.utils.foreign_imports import patch_foreign_imports
 from referformer.utils.mmcv_extension import replace_missing_extension
 from referformer.version import __version__
 
 replace_missing_extension()
-let_mmpretrain_import()
+patch_foreign_imports()
 
 __all__ = ['__version__', 'registry']
 

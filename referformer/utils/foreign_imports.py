@@ -1,13 +1,18 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
-"""Backbones of mmpretrain and timm, whatever else is installed.
+"""Imports of other packages, made to work and made short.
 
 mmdet imports mmpretrain where it finds it. mmpretrain 1.2.0 then imports
 its models of images and text, which fail with every transformers that this
 project supports, and with them mmdet; and, as timm does, torchvision. The
 backbones use neither: this project leaves the models out, and puts a
 stand-in where torchvision is missing.
+
+mmengine imports the training code of transformers for one optimizer, which
+is imported here when it is used. Python searches for garbage a thousand times
+while the large packages are imported; here it does not until they are.
 """
 
+import gc
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,14 +25,14 @@ from typing import Any, NoReturn
 
 from referformer.errors import MissingPackageError
 
-__all__ = ['let_mmpretrain_import', 'stand_in_for_torchvision']
+__all__ = ['patch_foreign_imports', 'stand_in_for_torchvision']
 
 
-def let_mmpretrain_import() -> None:
+def patch_foreign_imports() -> None:
     """Make ``import mmpretrain.models``, hence ``mmdet.models``, work.
 
-    Nothing is imported now: modules of mmpretrain are changed as they are
-    imported. Calling it again changes nothing.
+    Nothing is imported now: the modules are changed as they are imported.
+    Calling it again changes nothing.
     """
     if not any(isinstance(finder, _Patches) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Patches())
@@ -98,7 +103,53 @@ def _register_placeholders(
         registry.register_module(name=name, module=missing)
 
 
+def _without_adafactor(
+    execute: Callable[[ModuleType], None], module: ModuleType
+) -> None:
+    """Register Adafactor of transformers, which is imported when called.
+
+    Its module imports that of the trainer, and with it peft, if installed.
+    """
+    before = sys.modules.get('transformers')
+    sys.modules['transformers'] = None  # type: ignore[assignment]
+    try:
+        execute(module)
+    finally:
+        del sys.modules['transformers']
+        if before is not None:
+            sys.modules['transformers'] = before
+    if find_spec('transformers') is not None:
+        module.OPTIMIZERS.register_module(name='Adafactor', module=_adafactor)
+        module.TRANSFORMERS_OPTIMIZERS.append('Adafactor')
+
+
+def _adafactor(*args: Any, **kwargs: Any) -> Any:
+    from transformers import Adafactor
+
+    return Adafactor(*args, **kwargs)
+
+
+def _without_garbage_collection(
+    execute: Callable[[ModuleType], None], module: ModuleType
+) -> None:
+    # Of two threads, the one that found it enabled enables it again.
+    if not gc.isenabled():
+        execute(module)
+        return
+    gc.disable()
+    try:
+        execute(module)
+    finally:
+        gc.enable()
+
+
+_LARGE = (
+    *('torch', 'mmengine.model', 'mmengine.runner', 'mmdet.models'),
+    'transformers.modeling_utils',
+)
 _PATCHES = {
+    **dict.fromkeys(_LARGE, _without_garbage_collection),
+    'mmengine.optim.optimizer.builder': _without_adafactor,
     'mmpretrain.utils.dependency': _without_multimodal,
     'mmpretrain.models.utils.box_utils': _without_torchvision,
     'mmpretrain.evaluation.metrics.visual_grounding_eval': (

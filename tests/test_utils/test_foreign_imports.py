@@ -4,19 +4,21 @@
 The real mmpretrain is used by the configs of ``tests/test_recipes.py``.
 """
 
+import gc
 import importlib
 import subprocess
 import sys
 
 import mmdet.models
 import pytest
-from mmengine.registry import Registry
+import torch
+from mmengine.registry import OPTIMIZERS, Registry
 
 from referformer.errors import MissingPackageError
 from referformer.registry import MODELS
-from referformer.utils import versions
+from referformer.utils import foreign_imports, versions
 from referformer.utils.foreign_imports import (
-    let_mmpretrain_import,
+    patch_foreign_imports,
     stand_in_for_torchvision,
 )
 
@@ -26,6 +28,27 @@ def test_the_installed_one():
     assert MODELS.get('mmpretrain.ViTSAM').__module__.startswith('mmpretrain.')
     with pytest.raises(MissingPackageError, match=r"mmpretrain's BlipCaption"):
         MODELS.build(dict(type='mmpretrain.BlipCaption'))
+
+
+def test_adafactor_is_that_of_transformers():
+    weights = [torch.nn.Parameter(torch.ones(2, 2))]
+    optimizer = OPTIMIZERS.build(dict(type='Adafactor', params=weights))
+    assert type(optimizer).__module__.startswith('transformers.')
+
+
+def test_garbage_is_collected_after_an_import():
+    name = 'transformers.modeling_utils'
+    assert name in foreign_imports._PATCHES
+    states = []
+
+    def execute(module):
+        states.append(gc.isenabled())
+        raise ImportError
+
+    with pytest.raises(ImportError):
+        foreign_imports._PATCHES[name](execute, gc)
+    assert states == [False]
+    assert gc.isenabled()
 
 
 @pytest.fixture
@@ -101,7 +124,7 @@ def test_with_torchvision(fake):
 
 def test_calling_it_again_changes_nothing():
     before = list(sys.meta_path)
-    let_mmpretrain_import()
+    patch_foreign_imports()
     assert sys.meta_path == before
 
 
