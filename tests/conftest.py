@@ -40,6 +40,9 @@ def pytest_configure(config: pytest.Config) -> None:
     if 'OMP_NUM_THREADS' not in os.environ:
         os.environ['OMP_NUM_THREADS'] = '1'
         torch.set_num_threads(1)
+    # So long torch waits for each worker of a loader that is collected in a
+    # cycle of references, as that of a Runner is, and then ends it.
+    torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL = 0.5
     golden_dir = config.getoption('--golden-dir')
     if not golden_dir.is_dir() and golden_dir != DEFAULT_GOLDEN_DIR:
         raise pytest.UsageError(f'--golden-dir {golden_dir} is not a folder')

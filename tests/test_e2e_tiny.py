@@ -23,8 +23,8 @@ from referformer.checkpoints.io import load_checkpoint_safely
 from referformer.evaluation.metrics import ReferVOSMetric
 from referformer.testing.scenes import SyntheticParams, make_synthetic_rvos
 
+from .fixtures.tools import ENV, ROOT, script
 from .fixtures.trainings import Training
-from .test_tools.test_train import ENV, ROOT, script
 
 CONFIG = ROOT / 'configs/referformer_tiny_synthetic.py'
 # The first training video of this seed shows exactly two objects.

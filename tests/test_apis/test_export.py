@@ -1,7 +1,6 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
 """Exported graphs compute what the model computes, at any size."""
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from referformer.apis.export import (
 from referformer.errors import ConfigError
 from tests.fixtures.videos import moving_square, write_clip
 
+from ..fixtures.tools import script
 from ..test_models.helpers import build_model
 
 ROOT = Path(__file__).parents[2]
@@ -34,14 +34,6 @@ SHAPES = [
     (9, 33, 50, 1, 12),
     (3, 128, 190, 2, 6),
 ]
-
-
-def load_tool(name):
-    path = ROOT / f'tools/deployment/{name}.py'
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope='module')
@@ -82,7 +74,7 @@ def exported(runtime, config, checkpoint, tmp_path_factory):
     Config(config).dump(folder / 'tiny.py')
     out = folder / 'onnx'
     names = map(str, (folder / 'tiny.py', checkpoint, out))
-    load_tool('export').main(list(names))
+    script('deployment/export').main(list(names))
     return out
 
 
@@ -188,13 +180,13 @@ def test_a_video_without_torch(exported, inferencer, tmp_path):
 
 @pytest.fixture(scope='module')
 def tool():
-    return load_tool('run_onnx')
+    return script('deployment/run_onnx')
 
 
 @pytest.mark.slow
 def test_differences_and_speed_are_printed(runtime, capsys):
     pytest.importorskip('onnx')
-    check = load_tool('check_onnx')
+    check = script('deployment/check_onnx')
     check.main(['referformer_tiny_synthetic', '--rounds', '1'])
     rows = capsys.readouterr().out.splitlines()[1:]
     assert [row.split()[0] for row in rows] == ['frames', 'text', 'decode']

@@ -4,7 +4,6 @@
 The Hub is a server of this process; ``huggingface_hub`` is the real one.
 """
 
-import importlib.util
 import json
 import pickle
 import shutil
@@ -30,6 +29,7 @@ from tests.faults import SAFETY, fault
 from tests.fixtures.hub import COMMIT, serve
 from tests.fixtures.videos import moving_square
 
+from ..fixtures.tools import script
 from ..test_models.helpers import randomise
 
 ROOT = Path(__file__).parents[2]
@@ -38,11 +38,7 @@ TEXTS = ['the white square', 'a  GREY wall on the left']
 
 @pytest.fixture(scope='module')
 def tool():
-    path = ROOT / 'tools/model_converters/publish_model.py'
-    spec = importlib.util.spec_from_file_location('publish_model', path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script('model_converters/publish_model')
 
 
 @pytest.fixture(scope='module')

@@ -16,7 +16,7 @@ from referformer.datasets.transforms import LoadReferVideoFrames
 from referformer.media import reader as video_reader
 from tests.fixtures import a2d
 
-from ..test_tools.test_train import script
+from ..fixtures.tools import script
 from .helpers import CONFIGS, Oracle, make_runner
 
 TRAIN = 'a2d_sentences_single_frame_train_annotations.json'

@@ -17,7 +17,7 @@ from referformer.datasets.doctor.split_rules import frames_of_jhmdb
 from referformer.formats.jhmdb import FrameChoice
 from tests.fixtures import jhmdb
 
-from ..test_tools.test_train import script
+from ..fixtures.tools import script
 from .helpers import Oracle, make_runner
 
 METADATA = 'jhmdb_sentences_samples_metadata.json'

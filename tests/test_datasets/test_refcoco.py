@@ -20,7 +20,7 @@ from referformer.utils.seeding import SeededIndex
 from tests.fixtures.ref_youtube_vos import prepare_ref_youtube_vos
 from tests.fixtures.refcoco import PICTURES, SENTENCES, SPLITS, prepare_refcoco
 
-from ..test_tools.test_train import ROOT, script
+from ..fixtures.tools import ROOT, script
 
 BASES = ROOT / 'configs/_base_/datasets'
 VAL = 'refcoco/instances_refcoco_val.json'

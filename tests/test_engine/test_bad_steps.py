@@ -1,8 +1,6 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
 """Batches without finite gradients."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +15,7 @@ from referformer.registry import DATASETS
 from referformer.testing import demo_refer_inputs, tiny_model_cfg
 from tests.faults import NUMBERS, fault
 
+from ..fixtures.tools import script
 from .test_resume import RUNNERS, make_config
 from .toy import RecordLossHook, ToyDataset
 
@@ -156,7 +155,7 @@ def test_a_limit_that_is_none():
     'a weight is infinite',
     'the dump of the step computes the same non-finite loss again',
 )
-def test_the_dump_replays_the_real_model(tmp_path):
+def test_the_dump_replays_the_real_model(tmp_path, capsys):
     """The same value that is not finite, from the file alone."""
     from mmengine.config import Config
 
@@ -187,14 +186,6 @@ def test_the_dump_replays_the_real_model(tmp_path):
     assert not torch.isfinite(torch.tensor(replay.loss))
     assert replay.bad_gradients
     assert replay.bad_inputs == 0
-    done = subprocess.run(
-        [
-            sys.executable,
-            str(ROOT / 'tools/analysis_tools/replay_step.py'),
-            str(path),
-        ],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    assert 'loss: nan' in done.stdout or 'loss: inf' in done.stdout
+    script('analysis_tools/replay_step').main([str(path)])
+    printed = capsys.readouterr().out
+    assert 'loss: nan' in printed or 'loss: inf' in printed

@@ -1,20 +1,16 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
 """A training that was killed and resumed repeats the uninterrupted one."""
 
-import os
-import re
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
-import psutil
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 
 from tests.faults import CHECKPOINTS, CONFIGS, PROCESSES, fault
+from tests.fixtures.trainings import Training
 
 from .toy import RecordLossHook
 
@@ -233,28 +229,14 @@ def test_kill_and_resume_by_the_script(tmp_path):
     cfg.dump(tmp_path / 'toy.py')
     whole = run(make_config(tmp_path / 'whole', True, num_workers=0))
 
-    def train(*options):
-        return subprocess.run(
-            [sys.executable, 'tools/train.py', tmp_path / 'toy.py', *options],
-            cwd=ROOT,
-            env=dict(os.environ, PYTHONPATH=str(ROOT)),
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-
-    def is_ours(process):
-        return str(tmp_path / 'toy.py') in (process.info['cmdline'] or ())
-
-    killed = train('--cfg-options', 'custom_hooks.0.kill_at=6')
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-    # the workers of its data loader ended with it
-    left = [p for p in psutil.process_iter(['cmdline']) if is_ours(p)]
-    assert not psutil.wait_procs(left, timeout=10)[1]
-    resumed = train('--resume')
-    assert resumed.returncode == 0, resumed.stderr
-    assert re.search(r'resumed epoch: 1, iter: 4', resumed.stdout)
+    options = ['--cfg-options', 'custom_hooks.0.kill_at=6']
+    with Training(tmp_path / 'toy.py', 1, *options) as killed:
+        assert killed.wait(120, killed.poll)
+        # the workers of its data loader end with it
+        assert killed.finish(10) == [-signal.SIGKILL]
+    with Training(tmp_path / 'toy.py', 1, '--resume') as resumed:
+        assert resumed.finish() == [0]
+    assert 'resumed epoch: 1, iter: 4' in resumed.log.read_text()
     assert RecordLossHook.read(cfg.custom_hooks[0].path) == whole
 
 

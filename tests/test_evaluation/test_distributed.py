@@ -53,7 +53,8 @@ def test_two_processes_score_like_one(tmp_path):
     assert length == NUM_CLIPS
     assert 0 < alone['refer/J&F'] < 100
 
-    mp.spawn(run_rank, (2, tmp_path / 'two', expressions), nprocs=2)
+    arguments = (2, tmp_path / 'two', expressions)
+    mp.start_processes(run_rank, arguments, 2, start_method='fork')
     for rank in range(2):
         text = (tmp_path / 'two' / f'rank{rank}.json').read_text()
         scores, length = json.loads(text)

@@ -335,7 +335,8 @@ def test_two_processes_score_like_one(tmp_path, monkeypatch):
     alone = evaluate(Sentences())
     predictions = (tmp_path / 'predictions.json').read_bytes()
     (tmp_path / 'two').mkdir()
-    mp.spawn(run_rank, (2, tmp_path / 'two'), nprocs=2)
+    arguments = (2, tmp_path / 'two')
+    mp.start_processes(run_rank, arguments, 2, start_method='fork')
     for rank in range(2):
         text = (tmp_path / 'two' / f'rank{rank}.json').read_text()
         assert json.loads(text) == alone

@@ -14,8 +14,8 @@ from mmengine.runner import Runner
 
 from referformer.registry import DATASETS
 from tests.fixtures.drawing import Mover, draw
+from tests.fixtures.tools import script
 from tests.test_datasets.helpers import Oracle, make_runner, shrink
-from tests.test_tools.test_train import script
 
 ROOT = Path(__file__).parents[2]
 CONFIG = (

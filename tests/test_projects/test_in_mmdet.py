@@ -8,7 +8,7 @@ from mmengine.config import Config
 
 from referformer.errors import ConfigError
 from referformer.testing.scenes import SyntheticParams, make_synthetic_rvos
-from tests.test_tools.test_train import ROOT, script
+from tests.fixtures.tools import ROOT, script
 
 CONFIG = ROOT / 'projects/in_mmdet/configs/referformer_tiny_mmdet.py'
 PARAMS = SyntheticParams(

@@ -9,7 +9,7 @@ from mmengine.config import Config
 from referformer.errors import ConfigError
 from referformer.testing import tiny_model_cfg, try_config
 
-from ..test_tools.test_train import script
+from ..fixtures.tools import script
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / 'configs/referformer_r50_ytvos.py'

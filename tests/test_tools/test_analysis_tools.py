@@ -1,24 +1,15 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
-import importlib.util
-from pathlib import Path
-
 import pytest
 
 from referformer.errors import ConfigError
 
-TOOLS = Path(__file__).parents[2] / 'tools/analysis_tools'
-CONFIG = Path(__file__).parents[2] / 'configs/referformer_r50_ytvos.py'
+from ..fixtures.tools import ROOT, script
 
-
-def tool(name):
-    spec = importlib.util.spec_from_file_location(name, TOOLS / f'{name}.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+CONFIG = ROOT / 'configs/referformer_r50_ytvos.py'
 
 
 def test_print_config(capsys):
-    print_config = tool('print_config')
+    print_config = script('analysis_tools/print_config')
     print_config.main(
         [
             str(CONFIG),
@@ -45,5 +36,7 @@ def test_print_config(capsys):
 
 def test_zero_frames_are_refused(capsys):
     with pytest.raises(SystemExit):
-        tool('get_flops').parse_args([str(CONFIG), '--shape', '0', '64', '64'])
+        script('analysis_tools/get_flops').parse_args(
+            [str(CONFIG), '--shape', '0', '64', '64']
+        )
     assert 'is not a whole number above 0' in capsys.readouterr().err

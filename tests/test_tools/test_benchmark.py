@@ -7,7 +7,7 @@ import pytest
 from referformer.errors import ConfigError, ReferError
 from referformer.testing.scenes import SyntheticParams, make_synthetic_rvos
 
-from .test_train import ROOT, script
+from ..fixtures.tools import ROOT, script
 
 CONFIG = str(ROOT / 'configs/referformer_tiny_synthetic.py')
 SMALL = ['--size', '48', '64', '--frames', '3', '--repeats', '2']

@@ -8,12 +8,15 @@ import runpy
 import shutil
 import subprocess
 import sys
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 import scipy.io
+from mmengine.config import Config
 from PIL import Image
 
 from referformer.datasets.doctor import KINDS, PROBLEMS
@@ -62,6 +65,21 @@ def prepared(tmp_path_factory):
         return done[kind]
 
     return get
+
+
+@pytest.fixture(scope='module', autouse=True)
+def _configs_are_read_once():
+    read = Config.fromfile
+    read_once = cache(read)
+
+    def fromfile(path):
+        if Path(path).parent != CONFIGS:  # a test may change it
+            return read(path)
+        return deepcopy(read_once(path))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Config, 'fromfile', fromfile)
+        yield
 
 
 @pytest.fixture

@@ -8,8 +8,7 @@ from referformer.registry import MODELS
 from referformer.testing import tiny_model_cfg
 from referformer.testing.scenes import SyntheticParams, make_synthetic_rvos
 
-from .test_analysis_tools import tool
-from .test_train import ROOT
+from ..fixtures.tools import ROOT, script
 
 PARAMS = SyntheticParams(
     train_videos=0, valid_videos=2, frames=4, height=48, width=64, seed=5
@@ -23,7 +22,7 @@ def test_a_line_for_each_propagator(tmp_path, capsys):
     cfg.dump(tmp_path / 'config.py')
     model = MODELS.build(cfg.model)
     torch.save({'state_dict': model.state_dict()}, tmp_path / 'model.pth')
-    tool('compare_propagators').main(
+    script('analysis_tools/compare_propagators').main(
         [
             *(str(tmp_path / 'config.py'), str(tmp_path / 'model.pth')),
             *('--data', str(data / 'valid'), '--device', 'cpu'),
@@ -39,7 +38,7 @@ def test_a_line_for_each_propagator(tmp_path, capsys):
 
 
 def test_groups():
-    group_of = tool('compare_propagators').group_of
+    group_of = script('analysis_tools/compare_propagators').group_of
     assert group_of([90, 100, 85]) == 'whole'
     assert group_of([90, 100, 70]) == 'hidden in part'
     assert group_of([90, 0, 100]) == 'out of sight'

@@ -2,7 +2,6 @@
 """The authors' checkpoints, as files, through the converter and back."""
 
 import argparse
-import importlib.util
 import json
 import os
 import shutil
@@ -20,6 +19,7 @@ from referformer.errors import CheckpointError
 from referformer.registry import MODELS
 from tests.faults import DISK, SAFETY, fault
 
+from ..fixtures.tools import script
 from ..test_parity.golden_case import MODEL_DIR, ROOT, TEXT
 
 SCRIPT = ROOT / 'tools/model_converters/referformer_to_mm.py'
@@ -29,10 +29,7 @@ WINDOWS = {'r50': None, 'swin-t': (1, 7, 7), 'vswin-t': (8, 7, 7)}
 
 @pytest.fixture(scope='module')
 def converter():
-    spec = importlib.util.spec_from_file_location('converter', SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script('model_converters/referformer_to_mm')
 
 
 @pytest.fixture

@@ -15,8 +15,7 @@ from referformer.registry import MODELS
 from referformer.testing import overlays, tiny_model_cfg
 from referformer.testing.scenes import SyntheticParams, make_synthetic_rvos
 
-from .test_analysis_tools import tool
-from .test_train import ROOT
+from ..fixtures.tools import ROOT, script
 
 CONFIG = ROOT / 'configs/referformer_tiny_synthetic.py'
 PARAMS = SyntheticParams(
@@ -27,7 +26,7 @@ GAP = 6
 
 @pytest.fixture(scope='module')
 def draw_overlays():
-    return tool('draw_overlays')
+    return script('analysis_tools/draw_overlays')
 
 
 @pytest.fixture(scope='module')

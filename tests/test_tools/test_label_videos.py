@@ -4,7 +4,6 @@
 import json
 import random
 import signal
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -16,6 +15,7 @@ from mmengine.config import Config
 from referformer.errors import DataError
 from referformer.formats.manifest import read_manifest
 from referformer.testing import tiny_model_cfg
+from tests.fixtures.tools import ForkedTool
 from tests.fixtures.videos import PIPELINE, moving_square, write_clip
 
 from ..test_apis.conftest import checkpoint  # noqa: F401  (a fixture)
@@ -56,13 +56,7 @@ class Farm:
         ]
 
     def start(self, shard):
-        return subprocess.Popen(
-            [*self.command, '--shard', shard],
-            cwd=self.folder,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        return ForkedTool([*self.command, '--shard', shard], self.folder)
 
     def results(self):
         return list(self.out.glob('??/*.jsonl'))

@@ -2,7 +2,6 @@
 """The zoo says what was published, and nothing else."""
 
 import copy
-import importlib.util
 import re
 from pathlib import Path
 
@@ -10,12 +9,9 @@ import pytest
 
 from referformer.errors import ConfigError
 
-ROOT = Path(__file__).parents[2]
-SPEC = importlib.util.spec_from_file_location(
-    'generate_model_zoo', ROOT / 'tools/misc/generate_model_zoo.py'
-)
-zoo = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(zoo)
+from ..fixtures.tools import ROOT, script
+
+zoo = script('misc/generate_model_zoo')
 
 # The published tables, copied by hand: recipe -> backbone -> numbers.
 PUBLISHED = {

@@ -14,8 +14,7 @@ from pathlib import Path
 import pytest
 
 from referformer.testing import quickstart as steps_of
-
-from .test_train import ENV, ROOT, script
+from tests.fixtures.tools import ENV, ROOT, ForkedTool, call, script
 
 SCORES = {'self': 60.0, 'other_object': 5.0}
 MENTIONS = {
@@ -285,11 +284,17 @@ quickstart.main([])
 # -- all of it ----------------------------------------------------------------
 
 
-def test_quickstart(recipe, stages, num_steps, tmp_path):
-    """A minute: every step as a newcomer sees it, then once more."""
-    command = [
-        sys.executable,
-        'tools/quickstart.py',
+def fork_some(command, *, popen=subprocess.Popen, **options):
+    """Start a command; those that other tests start too are forks."""
+    forked = Path(command[1]).stem in ('demo', 'train', 'test')
+    return (ForkedTool if forked else popen)(command, **options)
+
+
+def test_quickstart(
+    quickstart, recipe, stages, num_steps, tmp_path, monkeypatch, capsys
+):
+    """Every step as a newcomer sees it, then once more."""
+    options = [
         f'--recipe={recipe[0]}',
         '--train-videos=4',
         '--valid-videos=2',
@@ -297,16 +302,15 @@ def test_quickstart(recipe, stages, num_steps, tmp_path):
         f'--work-dir={tmp_path / "my run"}',
         f'--data-root={tmp_path / "my data"}',
     ]
-    outputs = []
-    for _ in range(2):
-        done = subprocess.run(
-            command, cwd=ROOT, env=ENV, capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stdout[-3000:] + done.stderr
-        outputs.append(done.stdout)
-    assert 'done before' not in outputs[0]
-    assert 'epoch 1  step ' in outputs[0]
-    assert outputs[1].count('done before') == num_steps
+    with monkeypatch.context() as patch:
+        patch.setattr('subprocess.Popen', fork_some)
+        quickstart.main(options)
+    output = capsys.readouterr().out
+    assert 'done before' not in output
+    assert 'epoch 1  step ' in output
+    again = call(sys.executable, 'tools/quickstart.py', *options)
+    assert again.returncode == 0, again.stdout[-3000:] + again.stderr
+    assert again.stdout.count('done before') == num_steps
     folder = tmp_path / 'my run'
     report = json.loads((folder / 'report.json').read_text())
     for key in ('J&F', 'J', 'F', 'J&F_wrong_expression'):

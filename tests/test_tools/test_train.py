@@ -1,7 +1,6 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
 """The scripts that train and test: options, errors, several processes."""
 
-import importlib.util
 import json
 import os
 import re
@@ -14,39 +13,10 @@ from mmengine.config import Config
 
 from referformer.errors import ConfigError, ReferError
 from tests.faults import CONFIGS, fault
+from tests.fixtures.tools import ENV, ROOT, call, script
 
 from ..test_engine.test_resume import make_config
 from ..test_engine.toy import RecordLossHook
-
-ROOT = Path(__file__).parents[2]
-ENV = dict(os.environ, PYTHONPATH=str(ROOT), PYTHON=sys.executable)
-
-
-def call(*command, **kwargs):
-    """Run a command from the top of the repository."""
-    return subprocess.run(
-        [str(part) for part in command],
-        cwd=ROOT,
-        env=ENV,
-        capture_output=True,
-        text=True,
-        check=False,
-        **{'timeout': 600, **kwargs},
-    )
-
-
-def script(name):
-    """Import a script of tools/, whose folder Python would put on the path."""
-    sys.path.insert(0, str(ROOT / 'tools'))
-    try:
-        spec = importlib.util.spec_from_file_location(
-            f'tools_{name}', ROOT / 'tools' / f'{name}.py'
-        )
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    finally:
-        sys.path.pop(0)
-    return module
 
 
 @pytest.fixture(scope='module')

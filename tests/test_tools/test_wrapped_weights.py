@@ -9,9 +9,10 @@ import torch
 from referformer.apis import init_model
 from referformer.checkpoints.convert import convert_file
 
+from ..fixtures.tools import script
 from ..test_apis.conftest import checkpoint, config  # noqa: F401
 from ..test_models.helpers import build_model
-from .test_train import script, trained  # noqa: F401
+from .test_train import trained  # noqa: F401
 
 LAYOUTS = [
     ('state_dict', 'module.'),
