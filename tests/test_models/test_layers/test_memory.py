@@ -23,7 +23,10 @@ def test_checkpointed_calls_run_twice(with_cp):
     assert len(calls) == 2 + with_cp
 
 
-def test_parts():
+@pytest.mark.parametrize(
+    ('training', 'expected'), [(True, [4096, 904]), (False, [512] * 9 + [392])]
+)
+def test_parts(training, expected):
     sizes = []
 
     def function(x, y):
@@ -31,5 +34,6 @@ def test_parts():
         return x * y
 
     x, y = torch.randn(2, 2, 5000, 3)
-    assert torch.equal(call_in_parts(function, x, y), x * y)
-    assert sizes == [512] * 9 + [392]
+    with torch.set_grad_enabled(training):
+        assert torch.equal(call_in_parts(function, x, y), x * y)
+    assert sizes == expected
