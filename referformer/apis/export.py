@@ -9,24 +9,26 @@
 
 The frames graph runs once a window, whatever the number of expressions. What
 a graph gives has the name of the input that takes it. Frames, sides, tokens
-and expressions may vary, down to one.
+and expressions may vary.
 """
 
+import copy
 import os
 import shutil
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 from unittest import mock
 
 import torch
+from mmdet.models import ResNet
 from mmengine.config import Config
 from torch import Tensor, nn
 
 from referformer.apis.model import init_model, split_pipeline
 from referformer.datasets.transforms import NormalizeText, ReferResize
-from referformer.errors import ConfigError, MissingPackageError
+from referformer.errors import ConfigError, MissingPackageError, check_choice
 from referformer.formats.files import write_json
 from referformer.models import HashTokenizer, ReferFormer
 from referformer.prediction.predictor import DEFAULT_WINDOW
@@ -36,12 +38,17 @@ from referformer.utils.configs import read_config
 from referformer.version import __version__
 
 __all__ = [
+    'WRITERS',
+    'ExportFormat',
     'Graph',
     'export_model',
     'graphs_of',
     'write_onnx',
     'write_tokenizer',
+    'write_torch_export',
 ]
+
+ExportFormat = Literal['onnx', 'torch-export']
 
 #: TensorRT reads GridSample of this one, and not of later ones.
 OPSET = 18
@@ -68,11 +75,18 @@ class Graph(NamedTuple):
 
 
 class _Part(nn.Module):
-    """A part of a model."""
+    """A part of a model.
 
-    def __init__(self, model: ReferFormer) -> None:
+    Args:
+        model (ReferFormer): The model.
+        names (Sequence[str]): Modules that the part consists of.
+    """
+
+    def __init__(self, model: ReferFormer, names: Sequence[str]) -> None:
         super().__init__()
-        self.model = model
+        # torch.export stores all weights that a module has
+        self.model = copy.copy(model)
+        self.model._modules = {n: getattr(model, n) for n in names}
         # what records it puts the mode of the whole back to that of this
         self.train(model.training)
 
@@ -97,6 +111,7 @@ class _Decode(_Part):
     def forward(self, frame_size: Tensor, *features: Tensor) -> tuple:
         maps, text = features[:-4], TextFeatures(*features[-4:])
         visual = self.model.describe_maps(maps, frame_size[None].float())
+        visual = visual.repeat(text.sentence.shape[0])
         found = self.model.predict_sequences(visual, text)
         return found.scores, found.frame_scores, found.boxes, found.masks
 
@@ -105,7 +120,7 @@ class _Decode(_Part):
 def graphs_of(
     model: ReferFormer,
     frames: int = 3,
-    size: tuple[int, int] = (160, 224),
+    size: tuple[int, int] = (256, 288),
     expressions: int = 2,
     tokens: int = 6,
 ) -> dict[str, Graph]:
@@ -125,7 +140,19 @@ def graphs_of(
     ids = torch.arange(expressions * tokens).view(expressions, tokens) + 3
     mask = torch.ones_like(ids)
     mask[1:, tokens - 1 :] = 0
-    encode, text = _Frames(model), _Text(model)
+    encode = _Frames(model, ('backbone', 'neck'))
+    text = _Text(model, ('text_encoder',))
+    decode = _Decode(
+        model,
+        (
+            'positional_encoding',
+            'fusion',
+            'queries',
+            'transformer',
+            'pixel_decoder',
+            'head',
+        ),
+    )
     maps, words = encode(clip), text(ids, mask)
     names = ['fine', *(f'level{i}' for i in range(len(maps) - 1))]
     map_axes = {
@@ -151,7 +178,7 @@ def graphs_of(
             text_axes,
         ),
         'decode': Graph(
-            _Decode(model),
+            decode,
             (torch.tensor(size), *maps, *words),
             {'frame_size': [2], **map_axes, **text_axes},
             {
@@ -168,6 +195,7 @@ def export_model(
     config: str | os.PathLike[str] | Config | dict,
     checkpoint: str | os.PathLike[str],
     out: str | os.PathLike[str],
+    format: ExportFormat = 'onnx',
 ) -> dict[str, Path]:
     """Write the graphs of a model, and what a runtime has to know.
 
@@ -175,32 +203,43 @@ def export_model(
         config (str | PathLike | Config | dict): A config, its file or name.
         checkpoint (str | PathLike): Its weights.
         out (str | PathLike): Folder, which must be new or empty.
+        format (ExportFormat): ``'onnx'`` or ``'torch-export'``.
 
     Returns:
         dict[str, Path]: The files by name.
 
     Raises:
-        ConfigError: If the folder is not empty, or the model's pipeline has
-            a step that only Python can run.
+        ConfigError: If the format is unknown, the folder is not empty, the
+            model's pipeline has a step that only Python can run, or the
+            format does not have its backbone.
         CheckpointError: If the weights are not those of the config.
         MissingPackageError: If the package onnx is missing.
     """
+    check_choice('format', format, WRITERS)
     out = Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f'{out} is not an empty folder; give a new one.')
-    _require_onnx()
+    if format == 'onnx':
+        _require_onnx()
     cfg = read_config(config)
     facts = _describe_pipeline(cfg)
     model = init_model(cfg, checkpoint, 'cpu')
+    if format == 'torch-export' and not isinstance(model.backbone, ResNet):
+        raise ConfigError(
+            f'the format torch-export has ResNet alone, not the backbone '
+            f'{type(model.backbone).__name__}; use the format onnx.',
+            value=type(model.backbone).__name__,
+        )
     numbers = _describe_model(model)
+    write, suffix = WRITERS[format]
     temporary = out.with_name(f'.{out.name}.part')
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
         graphs = {}
         for name, graph in graphs_of(model).items():
-            file = f'{name}.onnx'
-            write_onnx(graph, temporary / file)
+            file = name + suffix
+            write(graph, temporary / file)
             graphs[name] = dict(
                 file=file,
                 inputs={
@@ -218,8 +257,8 @@ def export_model(
             library='referformer-mm',
             format=_FORMAT,
             version=__version__,
-            kind='onnx',
-            opset=OPSET,
+            kind=format,
+            opset=OPSET if format == 'onnx' else None,
             precision='fp32',
         )
         write_json(
@@ -239,7 +278,7 @@ def _require_onnx() -> None:
         import onnx  # noqa: F401
     except ImportError as error:
         raise MissingPackageError(
-            f'the export needs a package that is missing ({error})',
+            f'the format onnx needs a package that is missing ({error})',
             value='onnx',
             remedy="run: pip install 'referformer-mm[export]'",
         ) from error
@@ -248,8 +287,7 @@ def _require_onnx() -> None:
 def write_onnx(graph: Graph, path: Path) -> None:
     """Record a graph as ONNX.
 
-    By tracing: that treats one frame, or one expression, like several, where
-    ``torch.export`` records them as special cases.
+    By tracing, which holds for all sizes from one on.
     """
     axes = {
         name: {i: axis for i, axis in enumerate(shape) if axis == str(axis)}
@@ -285,6 +323,56 @@ def _unflatten(
     shape = tensor.shape
     return tensor.reshape(*shape[:dim], *sizes, *shape[dim + 1 :])
 
+
+class _Named(nn.Module):
+    """A graph that takes and gives tensors by their names."""
+
+    def __init__(self, graph: Graph) -> None:
+        super().__init__()
+        self.part = graph.module
+        self.axes, self.names = graph.inputs, list(graph.outputs)
+        self.train(graph.module.training)
+
+    def forward(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
+        sizes: dict[str, int | torch.SymInt] = {}
+        for name, axes in self.axes.items():
+            for axis, size in zip(axes, values[name].shape, strict=True):
+                # one symbol for an axis of several inputs; with one for each
+                # sympy takes ten times as long
+                torch._check(sizes.setdefault(str(axis), size) == size)
+        given = self.part(*(values[name] for name in self.axes))
+        return dict(zip(self.names, given, strict=True))
+
+
+def write_torch_export(graph: Graph, path: Path) -> None:
+    """Record a graph with ``torch.export``, for ``torch.export.load``.
+
+    The program takes and gives a dict of tensors. It refuses sizes for which
+    the model would run other operations: sides of 64 pixels and less.
+    """
+    values = dict(zip(graph.inputs, graph.example, strict=True))
+    dynamic = {
+        name: {
+            i: torch.export.Dim.DYNAMIC
+            for i, axis in enumerate(axes)
+            if axis == str(axis)
+        }
+        for name, axes in graph.inputs.items()
+    }
+    program = torch.export.export(
+        _Named(graph),
+        (values,),
+        dynamic_shapes=(dynamic,),
+        prefer_deferred_runtime_asserts_over_guards=True,
+    )
+    torch.export.save(program, path)
+
+
+#: How to write a graph in each format, and the suffix of its file.
+WRITERS: dict[ExportFormat, tuple[Callable[[Graph, Path], None], str]] = {
+    'onnx': (write_onnx, '.onnx'),
+    'torch-export': (write_torch_export, '.pt2'),
+}
 
 # -- what a runtime has to know -----------------------------------------------
 

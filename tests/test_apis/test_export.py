@@ -18,8 +18,10 @@ from referformer.apis.export import (
     write_onnx,
     write_tokenizer,
 )
+from referformer.apis.model import init_model
 from referformer.errors import ConfigError
-from tests.fixtures.videos import moving_square, write_clip
+from referformer.testing import tiny_model_cfg
+from tests.fixtures.videos import PIPELINE, moving_square, write_clip
 
 from ..fixtures.tools import script
 from ..test_models.helpers import build_model
@@ -33,6 +35,14 @@ SHAPES = [
     (5, 97, 75, 2, 5),
     (9, 33, 50, 1, 12),
     (3, 128, 190, 2, 6),
+]
+#: torch.export refuses sides of 64 and less.
+LARGE_SHAPES = [
+    (1, 66, 96, 1, 3),
+    (2, 65, 130, 3, 9),
+    (5, 97, 75, 2, 5),
+    (9, 96, 70, 1, 12),
+    (3, 128, 190, 4, 6),
 ]
 
 
@@ -93,6 +103,55 @@ def test_windows_at_any_size(runtime, tmp_path, backbone):
     write_onnx(graphs_of(model)['frames'], tmp_path / 'frames.onnx')
     assert not any(module.training for module in model.modules())
     compare(runtime, tmp_path / 'frames.onnx', model, 'frames')
+
+
+def run_program(path, model, name):
+    """Run one program at all shapes, and the model."""
+    program = torch.export.load(path).module()
+    for frames, height, width, expressions, tokens in LARGE_SHAPES:
+        graph = graphs_of(model, frames, (height, width), expressions, tokens)[
+            name
+        ]
+        values = dict(zip(graph.inputs, graph.example, strict=True))
+        with torch.no_grad():
+            found = program(values)
+            expected = graph.module(*graph.example)
+        assert list(found) == list(graph.outputs)
+        close([x.numpy() for x in found.values()], expected)
+    return program
+
+
+@pytest.fixture(scope='module')
+def programs(tmp_path_factory):
+    """The folder of a model with ResNet, and the model."""
+    folder = tmp_path_factory.mktemp('programs')
+    config = Config(
+        dict(model=tiny_model_cfg(num_layers=1), test_pipeline=PIPELINE)
+    )
+    config.dump(folder / 'tiny.py')
+    weights = build_model(num_layers=1).state_dict()
+    torch.save({'state_dict': weights}, folder / 'tiny.pth')
+    names = [str(folder / name) for name in ('tiny.py', 'tiny.pth', 'out')]
+    script('deployment/export').main([*names, '--format', 'torch-export'])
+    model = init_model(config, folder / 'tiny.pth', 'cpu')
+    return folder / 'out', model
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', ['frames', 'text', 'decode'])
+def test_programs_at_any_size(programs, name):
+    folder, model = programs
+    program = run_program(folder / f'{name}.pt2', model, name)
+    # no weights of other parts
+    parts = {key.split('.')[2] for key in program.state_dict()}
+    assert parts.isdisjoint(
+        {'text_encoder', 'backbone'}
+        if name == 'decode'
+        else {'transformer', 'head'}
+    )
+    facts = json.loads((folder / 'model.json').read_text())
+    assert facts['kind'] == 'torch-export'
+    assert facts['graphs'][name]['file'] == f'{name}.pt2'
 
 
 def test_the_model_file(exported):
@@ -186,7 +245,7 @@ def tool():
 @pytest.mark.slow
 def test_differences_and_speed_are_printed(runtime, capsys):
     pytest.importorskip('onnx')
-    check = script('deployment/check_onnx')
+    check = script('deployment/check_export')
     check.main(['referformer_tiny_synthetic', '--rounds', '1'])
     rows = capsys.readouterr().out.splitlines()[1:]
     assert [row.split()[0] for row in rows] == ['frames', 'text', 'decode']
@@ -267,3 +326,12 @@ def test_what_cannot_be_exported(config, checkpoint, tmp_path):
     (tmp_path / 'out/mine').touch()
     with pytest.raises(ConfigError, match='is not an empty folder'):
         export_model(config, checkpoint, tmp_path / 'out')
+    with pytest.raises(ConfigError, match='format'):
+        export_model(config, checkpoint, tmp_path / 'new', 'coreml')
+    weights = build_model(backbone='swin').state_dict()
+    torch.save({'state_dict': weights}, tmp_path / 'swin.pth')
+    cfg = dict(config, model=tiny_model_cfg(backbone='swin'))
+    with pytest.raises(ConfigError, match='not the backbone SwinTransformer'):
+        export_model(
+            cfg, tmp_path / 'swin.pth', tmp_path / 'new', 'torch-export'
+        )

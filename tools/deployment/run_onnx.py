@@ -272,7 +272,7 @@ class Model:
         if self.facts['kind'] != 'onnx' or self.facts['format'] != 1:
             raise SystemExit(
                 f'run_onnx.py: {folder} is not an ONNX export that this '
-                'version reads; export it again.'
+                'version reads; export it again with --format onnx.'
             )
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
