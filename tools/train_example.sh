@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
 #
-# Trains the example model from nothing: draws videos, trains in four steps,
+# Trains the example model from nothing: draws videos, trains in three steps,
 # scores three sets of unseen videos, and writes the published model.
 #
 #   bash tools/train_example.sh [OUT]

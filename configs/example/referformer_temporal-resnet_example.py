@@ -1,21 +1,41 @@
-# Last training of the example model: all of it, the backbone too. It begins
-# with the weights of the fifth training. docs/example_model.md tells how the
-# model is made, referformer/testing/example.py runs the six trainings.
-_base_ = './referformer_temporal-resnet_words.py'
+# Last training of the example model: all but the backbone. It begins with the
+# weights of the second training, which has not seen the decoders.
+# docs/example_model.md tells how the model is made, tools/train_example.sh
+# runs the three trainings.
+_base_ = [
+    '../_base_/models/referformer_temporal-resnet.py',
+    '../_base_/datasets/motion-scenes.py',
+    '../_base_/schedules/quickstart.py',
+    '../_base_/default_runtime.py',
+]
 
-# A batch shows five videos, too few for batch statistics.
-model = dict(backbone=dict(frozen=False, norm_eval=True))
-train_dataloader = dict(sampler=dict(samples_per_epoch=1280))
-optim_wrapper = dict(optimizer=dict(lr=6e-4))
+model = dict(share_frames=True, backbone=dict(frozen=True))
+train_dataloader = dict(
+    batch_size=32,
+    dataset=dict(
+        data_root='data/example/train/',
+        # the expressions of the first 4000 videos
+        indices=21400,
+        pipeline=[
+            dict(type='NormalizeText'),
+            dict(type='SampleAllFrames'),
+            dict(type='KeepOneMask'),
+            *_base_.load_frames,
+        ],
+    ),
+)
+optim_wrapper = dict(precision='bf16', optimizer=dict(weight_decay=1e-2))
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.01, by_epoch=False, end=10),
+    dict(type='LinearLR', start_factor=0.01, by_epoch=False, end=100),
     dict(
         type='CosineAnnealingLR',
         by_epoch=True,
         convert_to_iter_based=True,
         begin=0,
-        end=1,
-        T_max=1,
+        end=2,
+        T_max=2,
         eta_min=1e-5,
     ),
 ]
+train_cfg = dict(max_epochs=2)
+default_hooks = dict(check_weights=dict(strict=False))

@@ -472,9 +472,11 @@ def _without_repetition(clips: Tensor) -> tuple[Tensor, list[int]]:
     Returns:
         tuple: The clips that remain, and which of them each one was.
     """
+    # read from the device at once
+    differs = (clips[1:] != clips[:-1]).flatten(1).any(1).tolist()
     kept, indices = [0], [0]
-    for n in range(1, len(clips)):
-        if not torch.equal(clips[n], clips[n - 1]):
+    for n, new in enumerate(differs, 1):
+        if new:
             kept.append(n)
         indices.append(len(kept) - 1)
     return clips[kept], indices

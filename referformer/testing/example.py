@@ -20,7 +20,7 @@ NAME = 'referformer_temporal-resnet_example'
 CONFIGS = 'configs/example'
 SHUFFLED = f'{CONFIGS}/referformer_temporal-resnet_shuffled.py'
 #: Training videos, and scored ones of each draw.
-TRAIN_VIDEOS, TEST_VIDEOS = 4000, 200
+TRAIN_VIDEOS, TEST_VIDEOS = 8000, 200
 #: Seeds of the scored draws; the training set has seed 0.
 DRAWS = (1, 2, 3)
 
@@ -32,48 +32,25 @@ class Stage(NamedTuple):
         name: Name of the step and of its folder.
         title: What the user reads.
         config: Config file.
-        begin: Setting that names the weights to begin with.
     """
 
     name: str
     title: str
     config: str
-    begin: str
 
 
-_BACKBONE = 'model.backbone.init_cfg.checkpoint'
 STAGES = (
     Stage(
-        'naming-frames',
-        'Backbone: name objects in frames',
-        f'{CONFIGS}/temporal-resnet_naming-frames.py',
-        '',
-    ),
-    Stage(
-        'naming-clips',
-        'Backbone: name objects and motions in clips',
-        f'{CONFIGS}/temporal-resnet_naming-clips.py',
-        'load_from',
+        'naming',
+        'Backbone: name objects and motions',
+        f'{CONFIGS}/temporal-resnet_naming.py',
     ),
     Stage(
         'grounding',
         'Words: which pixels are meant',
         f'{CONFIGS}/referformer_temporal-resnet_grounding.py',
-        _BACKBONE,
     ),
-    Stage(
-        'words',
-        'Words: masks in one frame of each clip',
-        f'{CONFIGS}/referformer_temporal-resnet_words.py',
-        'load_from',
-    ),
-    Stage(
-        'grounding-all',
-        'Words: which pixels are meant, with the backbone',
-        f'{CONFIGS}/referformer_temporal-resnet_grounding-all.py',
-        'load_from',
-    ),
-    Stage('all', 'All parts together', f'{CONFIGS}/{NAME}.py', 'load_from'),
+    Stage('example', 'Masks: the decoders', f'{CONFIGS}/{NAME}.py'),
 )
 
 
@@ -111,7 +88,7 @@ def _train(steps: Steps, data: Path, seed: int) -> Path:
             f'randomness.seed={seed}',
         ]
         if previous is not None:
-            options.append(f'{stage.begin}={previous}')
+            options.append(f'load_from={previous}')
         steps.run(
             stage.name,
             stage.title,
@@ -175,7 +152,7 @@ def _describe(scores: dict[str, float], steps: Steps) -> dict[str, Any]:
             'Training Data': f'{TRAIN_VIDEOS} drawn videos of 8 frames, '
             '128 x 192 (make_motion_scenes.py, seed 0)',
             'Training Command': 'bash tools/train_example.sh',
-            'Training Minutes': f'{minutes:.0f}, on one CPU core',
+            'Training Minutes': f'{minutes:.0f}',
             'Limits': 'knows the drawn objects, motions and words of its '
             'training set alone',
         },

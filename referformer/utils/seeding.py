@@ -73,17 +73,23 @@ def derive_seed(*position: int) -> int:
 
 def seed_generators(seed: int) -> None:
     """Seed the global generators of Python, numpy and torch (all devices)."""
-    random.seed(seed)
-    # Transforms draw from numpy's global generator, so that is the one.
-    np.random.seed(seed)  # noqa: NPY002
+    _seed_host(seed)
     torch.manual_seed(seed)
 
 
+def _seed_host(seed: int) -> None:
+    random.seed(seed)
+    # Transforms draw from numpy's global generator, so that is the one.
+    np.random.seed(seed)  # noqa: NPY002
+    # not all devices: that formats three stacks, 0.3 ms for each sample
+    torch.default_generator.manual_seed(seed)
+
+
 def seed_sample(index: int) -> None:
-    """Seed the generators for one sample, when its index carries a seed.
+    """Seed the host's generators for a sample whose index carries a seed.
 
     A dataset calls this first in ``__getitem__``. A plain index leaves the
     generators as they are.
     """
     if isinstance(index, SeededIndex):
-        seed_generators(index.seed)
+        _seed_host(index.seed)

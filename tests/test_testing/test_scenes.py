@@ -186,6 +186,20 @@ def test_same_parameters_give_same_bytes(synthetic_root, tmp_path):
     assert (len(same), different, missing) == (len(files), [], [])
 
 
+def test_processes_draw_the_same_set(
+    synthetic_root, synthetic_params, tmp_path
+):
+    again = make_synthetic_rvos(
+        tmp_path / 'again', synthetic_params, progress=False, jobs=2
+    )
+    files = all_files(synthetic_root)
+    assert sorted(all_files(again)) == sorted(files)
+    _, different, missing = filecmp.cmpfiles(
+        again, synthetic_root, files, shallow=False
+    )
+    assert (different, missing) == ([], [])
+
+
 # Digests of the masks and sentences of two videos each, and the mean of their
 # pixels (which JPEG and processors may change by a little).
 RECORDED = [

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from referformer.testing.motion_scenes import MotionSceneParams
 from referformer.testing.scenes import make_synthetic_rvos
 from referformer.utils.cli import run
+from referformer.utils.parallel import count_cores
 
 HELP = {
     'frames': 'frames a video',
@@ -34,14 +35,17 @@ def parse_args() -> argparse.Namespace:
             default=default,
             help=HELP.get(name, ' '),
         )
+    parser.add_argument(
+        '--jobs', type=int, default=count_cores(), help='processes that draw'
+    )
     return parser.parse_args()
 
 
 def main() -> None:
     """Make the set."""
     args = vars(parse_args())
-    out = args.pop('out')
-    make_synthetic_rvos(out, MotionSceneParams(**args))
+    out, jobs = args.pop('out'), args.pop('jobs')
+    make_synthetic_rvos(out, MotionSceneParams(**args), jobs=jobs)
 
 
 if __name__ == '__main__':

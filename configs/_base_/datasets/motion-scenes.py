@@ -9,7 +9,8 @@ load_frames = [
     dict(
         type='TransformBroadcaster',
         transforms=[
-            dict(type='LoadReferFrame'),
+            # four expressions of a clip come one after another
+            dict(type='LoadReferFrame', keep=8),
             dict(type='LoadReferAnnotations'),
         ],
     ),

@@ -18,8 +18,9 @@ model = dict(
     transformer=dict(
         num_levels=3,
         num_points=2,
-        num_encoder_layers=2,
-        num_decoder_layers=2,
+        num_encoder_layers=3,
+        num_decoder_layers=3,
     ),
-    head=dict(num_layers=2),
+    # Objects have 30 pixels: their outlines are learnt at stride 2.
+    head=dict(num_layers=3, criterion=dict(mask_stride=2)),
 )

@@ -2,6 +2,7 @@
 """Reading one frame and the mask of the referred object."""
 
 from abc import abstractmethod
+from pathlib import Path
 from typing import Any
 
 import mmcv
@@ -38,7 +39,15 @@ class LoadReferFrame(BaseTransform):
 
     Required key: ``img_path``. Added keys: ``img`` (uint8, BGR, shape
     (H, W, 3)), ``img_shape`` and ``ori_shape`` ((H, W)).
+
+    Args:
+        keep (int): Last frames to keep in memory, decoded. For a sampler
+            that draws several expressions of a clip one after another.
     """
+
+    def __init__(self, keep: int = 0) -> None:
+        self.keep = keep
+        self._kept: dict[str, tuple[Path, np.ndarray]] = {}
 
     def transform(self, results: dict) -> dict:
         """Read the image.
@@ -47,11 +56,30 @@ class LoadReferFrame(BaseTransform):
             MissingMediaError: If the file is missing.
             MediaError: If the file is damaged or no image.
         """
-        path = find_file(results['img_path'])
+        path, image = self._read(results['img_path'])
+        results['img_path'] = str(path)
+        results['img'] = image
+        results['img_shape'] = image.shape[:2]
+        results['ori_shape'] = image.shape[:2]
+        return results
+
+    def _read(self, wanted: str) -> tuple[Path, np.ndarray]:
+        if not self.keep:
+            return self._decode(wanted)
+        if wanted not in self._kept:
+            while len(self._kept) >= self.keep:
+                del self._kept[next(iter(self._kept))]  # the oldest
+            self._kept[wanted] = self._decode(wanted)
+        path, image = self._kept[wanted]
+        return path, image.copy()  # others may write into it
+
+    @staticmethod
+    def _decode(wanted: str) -> tuple[Path, np.ndarray]:
+        path = find_file(wanted)
         if path is None:
             raise MissingMediaError(
-                f'Frame {results["img_path"]} is missing',
-                file=results['img_path'],
+                f'Frame {wanted} is missing',
+                file=wanted,
                 remedy='extract the video again or remove the frame from the '
                 'expressions file.',
                 code='frame-missing',
@@ -73,14 +101,10 @@ class LoadReferFrame(BaseTransform):
                 remedy='extract it again.',
                 code='frame-broken',
             ) from error
-        results['img_path'] = str(path)
-        results['img'] = image
-        results['img_shape'] = image.shape[:2]
-        results['ori_shape'] = image.shape[:2]
-        return results
+        return path, image
 
     def __repr__(self) -> str:
-        return f'{type(self).__name__}()'
+        return f'{type(self).__name__}(keep={self.keep})'
 
 
 @TRANSFORMS.register_module()

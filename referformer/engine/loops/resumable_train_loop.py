@@ -6,6 +6,7 @@ from mmengine.runner import EpochBasedTrainLoop
 from referformer.engine.samplers.seeded_sampler import SeededSampler
 from referformer.errors import ConfigError
 from referformer.registry import LOOPS
+from referformer.utils.freed_memory import return_freed_memory
 
 
 @LOOPS.register_module()
@@ -27,6 +28,9 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
 
     def run_epoch(self) -> None:
         """Iterate one epoch, or the rest of one."""
+        # What a validation has freed lies in pieces between what training
+        # uses; the next one might not fit in and take more.
+        return_freed_memory()
         done = self._iter - self._epoch * len(self.dataloader)
         if self.whole_epochs:
             done = 0

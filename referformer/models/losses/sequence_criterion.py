@@ -1,9 +1,10 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
 """Training criterion over instance sequences."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
+import torch.nn.functional as F
 from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
 from mmdet.utils import reduce_mean
 from mmengine.model import BaseModule
@@ -34,8 +35,10 @@ class InstanceSequenceCriterion(BaseModule):
         loss_giou (dict): Config of the box GIoU loss.
         loss_mask (dict): Config of the mask loss (sigmoid focal).
         loss_dice (dict): Config of the Dice loss.
-        mask_stride (int): Stride of the predicted masks in pixels; targets
-            are sampled at the centres ``[stride // 2::stride]``.
+        mask_stride (int): Stride at which masks are compared, in pixels;
+            targets are sampled at the centres ``[stride // 2::stride]``.
+            That of the predicted masks (4), as published, or a finer one: the
+            predictions are then enlarged first, as they are for the result.
         init_cfg (dict, optional): Initialisation config of mmengine.
     """
 
@@ -117,6 +120,8 @@ class InstanceSequenceCriterion(BaseModule):
         masks_of: Callable[[Tensor], Tensor] | None,
     ) -> dict[str, Tensor]:
         targets = targets._replace(masks=self.sample_masks(targets.masks))
+        size = targets.masks.shape[-2:]
+        preds = preds._replace(masks=self._enlarge(preds.masks, size))
         matched = self.matcher(preds, targets)
         # one small reduction, kept on the device
         num_visible = targets.valid.sum().float()
@@ -124,7 +129,7 @@ class InstanceSequenceCriterion(BaseModule):
         if masks_of is None:
             masks = _pick(preds.masks, matched)
         else:
-            masks = masks_of(matched).float()
+            masks = self._enlarge(masks_of(matched).float(), size)
         terms = self._terms(preds, targets, matched, masks)
         num_layers = len(preds.logits)
         prefixes = [f'd{i}.' for i in range(num_layers - 1)] + ['']
@@ -135,6 +140,27 @@ class InstanceSequenceCriterion(BaseModule):
             for prefix, layer in zip(prefixes, sums.unbind(), strict=True):
                 losses[prefix + name] = layer
         return losses
+
+    def _enlarge(self, masks: Tensor, size: Sequence[int]) -> Tensor:
+        """Bring mask logits (D, N, T, Q, h, w) to the size of the targets.
+
+        Raises:
+            ConfigError: If the targets are smaller.
+        """
+        have, want = tuple(masks.shape[-2:]), tuple(size)
+        if have == want:
+            return masks
+        if have[0] > want[0] or have[1] > want[1]:
+            raise ConfigError(
+                f'mask_stride={self.mask_stride} is coarser than the '
+                f'predicted masks of {have} pixels; set '
+                "model.head.criterion.mask_stride to the mask head's stride "
+                'or less.'
+            )
+        large = F.interpolate(
+            masks.flatten(0, 2), want, mode='bilinear', align_corners=False
+        )
+        return large.unflatten(0, masks.shape[:3])
 
     def _terms(
         self,

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 from PIL import Image
@@ -21,6 +22,7 @@ from referformer.testing.motion_scenes import (
 from referformer.testing.scenes.params import SPLITS, VERSION, SyntheticParams
 from referformer.testing.scenes.rendering import SyntheticVideo, render_video
 from referformer.testing.scenes.sentences import Expression
+from referformer.utils.parallel import run_tasks
 
 Params = SyntheticParams | MotionSceneParams
 Video = SyntheticVideo | MotionScene
@@ -153,10 +155,29 @@ def _is_ready(out: Path, params: Params) -> bool:
     return True
 
 
+class _Split(NamedTuple):
+    """What the videos of a split have in common."""
+
+    params: Params
+    name: str
+    folder: Path
+
+
+def _draw_video(split: _Split, index: int) -> tuple[dict, dict]:
+    """Draw and write a video; return its entries for the two json files."""
+    video = _render(split.params, split.name, index)
+    return _write_video(video, split.folder, _video_id(split.name, index))
+
+
+def _video_id(split: str, index: int) -> str:
+    return f'{split}-{index:05d}'
+
+
 def make_synthetic_rvos(
     out: str | os.PathLike,
     params: Params | None = None,
     progress: bool = True,
+    jobs: int = 1,
 ) -> Path:
     """Write a synthetic set, or reuse the identical one that is there.
 
@@ -166,6 +187,7 @@ def make_synthetic_rvos(
         out: Folder of the set.
         params: Parameters; the defaults when omitted.
         progress: Whether to show a progress bar.
+        jobs: Processes that draw. The set does not depend on it.
 
     Raises:
         ConfigError: If ``out`` exists and holds something else.
@@ -186,13 +208,22 @@ def make_synthetic_rvos(
             for split in SPLITS:
                 (work / split / 'JPEGImages').mkdir(parents=True)
                 (work / split / 'Annotations').mkdir()
-                metas, sentences = {}, {}
-                for index in range(params.videos(split)):
-                    name = f'{split}-{index:05d}'
-                    metas[name], sentences[name] = _write_video(
-                        _render(params, split, index), work / split, name
-                    )
+                entries = {}
+                numbers = range(params.videos(split))
+                shared = _Split(params, split, work / split)
+                for index, entry in run_tasks(
+                    _draw_video, numbers, jobs, shared
+                ):
+                    entries[index] = entry
                     bar.update()
+                names = [_video_id(split, index) for index in numbers]
+                metas, sentences = (
+                    {
+                        name: entries[index][part]
+                        for index, name in enumerate(names)
+                    }
+                    for part in range(2)
+                )
                 write_json(work / split / 'meta.json', {'videos': metas})
                 folder = work / 'meta_expressions' / split
                 path = folder / 'meta_expressions.json'

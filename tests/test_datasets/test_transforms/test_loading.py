@@ -41,6 +41,18 @@ def test_frame_is_bgr(frame):
     assert out['img_shape'] == out['ori_shape'] == (24, 40)
 
 
+def test_kept_frames_are_not_read_again(frame, tmp_path):
+    load = LoadReferFrame(keep=1)
+    first = load(dict(frame))
+    first['img'][:] = 0  # what others write is not kept
+    Image.new('RGB', (8, 8)).save(frame['img_path'])
+    assert (load(dict(frame))['img'] == frame['rgb'][..., ::-1]).all()
+    other = tmp_path / 'other.png'
+    Image.new('RGB', (5, 5)).save(other)
+    assert load({'img_path': str(other)})['img_shape'] == (5, 5)
+    assert load(dict(frame))['img_shape'] == (8, 8)
+
+
 def test_frame_is_not_turned(tmp_path):
     # masks, boxes and polygons are those of the pixels as stored
     path = tmp_path / 'turned.jpg'

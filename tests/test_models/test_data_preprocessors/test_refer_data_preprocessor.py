@@ -26,6 +26,14 @@ def test_prediction_pads_to_the_largest_only():
     assert out['inputs'].shape == (2, 2, 3, 62, 90)
 
 
+def test_only_training_writes_into_what_it_gets():
+    for training in (True, False):
+        data, out = run(training)
+        written = 'batch_input_shape' in data['data_samples'][0][0]
+        assert written is training
+        assert 'batch_input_shape' in out['data_samples'][0][0]
+
+
 def test_normalised_rgb_and_zeros_on_padding():
     data, out = run(training=True)
     mean = torch.tensor([123.675, 116.28, 103.53])

@@ -159,3 +159,25 @@ def test_autocast_changes_nothing(criterion, dtype):
         losses = criterion(preds, targets)
     for name, loss in losses.items():
         assert torch.equal(loss, expected[name]), name
+
+
+def test_masks_compared_at_a_finer_stride(criterion):
+    """Predictions are enlarged as they are for the result."""
+    preds, targets = random_predictions(), full_size()
+    small = criterion(preds, targets)
+    criterion.mask_stride = 2
+    masks = preds.masks
+    large = torch.nn.functional.interpolate(
+        masks.flatten(0, 2), scale_factor=2, mode='bilinear'
+    ).unflatten(0, masks.shape[:3])
+    expected = criterion(preds._replace(masks=large), targets)
+    found = criterion(preds, targets)
+    for name in found:
+        torch.testing.assert_close(found[name], expected[name])
+    assert not torch.isclose(found['loss_dice'], small['loss_dice'])
+
+
+def test_masks_cannot_be_compared_at_a_coarser_stride(criterion):
+    criterion.mask_stride = 8
+    with pytest.raises(ConfigError, match='mask_stride=8 is coarser'):
+        criterion(random_predictions(), full_size())
