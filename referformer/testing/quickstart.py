@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from referformer.apis.example import example_model
 from referformer.errors import CheckpointError, ConfigError
 from referformer.formats.files import write_atomic, write_json
 from referformer.testing.quickstart_report import make_report
@@ -62,6 +63,8 @@ class Recipe(NamedTuple):
         train_videos: Videos of a set to learn from.
         start: Weights that the first training begins with, and that are
             scored before it; None for random ones.
+        watched: The :class:`DrawnSet` that is scored during the training;
+            None for none.
     """
 
     summary: str
@@ -69,6 +72,7 @@ class Recipe(NamedTuple):
     stages: tuple[Stage, ...]
     train_videos: int
     start: Path | None = None
+    watched: str | None = None
 
     @property
     def config(self) -> str:
@@ -123,7 +127,48 @@ _SCRATCH = Recipe(
     ),
     train_videos=1200,
 )
-RECIPES = {'scratch': _SCRATCH}
+_DRAW_KINDS = (
+    'tools/dataset_converters/make_motion_scenes.py',
+    # the last four kinds; the example model has seen the first two of them
+    *('--first-kind=8', '--kinds=4'),
+)
+_NEW_KINDS = Recipe(
+    'The example model learnt boats and mushrooms, which it had never seen, '
+    'and the words for them from {train} drawn videos. It was scored before '
+    'and after, on other videos of these objects.',
+    (
+        DrawnSet(
+            'watched',
+            'Draw videos to watch the training with',
+            (
+                *_DRAW_KINDS,
+                '--train-videos=0',
+                '--valid-videos=12',
+                '--seed=1',
+            ),
+        ),
+        DrawnSet(
+            'kinds',
+            'Draw videos of new objects that move',
+            (
+                *_DRAW_KINDS,
+                *('--train-videos={train}', '--valid-videos={valid}'),
+            ),
+        ),
+    ),
+    (
+        Stage(
+            'new-kinds',
+            'Train the example model on them',
+            'configs/example/referformer_temporal-resnet_new-kinds.py',
+            'kinds',
+        ),
+    ),
+    train_videos=400,
+    start=example_model() / 'model.safetensors',
+    watched='watched',
+)
+RECIPES = {'scratch': _SCRATCH, 'new-kinds': _NEW_KINDS}
 #: Number of the video that is shown first.
 EXAMPLE_NUMBER = '2'
 #: Whose expression an object is scored with, and the title of that step.
@@ -272,6 +317,11 @@ class Quickstart:
             folder = self.work_dir / stage.name
             data = f'{self.data_root / stage.data}/'
             options = [_setting('train_dataloader.dataset.data_root', data)]
+            if self.recipe.watched is not None:
+                data = f'{self.data_root / self.recipe.watched}/'
+                options.append(
+                    _setting('val_dataloader.dataset.data_root', data)
+                )
             if self.epochs:
                 options.append(f'train_cfg.max_epochs={self.epochs[k]}')
             if previous is not None:
