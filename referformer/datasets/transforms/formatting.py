@@ -110,12 +110,10 @@ class PackReferInputs(BaseTransform):
         for frame, image in zip(clip, images, strict=True):
             frame[:] = image.transpose(2, 0, 1)
         sample = TrackDataSample(metainfo=self._clip_facts(results))
-        frames = [
+        sample.video_data_samples = [
             self._pack_frame({k: v[t] for k, v in results.items()})
             for t in range(len(images))
         ]
-        # The setter of `video_data_samples` also prints the first frame.
-        sample.set_field(frames, '_video_data_samples', dtype=list)
         if not self.test_mode and not any(
             len(frame.gt_instances)
             for frame in sample.video_data_samples
