@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from referformer.apis.example import example_model
 from referformer.errors import CheckpointError, ConfigError
 from referformer.formats.files import write_atomic, write_json
 from referformer.testing.quickstart_report import make_report
@@ -127,6 +126,8 @@ _SCRATCH = Recipe(
     ),
     train_videos=1200,
 )
+#: Weights of the example model, as `referformer.apis.example_model` finds them.
+_EXAMPLE_MODEL = Path(__file__).parents[1] / 'example_model/model.safetensors'
 _DRAW_KINDS = (
     'tools/dataset_converters/make_motion_scenes.py',
     # the last four kinds; the example model has seen the first two of them
@@ -165,7 +166,7 @@ _NEW_KINDS = Recipe(
         ),
     ),
     train_videos=400,
-    start=example_model() / 'model.safetensors',
+    start=_EXAMPLE_MODEL,
     watched='watched',
 )
 RECIPES = {'scratch': _SCRATCH, 'new-kinds': _NEW_KINDS}
