@@ -126,7 +126,7 @@ _SCRATCH = Recipe(
     ),
     train_videos=1200,
 )
-#: Weights of the example model, as `referformer.apis.example_model` finds them.
+#: Weights of the example model.
 _EXAMPLE_MODEL = Path(__file__).parents[1] / 'example_model/model.safetensors'
 _DRAW_KINDS = (
     'tools/dataset_converters/make_motion_scenes.py',
