@@ -185,9 +185,20 @@ def compare(samples: Sequence[Sample], lines: Sequence[Line]) -> list[Figure]:
         / (part[-1].iteration - part[0].iteration)
         for part in parts
     ]
+    own = figure('memory of its workers, MiB', 'workers_mib', parts, 1, 0.03)
+    mapped = figure(
+        'the same with pages shared with the trainer, MiB',
+        'workers_mapped_mib',
+        parts,
+        1,
+        0,
+    )
+    # most of it is the trainer's
+    mapped = mapped._replace(limit=mapped.begin + 0.03 * own.begin)
     return [
         figure('memory of the trainer, MiB', 'trainer_mib', parts, 1, 0.03),
-        figure('memory of its workers, MiB', 'workers_mib', parts, 1, 0.03),
+        own,
+        mapped,
         figure('open files and pipes', 'files', parts, 1, 0),
         figure('threads', 'threads', parts, 1, 0),
         figure('processes', 'processes', parts, 1, 0),

@@ -6,7 +6,7 @@ import pytest
 from .long_training import Line, Sample, compare, table_of
 
 
-def run(growth=0.0, slower=0.0, files=0):
+def run(growth=0.0, workers=0.0, slower=0.0, files=0):
     """An hour of 3600 iterations, with a wave of 1 % in the memory."""
     samples = [
         Sample(
@@ -14,6 +14,7 @@ def run(growth=0.0, slower=0.0, files=0):
             iteration=t,
             trainer_mib=600 * (1 + growth * t / 3600) + 6 * (t // 10 % 2),
             workers_mib=60,
+            workers_mapped_mib=800 + workers * t / 3600,
             files=28 + files * t // 3600,
             threads=3,
             processes=3,
@@ -31,6 +32,8 @@ def grown(*args):
 def test_what_grows():
     assert grown(*run()) == set()
     assert grown(*run(growth=0.1)) == {'memory of the trainer, MiB'}
+    shared = 'the same with pages shared with the trainer, MiB'
+    assert grown(*run(workers=10)) == {shared}
     assert grown(*run(slower=0.2)) == {'CPU time of an iteration, ms'}
     assert grown(*run(files=9)) == {'open files and pipes'}
     table = table_of(compare(*run(files=9)))
