@@ -11,7 +11,7 @@ val_dataloader = _base_.test_dataloader
 val_evaluator = _base_.test_evaluator
 val_cfg = {}
 optim_wrapper = dict(
-    precision=None,
+    precision='fp32',
     optimizer=dict(lr=5e-4),
     paramwise_cfg=dict(custom_keys={'backbone': dict(lr_mult=0.5)}),
 )
