@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from referformer.testing import quickstart as steps_of
-from tests.fixtures.tools import ENV, ROOT, ForkedTool, call, script
+from tests.fixtures.tools import ENV, ROOT, call, script
 
 SCORES = {'self': 60.0, 'other_object': 5.0}
 MENTIONS = {
@@ -284,15 +284,12 @@ quickstart.main([])
 # -- all of it ----------------------------------------------------------------
 
 
-def fork_some(command, *, popen=subprocess.Popen, **options):
-    """Start a command; those that other tests start too are forks."""
-    forked = Path(command[1]).stem in ('demo', 'train', 'test')
-    return (ForkedTool if forked else popen)(command, **options)
-
-
-def test_quickstart(
-    quickstart, recipe, stages, num_steps, tmp_path, monkeypatch, capsys
-):
+@pytest.mark.parametrize(
+    'recipe',
+    ['scratch', pytest.param('new-kinds', marks=pytest.mark.slow)],
+    indirect=True,
+)
+def test_quickstart(recipe, stages, num_steps, tmp_path):
     """Every step as a newcomer sees it, then once more."""
     options = [
         f'--recipe={recipe[0]}',
@@ -302,12 +299,10 @@ def test_quickstart(
         f'--work-dir={tmp_path / "my run"}',
         f'--data-root={tmp_path / "my data"}',
     ]
-    with monkeypatch.context() as patch:
-        patch.setattr('subprocess.Popen', fork_some)
-        quickstart.main(options)
-    output = capsys.readouterr().out
-    assert 'done before' not in output
-    assert 'epoch 1  step ' in output
+    once = call(sys.executable, 'tools/quickstart.py', *options)
+    assert once.returncode == 0, once.stdout[-3000:] + once.stderr
+    assert 'done before' not in once.stdout
+    assert 'epoch 1  step ' in once.stdout
     again = call(sys.executable, 'tools/quickstart.py', *options)
     assert again.returncode == 0, again.stdout[-3000:] + again.stderr
     assert again.stdout.count('done before') == num_steps
