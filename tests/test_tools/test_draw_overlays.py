@@ -88,6 +88,8 @@ def test_video_and_picture(draw_overlays, untrained, capsys):
             '--scale=2',
             '--cfg-options',
             f"test_dataloader.dataset.data_root='{untrained}/data/'",
+            # as in configs that score the expressions of a video together
+            'test_dataloader.dataset.group_by_video=True',
         ]
     )
     assert f'{out} (' in capsys.readouterr().out

@@ -100,9 +100,11 @@ def main(argv: list[str] | None = None) -> None:
         scores = read_scores(args.scores)
     cfg = load_config(args.config, args.cfg_options, args.work_dir, 'none')
     init_default_scope(cfg.default_scope)
+    dataset = cfg.test_dataloader.dataset
+    dataset.pop('group_by_video', None)  # a clip shows one expression
     painter = ClipPainter(
         init_model(cfg, args.checkpoint, 'cpu'),
-        DATASETS.build(cfg.test_dataloader.dataset),
+        DATASETS.build(dataset),
         VISUALIZERS.build(dict(cfg.visualizer, vis_backends=None)),
         args.scale,
     )
