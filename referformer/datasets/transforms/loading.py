@@ -13,6 +13,7 @@ from mmdet.structures.mask import BitmapMasks
 from PIL import UnidentifiedImageError
 
 from referformer.errors import (
+    ConfigError,
     DataError,
     MediaError,
     MissingDataError,
@@ -43,9 +44,15 @@ class LoadReferFrame(BaseTransform):
     Args:
         keep (int): Last frames to keep in memory, decoded. For a sampler
             that draws several expressions of a clip one after another.
+            Defaults to 0, none.
+
+    Raises:
+        ConfigError: If ``keep`` is negative.
     """
 
     def __init__(self, keep: int = 0) -> None:
+        if keep < 0:
+            raise ConfigError(f'keep is {keep}; it must be 0 or more.')
         self.keep = keep
         self._kept: dict[str, tuple[Path, np.ndarray]] = {}
 

@@ -37,6 +37,8 @@ class ReferDataPreprocessor(TrackDataPreprocessor):
     ) -> None:
         super().__init__(pad_size_divisor=pad_size_divisor, **kwargs)
         self.train_pad_size_divisor = pad_size_divisor
+        #: Whether the batch at hand is one of training; set by `forward`.
+        self.training_batch = False
         self.reverse_channels = bgr_to_rgb or rgb_to_bgr
 
     def cast_data(self, data: dict) -> dict:

@@ -53,6 +53,11 @@ def test_kept_frames_are_not_read_again(frame, tmp_path):
     assert load(dict(frame))['img_shape'] == (8, 8)
 
 
+def test_frames_to_keep_are_counted_from_none():
+    with pytest.raises(ConfigError, match='keep is -1'):
+        LoadReferFrame(keep=-1)
+
+
 def test_frame_is_not_turned(tmp_path):
     # masks, boxes and polygons are those of the pixels as stored
     path = tmp_path / 'turned.jpg'

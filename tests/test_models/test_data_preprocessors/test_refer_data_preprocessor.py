@@ -34,6 +34,12 @@ def test_only_training_writes_into_what_it_gets():
         assert 'batch_input_shape' in out['data_samples'][0][0]
 
 
+def test_data_can_be_cast_alone():
+    data = demo_refer_inputs(sizes=SIZES)
+    cast = MODELS.build(tiny_model_cfg()['data_preprocessor']).cast_data(data)
+    assert cast['data_samples'][0] is not data['data_samples'][0]
+
+
 def test_normalised_rgb_and_zeros_on_padding():
     data, out = run(training=True)
     mean = torch.tensor([123.675, 116.28, 103.53])
