@@ -54,6 +54,20 @@ def test_every_clip_once_each_object_once():
     assert sum(len(objects) for _, objects in runs) == len(sampler) == 20
 
 
+def test_videos_of_two_sets_may_share_a_name():
+    dataset = FakeDataset()
+    first, second = dataset.items, [dict(i) for i in dataset.items]
+    for items, folder in ((first, 'one'), (second, 'other')):
+        for item in items:
+            item['img_dir'] = f'{folder}/{item["video_id"]}'
+    dataset.items = first + second
+    sampler = ObjectGroupSampler(dataset, group_size=4, seed=1)
+    assert len(sampler) == 2 * 20
+    chosen = [dataset.items[i] for i in sampler]
+    runs = groupby(chosen, key=lambda i: (i['img_dir'], i['start_frame']))
+    assert len(list(runs)) == 2 * 2 * len(OBJECTS)
+
+
 def test_group_size_bounds_the_objects():
     dataset = FakeDataset()
     runs = clips(dataset, ObjectGroupSampler(dataset, group_size=2, seed=1))

@@ -56,7 +56,9 @@ class ObjectGroupSampler(Sampler):
         clips = defaultdict(lambda: defaultdict(list))
         for index in range(len(dataset)):
             item = dataset.get_data_info(index)
-            clip = clips[item['video_id'], item['start_frame']]
+            # Two sets joined into one may give their videos the same names.
+            video = item.get('img_dir'), item['video_id']
+            clip = clips[video, item['start_frame']]
             clip[item['obj_id']].append(index)
         # per clip, the items of each object
         self.clips = [list(objects.values()) for objects in clips.values()]
