@@ -133,9 +133,29 @@ def test_losses_come_over_once_an_interval(gpu):
     assert len(gpu.waits) == 2, gpu.report()
 
 
-@pytest.mark.parametrize('precision', PRECISIONS)
-@pytest.mark.parametrize('expressions', [0, 3])
-@pytest.mark.parametrize(('window', 'windows'), [(None, 1), (2, 3)])
+#: Window, windows, expressions, precision; each takes seconds.
+WINDOWS = [
+    (None, 1, 3, 'fp32'),
+    (2, 3, 0, 'fp32'),
+    (2, 3, 3, 'bf16'),
+    (2, 3, 3, 'fp16'),
+]
+OTHER_WINDOWS = [
+    (*windows, expressions, precision)
+    for windows in ((None, 1), (2, 3))
+    for expressions in (0, 3)
+    for precision in PRECISIONS
+    if (*windows, expressions, precision) not in WINDOWS
+]
+
+
+@pytest.mark.parametrize(
+    ('window', 'windows', 'expressions', 'precision'),
+    [
+        *WINDOWS,
+        *(pytest.param(*x, marks=pytest.mark.slow) for x in OTHER_WINDOWS),
+    ],
+)
 def test_a_predicted_window_is_one_copy(
     gpu, window, windows, expressions, precision
 ):

@@ -33,5 +33,6 @@ def test_model_on_a_device_without_numbers():
 
 
 @pytest.mark.slow
-def test_the_other_backbones():
-    run_checks('-k', ' or '.join(f'[{name}]' for name in OTHERS))
+def test_the_other_backbones_and_windows():
+    others = ' or '.join(f'[{name}]' for name in OTHERS)
+    run_checks('-m', '', '-k', f'{others} or predicted_window')
