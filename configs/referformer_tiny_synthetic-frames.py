@@ -5,15 +5,7 @@ _base_ = './referformer_tiny_synthetic-pairs.py'
 train_dataloader = dict(dataset=dict(data_root='data/quickstart/scenes/'))
 optim_wrapper = dict(optimizer=dict(lr=8e-4))
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.01, by_epoch=False, end=100),
-    dict(
-        type='CosineAnnealingLR',
-        by_epoch=True,
-        convert_to_iter_based=True,
-        begin=0,
-        end=7,
-        T_max=7,
-        eta_min=1e-5,
-    ),
+    _base_.param_scheduler[0],
+    {**_base_.param_scheduler[1], 'end': 7, 'T_max': 7},
 ]
 train_cfg = dict(max_epochs=7)

@@ -11,15 +11,7 @@ _base_ = [
 model = dict(backbone=dict(norm_eval=True))
 optim_wrapper = dict(optimizer=dict(lr=4e-4))
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.01, by_epoch=False, end=50),
-    dict(
-        type='CosineAnnealingLR',
-        by_epoch=True,
-        convert_to_iter_based=True,
-        begin=0,
-        end=2,
-        T_max=2,
-        eta_min=1e-5,
-    ),
+    {**_base_.param_scheduler[0], 'end': 50},
+    {**_base_.param_scheduler[1], 'end': 2, 'T_max': 2},
 ]
 train_cfg = dict(max_epochs=2)

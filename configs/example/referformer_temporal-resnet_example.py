@@ -1,7 +1,7 @@
-# Last training of the example model: all but the backbone. It begins with the
+# Third training of the example model: all but the backbone. It begins with the
 # weights of the second training, which has not seen the decoders.
 # docs/example_model.md tells how the model is made, tools/train_example.sh
-# runs the three trainings.
+# runs the four trainings.
 _base_ = [
     '../_base_/models/referformer_temporal-resnet.py',
     '../_base_/datasets/motion-scenes.py',
@@ -26,16 +26,8 @@ train_dataloader = dict(
 )
 optim_wrapper = dict(precision='bf16', optimizer=dict(weight_decay=1e-2))
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.01, by_epoch=False, end=100),
-    dict(
-        type='CosineAnnealingLR',
-        by_epoch=True,
-        convert_to_iter_based=True,
-        begin=0,
-        end=2,
-        T_max=2,
-        eta_min=1e-5,
-    ),
+    _base_.param_scheduler[0],
+    {**_base_.param_scheduler[1], 'end': 2, 'T_max': 2},
 ]
 train_cfg = dict(max_epochs=2)
 default_hooks = dict(check_weights=dict(strict=False))

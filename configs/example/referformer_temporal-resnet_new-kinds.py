@@ -16,16 +16,8 @@ optim_wrapper = dict(
     paramwise_cfg=dict(custom_keys={'backbone': dict(lr_mult=0.5)}),
 )
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.01, by_epoch=False, end=20),
-    dict(
-        type='CosineAnnealingLR',
-        by_epoch=True,
-        convert_to_iter_based=True,
-        begin=0,
-        end=3,
-        T_max=3,
-        eta_min=1e-5,
-    ),
+    {**_base_.param_scheduler[0], 'end': 20},
+    {**_base_.param_scheduler[1], 'end': 3, 'T_max': 3},
 ]
 train_cfg = dict(max_epochs=3, val_interval=1)
 default_hooks = dict(logger=dict(interval=10), check_weights=dict(strict=True))

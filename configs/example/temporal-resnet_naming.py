@@ -31,16 +31,8 @@ train_dataloader = dict(
 )
 optim_wrapper = dict(optimizer=dict(lr=2e-3, weight_decay=1e-2))
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.01, by_epoch=False, end=100),
-    dict(
-        type='CosineAnnealingLR',
-        by_epoch=True,
-        convert_to_iter_based=True,
-        begin=0,
-        end=8,
-        T_max=8,
-        eta_min=1e-5,
-    ),
+    _base_.param_scheduler[0],
+    {**_base_.param_scheduler[1], 'end': 8, 'T_max': 8},
 ]
 # ends an epoch before the cosine does
 train_cfg = dict(max_epochs=7)
