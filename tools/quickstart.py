@@ -1,5 +1,5 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
-"""Train, score and show a small model on synthetic videos, from nothing.
+"""Show the example model, teach it new objects, score and show the result.
 
 Writes ``work_dirs/quickstart/report.html``, a page to open in a browser. Every
 step is a command of this repository, printed before it runs; a finished step
@@ -12,7 +12,11 @@ import signal
 from pathlib import Path
 
 from referformer.errors import ReferError
-from referformer.testing.quickstart import RECIPES, run_quickstart
+from referformer.testing.quickstart import (
+    DEFAULT_RECIPE,
+    RECIPES,
+    run_quickstart,
+)
 from referformer.utils.cli import positive
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -21,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(
-        description='Train a small model on synthetic videos, score it on '
+        description='Train a small model on drawn videos, score it on '
         'unseen ones and draw the result.'
     )
     parser.add_argument(
@@ -33,8 +37,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--recipe',
         choices=tuple(RECIPES),
-        default=next(iter(RECIPES)),
-        help='what to train (default: %(default)s)',
+        default=DEFAULT_RECIPE,
+        help='what to train: the example model on new kinds of objects, or '
+        'another one from random weights (default: %(default)s)',
     )
     parser.add_argument(
         '--train-videos',

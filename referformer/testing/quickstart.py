@@ -169,7 +169,9 @@ _NEW_KINDS = Recipe(
     start=_EXAMPLE_MODEL,
     watched='watched',
 )
-RECIPES = {'scratch': _SCRATCH, 'new-kinds': _NEW_KINDS}
+#: The first one is what a newcomer gets.
+RECIPES = {'new-kinds': _NEW_KINDS, 'scratch': _SCRATCH}
+DEFAULT_RECIPE = next(iter(RECIPES))
 #: Number of the video that is shown first.
 EXAMPLE_NUMBER = '2'
 #: Whose expression an object is scored with, and the title of that step.
@@ -388,7 +390,7 @@ def run_quickstart(
     root: Path,
     work_dir: Path,
     data_root: Path,
-    recipe: str = 'scratch',
+    recipe: str = DEFAULT_RECIPE,
     train_videos: int | None = None,
     valid_videos: int = 50,
     epochs: Sequence[int] | None = None,

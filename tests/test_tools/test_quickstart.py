@@ -286,7 +286,7 @@ quickstart.main([])
 
 @pytest.mark.parametrize(
     'recipe',
-    ['scratch', pytest.param('new-kinds', marks=pytest.mark.slow)],
+    ['new-kinds', pytest.param('scratch', marks=pytest.mark.slow)],
     indirect=True,
 )
 def test_quickstart(recipe, stages, num_steps, tmp_path):
