@@ -22,7 +22,6 @@ from typing import Any, Literal, NamedTuple
 from unittest import mock
 
 import torch
-from mmdet.models import ResNet
 from mmengine.config import Config
 from torch import Tensor, nn
 
@@ -209,9 +208,8 @@ def export_model(
         dict[str, Path]: The files by name.
 
     Raises:
-        ConfigError: If the format is unknown, the folder is not empty, the
-            model's pipeline has a step that only Python can run, or the
-            format does not have its backbone.
+        ConfigError: If the format is unknown, the folder is not empty, or
+            the model's pipeline has a step that only Python can run.
         CheckpointError: If the weights are not those of the config.
         MissingPackageError: If the package onnx is missing.
     """
@@ -224,12 +222,6 @@ def export_model(
     cfg = read_config(config)
     facts = _describe_pipeline(cfg)
     model = init_model(cfg, checkpoint, 'cpu')
-    if format == 'torch-export' and not isinstance(model.backbone, ResNet):
-        raise ConfigError(
-            f'the format torch-export has ResNet alone, not the backbone '
-            f'{type(model.backbone).__name__}; use the format onnx.',
-            value=type(model.backbone).__name__,
-        )
     numbers = _describe_model(model)
     write, suffix = WRITERS[format]
     temporary = out.with_name(f'.{out.name}.part')

@@ -34,7 +34,41 @@ def multiples(size: Size, step: Size) -> Size:
 
     Integers of ONNX are divided towards zero, so no negative one is.
     """
-    return (size + step - 1) // step
+    return named((size + step - 1) // step)
+
+
+def named(size: Size, least: int = 1, most: int | None = None) -> Size:
+    """The same size; for ``torch.export`` a symbol instead of a formula.
+
+    Formulas of the sides of the frames grow from stage to stage, beyond what
+    sympy can handle. A tensor passes on the value without the formula.
+
+    Args:
+        size (int | SymInt | Tensor): The size.
+        least (int): A lower bound.
+        most (int, optional): An upper bound.
+    """
+    if not _is_formula(size):
+        return size
+    size = torch.full((), size, dtype=torch.int64).item()
+    torch._check(size >= least)
+    if most is not None:
+        torch._check(size <= most)
+    return size
+
+
+def with_size(x: Tensor, axis: int, size: Size) -> Tensor:
+    """Write the size of an axis, which is known to be ``size``, in this way.
+
+    Only ``torch.export`` sees a difference: a shorter formula.
+    """
+    if not _is_formula(size):
+        return x
+    return x.index_select(axis, torch.arange(size, device=x.device))
+
+
+def _is_formula(size: Size) -> bool:
+    return isinstance(size, torch.SymInt) and torch.compiler.is_exporting()
 
 
 def as_tensor(sizes: Any, device: torch.device) -> Tensor:

@@ -17,6 +17,7 @@ from referformer.apis.export import (
     graphs_of,
     write_onnx,
     write_tokenizer,
+    write_torch_export,
 )
 from referformer.apis.model import init_model
 from referformer.errors import ConfigError
@@ -152,6 +153,14 @@ def test_programs_at_any_size(programs, name):
     facts = json.loads((folder / 'model.json').read_text())
     assert facts['kind'] == 'torch-export'
     assert facts['graphs'][name]['file'] == f'{name}.pt2'
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('backbone', ['swin', 'video-swin'])
+def test_programs_with_windows_at_any_size(tmp_path, backbone):
+    model = build_model(backbone=backbone, num_layers=1).eval()
+    write_torch_export(graphs_of(model)['frames'], tmp_path / 'frames.pt2')
+    run_program(tmp_path / 'frames.pt2', model, 'frames')
 
 
 def test_the_model_file(exported):
@@ -328,10 +337,3 @@ def test_what_cannot_be_exported(config, checkpoint, tmp_path):
         export_model(config, checkpoint, tmp_path / 'out')
     with pytest.raises(ConfigError, match='format'):
         export_model(config, checkpoint, tmp_path / 'new', 'coreml')
-    weights = build_model(backbone='swin').state_dict()
-    torch.save({'state_dict': weights}, tmp_path / 'swin.pth')
-    cfg = dict(config, model=tiny_model_cfg(backbone='swin'))
-    with pytest.raises(ConfigError, match='not the backbone SwinTransformer'):
-        export_model(
-            cfg, tmp_path / 'swin.pth', tmp_path / 'new', 'torch-export'
-        )

@@ -6,8 +6,10 @@ from referformer.utils.sizes import (
     as_tensor,
     larger,
     multiples,
+    named,
     of_all_frames,
     smaller,
+    with_size,
 )
 
 
@@ -26,6 +28,25 @@ def test_sizes_become_a_tensor():
     found = as_tensor(((1, torch.tensor(2)), (3, 4)), torch.device('cpu'))
     assert found.dtype == torch.int64
     assert found.tolist() == [[1, 2], [3, 4]]
+
+
+class _FirstHalf(torch.nn.Module):
+    def forward(self, x):
+        half = named(x.shape[0] // 2, 2, 50)
+        return with_size(x[: x.shape[0] // 2], 0, half)
+
+
+def test_a_size_becomes_a_symbol_with_bounds():
+    x = torch.arange(12)
+    assert torch.equal(_FirstHalf()(x), x[:6])
+    program = torch.export.export(
+        _FirstHalf(), (x,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},)
+    )
+    [out] = next(reversed(program.graph.nodes)).args[0]
+    assert str(out.meta['val'].shape[0]) == 'u0'
+    assert torch.equal(program.module()(torch.arange(9)), torch.arange(4))
+    with pytest.raises(RuntimeError):
+        program.module()(torch.arange(102))
 
 
 def test_clips_are_repeated_frame_by_frame():

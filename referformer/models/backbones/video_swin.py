@@ -96,6 +96,8 @@ class WindowAttention3D(BaseModule):
         if mask is not None:
             bias = bias.masked_fill(~mask, float('-inf'))
         # [1, heads, P, P]: the same for all windows, never repeated
+        if torch.compiler.is_exporting():  # W may be 1, and may be another
+            bias = bias.expand(num_windows, -1, -1, -1)
         out = F.scaled_dot_product_attention(
             q,
             k,

@@ -10,7 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from referformer.utils.sizes import Size, larger, multiples, smaller
+from referformer.utils.sizes import (
+    Size,
+    larger,
+    multiples,
+    named,
+    smaller,
+    with_size,
+)
 
 Size3D = tuple[Size, Size, Size]
 
@@ -49,6 +56,7 @@ class WindowPlan(NamedTuple):
     Attributes:
         window (tuple[int, int, int]): Window size (t, h, w).
         shift (tuple[int, int, int]): Cyclic shift of each axis.
+        volume (int): Tokens P of a window.
         padding (tuple[int]): Zeros around the clip, for ``F.pad``.
         counts (list[int]): Windows of each kind.
         masks (list[Tensor | None]): For each kind, True where two tokens of
@@ -61,6 +69,7 @@ class WindowPlan(NamedTuple):
 
     window: Size3D
     shift: Size3D
+    volume: Size
     padding: tuple[int, ...]
     counts: list[int]
     masks: list[Tensor | None]
@@ -86,15 +95,20 @@ def plan_windows(
     shift = (0, 0, 0)
     if shifted:  # 0 where there is one window, or half a window
         shift = tuple(
-            smaller(larger(length - side, 0) * side, side // 2)
+            named(smaller(larger(length - side, 0) * side, side // 2), 0)
             for length, side in zip(size, window, strict=True)
         )
-    window = tuple(map(smaller, size, window))
-    return lay_windows(size, window, shift, device)
+    most = math.prod(window)
+    window = tuple(map(named, map(smaller, size, window)))
+    return lay_windows(size, window, shift, device, most)
 
 
 def lay_windows(
-    size: Size3D, window: Size3D, shift: Size3D, device: torch.device
+    size: Size3D,
+    window: Size3D,
+    shift: Size3D,
+    device: torch.device,
+    most: int | None = None,
 ) -> WindowPlan:
     """Plan windows of a given size and shift.
 
@@ -106,6 +120,7 @@ def lay_windows(
         window (tuple[int, int, int]): Window (t, h, w).
         shift (tuple[int, int, int]): Cyclic shift of each axis.
         device (torch.device): Where to put masks and order.
+        most (int, optional): Tokens of the largest window.
 
     Returns:
         WindowPlan: The plan.
@@ -116,6 +131,7 @@ def lay_windows(
         for count, side, length in zip(grid, window, size, strict=True)
     )
     numbers = torch.arange(math.prod(grid), device=device).view(grid)
+    volume = named(math.prod(window), 1, most)
     last, others = slice(-1, None), slice(None, -1)
     masks, members = [], []
     for kind in product(
@@ -132,18 +148,23 @@ def lay_windows(
             place = torch.arange(window[axis], device=device).view(view)
             first = window[axis] - (shift[axis] if kind[axis] is last else 0)
             wrapped = wrapped * 2 + (place >= first)
-        wrapped = wrapped.flatten()
+        wrapped = with_size(wrapped.flatten(), 0, volume)
         masks.append(wrapped[:, None] == wrapped if last in kind else None)
-        members.append(numbers[kind].flatten())
-    order = torch.cat(members) if len(members) > 1 else None
+        member = numbers[kind].flatten()
+        members.append(with_size(member, 0, named(member.shape[0], 0)))
+    order = inverse = None
+    if len(members) > 1:
+        order = torch.cat(members)
+        inverse = with_size(order.argsort(), 0, numbers.numel())
     return WindowPlan(
         window,
         shift,
+        volume,
         (0, 0, 0, pad_w, 0, pad_h, 0, pad_t),
         [member.shape[0] for member in members],
         masks,
         order,
-        None if order is None else order.argsort(),
+        inverse,
     )
 
 
@@ -184,6 +205,7 @@ def attend_in_windows(
     x = F.pad(x, plan.padding)
     x = _roll(x, tuple(-step for step in plan.shift))
     windows = split_windows(x, plan.window)
+    windows = with_size(windows, 2, plan.volume)
     if plan.order is not None:
         windows = windows.index_select(1, plan.order)
     out = torch.cat(
@@ -197,5 +219,6 @@ def attend_in_windows(
     )
     if plan.order is not None:
         out = out.index_select(1, plan.inverse)
+    out = with_size(out, 2, math.prod(plan.window))
     out = _roll(join_windows(out, plan.window, x.shape), plan.shift)
     return out[:, : size[0], : size[1], : size[2]]
