@@ -10,8 +10,9 @@ from referformer.testing.motion_scenes import (
     MotionSceneParams,
     denoted_objects,
     render_scene,
+    rendering,
 )
-from referformer.testing.motion_scenes.cast import CUES, draw_cast
+from referformer.testing.motion_scenes.cast import CUES, Cast, draw_cast
 from referformer.testing.motion_scenes.kinds import KINDS
 from referformer.testing.motion_scenes.looks import COLOURS, PATTERNS
 from referformer.testing.motion_scenes.paths import (
@@ -104,6 +105,41 @@ def test_relations_hold_in_every_frame():
             if relation not in ('behind', 'before'):
                 assert (np.abs(across) < 0.1).all()
     assert seen == {'left', 'right', 'above', 'below', 'behind', 'before'}
+
+
+def test_every_frame_shows_who_is_behind_whom():
+    params = MotionSceneParams(cue='relation', seed=5)
+    seen = 0
+    for index in range(30):
+        scene = render_scene(params, 'valid', index)
+        relations = {
+            e.obj_id: relation
+            for e in scene.expressions
+            for relation in ('behind', 'hidden', 'front', 'hiding')
+            if e.mentions[-1] == 'relation' and relation in e.text
+        }
+        for twin, relation in relations.items():
+            front, back = (twin, 3)
+            if relation in ('behind', 'hidden'):
+                front, back = (3, twin)
+            for t in range(params.frames):
+                whole = covers_of(scene, t, params)
+                common = whole[front - 1] & whole[back - 1]
+                assert common.sum() > 0.1 * whole[back - 1].sum()
+            seen += 1
+    assert seen >= 10
+
+
+def covers_of(scene, frame, params):
+    """All that an object covers, hidden parts too; without the camera."""
+    height, width = 2 * params.height, 2 * params.width
+    return rendering._draw_frame(
+        np.zeros((height, width, 3), np.float32),
+        Cast('relation', scene.objects),
+        frame,
+        np.zeros(2),
+        height,
+    )[1]
 
 
 def test_no_frame_tells_twins_in_motion_apart():

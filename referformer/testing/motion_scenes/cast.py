@@ -317,7 +317,7 @@ def _try_cast(
             relations = relation, RELATIONS[relation]
             side = relation
             if relation in ('behind', 'before'):
-                side, apart = _others(rng, tuple(DIRECTIONS)), 0.68
+                side, apart = _others(rng, tuple(DIRECTIONS)), 0.58
         elif motions[0].name == 'following':
             side = {'left': 'right', 'right': 'left'}[side]
         group = _place_group(

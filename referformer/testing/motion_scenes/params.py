@@ -35,7 +35,7 @@ class MotionSceneParams:
 
     #: Version of the drawing rules. Raise it whenever the pixels or
     #: expressions made from the same parameters change.
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
 
     train_videos: int = 300
     valid_videos: int = 40

@@ -25,6 +25,9 @@ _UNIT, _HALF = 56, 64
 _SUBPIXEL_BITS = 4
 #: Least visible part of an object on average, and in any frame.
 _SEEN_MEAN, _SEEN_MIN = 0.8, 0.35
+#: Least part of an object that another one covers in any frame, where the
+#: sentences say so.
+_HIDDEN_MIN = 0.12
 #: Farthest that the camera moves, in units of the frame's short side.
 _CAMERA = 0.09
 
@@ -233,6 +236,17 @@ def _draw_frame(
     return ids, covers
 
 
+def _is_order_visible(cast: Cast, covers: list[np.ndarray]) -> bool:
+    """Tell whether a frame shows which twin is behind the third object."""
+    for twin, relation in enumerate(cast.relations):
+        if relation in ('behind', 'before'):
+            hidden = covers[twin if relation == 'behind' else 2]
+            common = covers[twin] & covers[2]
+            if common.sum() < _HIDDEN_MIN * hidden.sum():
+                return False
+    return True
+
+
 def _reduce(ids: np.ndarray, count: int, size: tuple[int, int]) -> np.ndarray:
     """Return the most frequent number of each oversampled pixel."""
     shares = [
@@ -297,6 +311,8 @@ def _render(
             seen[t, k] = (number[cover] == k + 1).sum() / whole
             if whole == 1:
                 return None
+        if not _is_order_visible(cast, covers):
+            return None
         frames.append(cv2.resize(picture, size, interpolation=cv2.INTER_AREA))
         ids.append(_reduce(number, len(cast.objects), size))
     hidden = {'behind', 'before'} & set(cast.relations)
