@@ -1,7 +1,7 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
 """Train for an hour and see whether anything grows or slows down.
 
-``tools/train.py`` trains the quickstart's model on drawn videos, with workers,
+``tools/train.py`` trains a small model on drawn videos, with workers,
 mid-epoch checkpoints and a validation now and then. Meanwhile memory, open
 files and threads of all its processes are read from the system. At the end it
 gets SIGTERM, must save and leave nothing behind.
