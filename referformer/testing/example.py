@@ -8,7 +8,9 @@ repository; a finished one is not repeated.
 import argparse
 import json
 import statistics
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from referformer.formats.files import write_json
@@ -17,12 +19,32 @@ from referformer.utils.cli import run
 
 ROOT = Path(__file__).parents[2]
 NAME = 'referformer_temporal-resnet_example'
+#: Scored videos of each draw.
+TEST_VIDEOS = 200
 CONFIGS = 'configs/example'
 SHUFFLED = f'{CONFIGS}/referformer_temporal-resnet_shuffled.py'
-#: Training videos, and scored ones of each draw.
-TRAIN_VIDEOS, TEST_VIDEOS = 8000, 200
-#: Seeds of the scored draws; the training set has seed 0.
+#: Seeds of the scored draws.
 DRAWS = (1, 2, 3)
+
+
+class TrainingSet(NamedTuple):
+    """Drawn videos to learn from.
+
+    Attributes:
+        videos: How many.
+        seed: Seed; none of a scored draw.
+        cue: In what the twins of every video differ.
+    """
+
+    videos: int
+    seed: int
+    cue: str
+
+
+SETS = {
+    'train': TrainingSet(8000, 0, 'all'),
+    'relations': TrainingSet(2400, 10, 'relation'),
+}
 
 
 class Stage(NamedTuple):
@@ -32,11 +54,13 @@ class Stage(NamedTuple):
         name: Name of the step and of its folder.
         title: What the user reads.
         config: Config file.
+        datasets: Key of the config's training set -> key of :data:`SETS`.
     """
 
     name: str
     title: str
     config: str
+    datasets: Mapping[str, str] = MappingProxyType({'dataset': 'train'})
 
 
 STAGES = (
@@ -51,42 +75,52 @@ STAGES = (
         f'{CONFIGS}/referformer_temporal-resnet_grounding.py',
     ),
     Stage('example', 'Masks: the decoders', f'{CONFIGS}/{NAME}.py'),
+    Stage(
+        'relations',
+        'Relations: more sentences about them',
+        f'{CONFIGS}/referformer_temporal-resnet_relations.py',
+        {'dataset.datasets.0': 'train', 'dataset.datasets.1': 'relations'},
+    ),
 )
 
 
-def _draw(steps: Steps, data: Path) -> None:
+def _draw(steps: Steps, data: Path, videos: int | None) -> None:
+    """Draw all sets, of ``videos`` videos each where that is given."""
     tool = 'tools/dataset_converters/make_motion_scenes.py'
-    steps.run(
-        'draw_train',
-        f'Draw {TRAIN_VIDEOS} videos',
-        tool,
-        data / 'train',
-        f'--train-videos={TRAIN_VIDEOS}',
-        '--valid-videos=0',
-        output=data / 'train',
-    )
+    for name, drawn in SETS.items():
+        count = videos or drawn.videos
+        steps.run(
+            f'draw_{name}',
+            f'Draw {count} videos to learn from: {name}',
+            *(tool, data / name),
+            *(f'--train-videos={count}', '--valid-videos=0'),
+            *(f'--seed={drawn.seed}', f'--cue={drawn.cue}'),
+            output=data / name,
+        )
+    count = videos or TEST_VIDEOS
     for seed in DRAWS:
         steps.run(
             f'draw_test{seed}',
-            f'Draw {TEST_VIDEOS} unseen videos, seed {seed}',
-            tool,
-            data / f'test{seed}',
-            '--train-videos=0',
-            f'--valid-videos={TEST_VIDEOS}',
+            f'Draw {count} unseen videos, seed {seed}',
+            *(tool, data / f'test{seed}'),
+            *('--train-videos=0', f'--valid-videos={count}'),
             f'--seed={seed}',
             output=data / f'test{seed}',
         )
 
 
-def _train(steps: Steps, data: Path, seed: int) -> Path:
+def _train(
+    steps: Steps, data: Path, seed: int, settings: Sequence[str]
+) -> Path:
     """Run the trainings; return the last checkpoint."""
     previous = None
     for stage in STAGES:
         folder = steps.work_dir / stage.name
         options = [
-            f'train_dataloader.dataset.data_root={data / "train"}/',
-            f'randomness.seed={seed}',
+            f'train_dataloader.{key}.data_root={data / name}/'
+            for key, name in stage.datasets.items()
         ]
+        options += [f'randomness.seed={seed}', *settings]
         if previous is not None:
             options.append(f'load_from={previous}')
         steps.run(
@@ -149,8 +183,11 @@ def _describe(scores: dict[str, float], steps: Steps) -> dict[str, Any]:
     return {
         'Name': NAME,
         'Metadata': {
-            'Training Data': f'{TRAIN_VIDEOS} drawn videos of 8 frames, '
-            '128 x 192 (make_motion_scenes.py, seed 0)',
+            'Training Data': ' and '.join(
+                f'{drawn.videos} ({drawn.cue}, seed {drawn.seed})'
+                for drawn in SETS.values()
+            )
+            + ' drawn videos of 8 frames, 128 x 192 (make_motion_scenes.py)',
             'Training Command': 'bash tools/train_example.sh',
             'Training Minutes': f'{minutes:.0f}',
             'Limits': 'knows the drawn objects, motions and words of its '
@@ -177,13 +214,22 @@ def main() -> None:
     )
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--out', type=Path, required=True)
+    parser.add_argument(
+        '--videos', type=int, help='videos of each set, for a short trial'
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        default=[],
+        help='settings of all trainings, key=value, for a short trial',
+    )
     args = parser.parse_args()
     work_dir, data = args.work_dir.resolve(), args.data.resolve()
     work_dir.mkdir(parents=True, exist_ok=True)
-    total = 2 + len(STAGES) + 4 * len(DRAWS)
+    total = len(SETS) + len(STAGES) + 4 * len(DRAWS) + 1
     steps = Steps(ROOT, work_dir, total)
-    _draw(steps, data)
-    checkpoint = _train(steps, data, args.seed)
+    _draw(steps, data, args.videos)
+    checkpoint = _train(steps, data, args.seed, args.cfg_options)
     scores = _score(steps, checkpoint, data)
     write_json(work_dir / 'scores.json', scores)
     entry = work_dir / 'entry.json'
