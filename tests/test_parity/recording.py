@@ -87,7 +87,8 @@ def record_case(
         weights[their_name] = 1.0
         add(f'loss/{their_name}', loss)
     record['loss/weights'] = json.dumps(weights)
-    record['loss/total'] = sum(float(x) for x in case.losses.values())
+    losses = case.losses.values()
+    record['loss/total'] = sum(float(x.detach()) for x in losses)
     named = case.model.named_parameters()
     grads = {n: p.grad for n, p in named if p.grad is not None}
     record['grad/norms'] = json.dumps(
