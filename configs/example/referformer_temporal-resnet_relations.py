@@ -1,7 +1,8 @@
 # Last training of the example model: relations. One sentence of nine in the
 # mixture names one, too few to learn six of them. So they get videos of their
-# own; a part of the mixture keeps up the rest. The backbone learns too: outlines
-# show which of two objects is in front, which the first training did not ask.
+# own; a part of the mixture keeps up the rest. The backbone learns too: which
+# of two objects is in front shows in their outlines, and the first training
+# did not ask for that.
 _base_ = './referformer_temporal-resnet_example.py'
 
 relation_root = 'data/example/relations/'

@@ -52,6 +52,8 @@ from referformer.version import __version__
 
 __all__ = ['Release', 'open_release', 'publish']
 
+#: A path that ends so is weights, not the name of a repository.
+WEIGHT_SUFFIXES = ('.pth', '.pt', '.ckpt', '.safetensors')
 CONFIG_FILE = 'config.json'
 CARD_FILE = 'README.md'
 _LIBRARY = 'referformer-mm'
@@ -114,6 +116,15 @@ def open_release(
                 'publish_model.py.',
             )
         cfg, hashes = _read_config_file(config)
+    elif folder.is_file():
+        known = (folder.parent / CONFIG_FILE).is_file()
+        raise CheckpointError(
+            f'{folder} is a file; a published model is a folder',
+            file=folder,
+            remedy=f'give {folder.parent}.'
+            if known
+            else 'give the config of these weights too.',
+        )
     else:
         repo, file, given = parse_address(source)
         if file is not None:
@@ -121,6 +132,13 @@ def open_release(
                 f'{source} names a file; a published model is a whole '
                 f'repository: hf://{repo}.',
                 value=str(source),
+            )
+        if Path(repo).suffix in WEIGHT_SUFFIXES:
+            raise MissingCheckpointError(
+                f'{source} does not exist',
+                file=folder,
+                remedy='give the folder of a published model, or weights '
+                'that exist and their config.',
             )
         config = fetch(repo, CONFIG_FILE, revision or given)
         folder = config.parent

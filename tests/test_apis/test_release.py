@@ -172,6 +172,24 @@ def test_what_the_hub_has_not(hub, source, reason):
         load(source)
 
 
+@pytest.mark.parametrize(
+    ('path', 'reason'),
+    [
+        ('model/model.safetensors', 'is a file; .* folder; give .*model'),
+        ('epoch_6.pth', 'is a file; .* give the config of these weights too'),
+        ('checkpoints/r50.pth', 'r50.pth does not exist; give the folder'),
+    ],
+)
+def test_a_path_that_is_no_published_model(
+    published, tmp_path, monkeypatch, path, reason
+):
+    shutil.copytree(published / 'owner/repo', tmp_path / 'model')
+    (tmp_path / 'epoch_6.pth').touch()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CheckpointError, match=reason):
+        load(path)
+
+
 def test_a_missing_file_of_the_hub(hub, config):
     with pytest.raises(MissingCheckpointError, match='repo has no such file'):
         init_model(config, 'hf://owner/repo/x.safetensors', 'cpu')
