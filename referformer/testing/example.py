@@ -162,11 +162,14 @@ def _score(steps: Steps, checkpoint: Path, data: Path) -> dict[str, float]:
     return {name: statistics.mean(values) for name, values in found.items()}
 
 
-def _describe(scores: dict[str, float], steps: Steps) -> dict[str, Any]:
+def _describe(
+    scores: dict[str, float], steps: Steps, videos: int | None
+) -> dict[str, Any]:
     """Return what the model card shows."""
     minutes = sum(steps.seconds[stage.name] for stage in STAGES) / 60
     rounded = {name: round(value, 1) for name, value in scores.items()}
-    unseen = f'{TEST_VIDEOS} unseen videos, mean of {len(DRAWS)} draws'
+    unseen = f'{videos or TEST_VIDEOS} unseen videos'
+    unseen += f', mean of {len(DRAWS)} draws'
     cues = {
         name.split('=')[1].split('/')[0]: value
         for name, value in rounded.items()
@@ -184,7 +187,7 @@ def _describe(scores: dict[str, float], steps: Steps) -> dict[str, Any]:
         'Name': NAME,
         'Metadata': {
             'Training Data': ' and '.join(
-                f'{drawn.videos} ({drawn.cue}, seed {drawn.seed})'
+                f'{videos or drawn.videos} ({drawn.cue}, seed {drawn.seed})'
                 for drawn in SETS.values()
             )
             + ' drawn videos of 8 frames, 128 x 192 (make_motion_scenes.py)',
@@ -233,7 +236,7 @@ def main() -> None:
     scores = _score(steps, checkpoint, data)
     write_json(work_dir / 'scores.json', scores)
     entry = work_dir / 'entry.json'
-    write_json(entry, _describe(scores, steps))
+    write_json(entry, _describe(scores, steps, args.videos))
     steps.run(
         'publish',
         'Publish the model',

@@ -64,6 +64,18 @@ def test_no_training_set_is_scored():
     assert not set(seeds) & set(DRAWS)
 
 
+@pytest.mark.parametrize(('videos', 'said'), [(8, 8), (None, 200)])
+def test_the_card_has_the_number_of_videos(tmp_path, videos, said):
+    steps = RecordedSteps(tmp_path)
+    steps.seconds = {stage.name: 60.0 for stage in STAGES}
+    names = ('right J&F', 'right J', 'right F', 'wrong J&F')
+    scores = dict.fromkeys((*names, 'shuffled cue=motion/J'), 50.0)
+    entry = example._describe(scores, steps, videos)
+    assert entry['Results'][0]['Dataset'].startswith(f'{said} unseen')
+    data = entry['Metadata']['Training Data']
+    assert ('8000' in data) == ('2400' in data) == (videos is None)
+
+
 @pytest.mark.slow
 def test_a_trial_of_the_whole_recipe(tmp_path):
     """Takes some five minutes: 22 commands."""
@@ -78,5 +90,7 @@ def test_a_trial_of_the_whole_recipe(tmp_path):
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
     scores = json.loads((tmp_path / 'work/scores.json').read_text())
     assert {'right J&F', 'wrong J&F', 'shuffled J&F'} <= scores.keys()
-    assert 'J, cue relation' in (out / 'README.md').read_text()
+    card = (out / 'README.md').read_text()
+    assert 'J, cue relation' in card
+    assert '8 unseen videos' in card
     assert ReferInferencer.from_pretrained(str(out))
