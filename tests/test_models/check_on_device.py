@@ -6,6 +6,7 @@ that is registered with PyTorch stays registered.
 """
 
 import warnings
+from collections import defaultdict
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,6 +19,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.runner import LogProcessor
 
 from referformer.engine import DeferredRuntimeInfoHook
+from referformer.models.backbones import windows
 from referformer.models.ops import choose, cuda, levels
 from referformer.prediction import Predictor
 from referformer.registry import MODELS
@@ -187,6 +189,40 @@ def test_coordinates_are_float32(gpu, precision):
     assert decoded.init_reference.dtype == torch.float32
     assert decoded.references.dtype == torch.float32
     assert {part.dtype for part in predicted} == {torch.float32}
+
+
+@pytest.mark.parametrize('precision', ['bf16', 'fp16'])
+@pytest.mark.parametrize('narrow', [True, False])
+@pytest.mark.parametrize('backbone', ['swin', 'video-swin'])
+def test_what_swin_computes_in_float32(
+    gpu, monkeypatch, backbone, narrow, precision
+):
+    """The residual stream, and the attention of narrow networks."""
+    if not narrow:
+        monkeypatch.setattr(windows, '_NARROW', 0)
+    net = tiny_model(gpu, backbone=backbone).eval().backbone
+    seen = defaultdict(set)
+
+    def watch(module, name):
+        module.register_forward_hook(
+            lambda module, args, out: seen[name].add(out.dtype)
+        )
+
+    for module in net.modules():
+        if hasattr(module, 'qkv'):
+            watch(module.qkv, 'attention')
+            watch(module.proj, 'attention')
+        elif hasattr(module, 'attn'):  # a block
+            watch(module, 'stream')
+            mlp = module.ffn.layers if backbone == 'swin' else module.mlp
+            watch(mlp, 'mlp')
+    clips = torch.zeros(1, 2, 3, 64, 96).to(DEVICE)
+    with autocast(precision), torch.no_grad():
+        net(clips if backbone == 'video-swin' else clips[0])
+    half = {PRECISIONS[precision]}
+    full = {torch.float32}
+    attention = full if narrow else half
+    assert seen == dict(stream=full, attention=attention, mlp=half)
 
 
 @pytest.mark.parametrize('precision', PRECISIONS)

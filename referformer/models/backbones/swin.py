@@ -1,12 +1,18 @@
 # Copyright (c) The ReferFormer-MM authors. Licensed under Apache-2.0.
 """Swin Transformer of single frames."""
 
+from typing import Any
+
 import torch.nn.functional as F
 from mmdet.models.backbones import SwinTransformer as _SwinTransformer
+from mmdet.models.backbones.swin import WindowMSA
+from mmdet.models.layers import PatchEmbed, PatchMerging
 from torch import Tensor, nn
 
 from referformer.models.backbones.windows import (
     attend_in_windows,
+    attend_precisely,
+    is_narrow,
     lay_windows,
 )
 from referformer.registry import MODELS
@@ -15,14 +21,53 @@ from referformer.utils.precision import at_least_float32, without_autocast
 from referformer.utils.sizes import multiples
 
 
+class _PatchEmbed(PatchEmbed):
+    """Begins the residual stream in float32."""
+
+    def forward(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        with without_autocast(images):
+            return super().forward(at_least_float32(images))
+
+
+class _PatchMerging(PatchMerging):
+    """Goes on with the residual stream in float32."""
+
+    def forward(
+        self, x: Tensor, input_size: tuple[int, int]
+    ) -> tuple[Tensor, tuple[int, int]]:
+        with without_autocast(x):
+            return super().forward(at_least_float32(x), input_size)
+
+
+class _WindowMSA(WindowMSA):
+    """Attends in float32 where that costs little."""
+
+    narrow = False
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        return attend_precisely(super().forward, x, mask, self.narrow)
+
+
 @MODELS.register_module()
 class SwinTransformer(_SwinTransformer):
-    """mmdet's Swin Transformer, in float32 on CPUs under any autocast.
+    """mmdet's Swin Transformer, with less rounding under an autocast.
 
-    The autocast of CPUs rounds norms and the residual stream to bfloat16,
-    which moves mask pixels; that of GPUs does not. Arguments, parameters and
-    results are those of :class:`mmdet.models.SwinTransformer`.
+    The residual stream stays in float32, and so does the attention of narrow
+    networks; on CPUs, whose autocast would also round norms, everything does.
+    Arguments, parameters and results are those of
+    :class:`mmdet.models.SwinTransformer`.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        precise = {
+            part.__base__: part
+            for part in (_PatchEmbed, _PatchMerging, _WindowMSA)
+        }
+        for part in self.modules():  # built by mmdet, deep inside
+            part.__class__ = precise.get(type(part), type(part))
+            if isinstance(part, _WindowMSA):
+                part.narrow = is_narrow(self.num_features[0])
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Extract maps of images of shape (B, 3, H, W)."""

@@ -16,6 +16,8 @@ from referformer.models.backbones.windows import (
     Size3D,
     WindowPlan,
     attend_in_windows,
+    attend_precisely,
+    is_narrow,
     plan_windows,
 )
 from referformer.models.layers import call_checkpointed
@@ -49,6 +51,7 @@ class WindowAttention3D(BaseModule):
         drop_rate: float = 0.0,
     ) -> None:
         super().__init__()
+        self.narrow = False  # set by the network
         self.num_heads = num_heads
         self.attn_drop_rate = attn_drop_rate
         self.qkv = nn.Linear(embed_dims, embed_dims * 3)
@@ -76,11 +79,7 @@ class WindowAttention3D(BaseModule):
             x (Tensor): Tokens of W windows, shape (W, P, C).
             mask (Tensor, optional): True where attention is allowed, (P, P).
         """
-        if x.device.type != 'cpu':
-            return self._attend(x, mask)
-        # GPUs round less here: their autocast has norms in float32
-        with without_autocast(x):
-            return self._attend(at_least_float32(x), mask)
+        return attend_precisely(self._attend, x, mask, self.narrow)
 
     def _attend(self, x: Tensor, mask: Tensor | None) -> Tensor:
         num_windows, num_tokens, channels = x.shape
@@ -372,6 +371,9 @@ class VideoSwinTransformer(BaseModule):
             )
             if i < len(depths) - 1:
                 self.downsamples.append(PatchMerging3D(channels[i]))
+        for part in self.modules():
+            if isinstance(part, WindowAttention3D):
+                part.narrow = is_narrow(channels[0])
 
     def init_weights(self) -> None:
         """Truncated normal linear layers, unless ``init_cfg`` says else."""

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from referformer.utils.precision import at_least_float32, without_autocast
 from referformer.utils.sizes import (
     Size,
     larger,
@@ -20,6 +21,10 @@ from referformer.utils.sizes import (
 )
 
 Size3D = tuple[Size, Size, Size]
+
+#: Channels of the first stage up to which a Swin Transformer attends in
+#: float32 on GPUs under autocast: those of the tiny and the small one.
+_NARROW = 96
 
 
 def split_windows(x: Tensor, window: Size3D) -> Tensor:
@@ -222,3 +227,35 @@ def attend_in_windows(
     out = with_size(out, 2, math.prod(plan.window))
     out = _roll(join_windows(out, plan.window, x.shape), plan.shift)
     return out[:, : size[0], : size[1], : size[2]]
+
+
+def is_narrow(embed_dims: int) -> bool:
+    """Whether a Swin Transformer with so many channels is precise on GPUs."""
+    return embed_dims <= _NARROW
+
+
+def attend_precisely(
+    attend: Callable[[Tensor, Tensor | None], Tensor],
+    tokens: Tensor,
+    mask: Tensor | None,
+    narrow: bool,
+) -> Tensor:
+    """Attend in float32 under an autocast, where that costs little.
+
+    Of what bfloat16 rounds in a Swin Transformer, the attention moves mask
+    pixels most. On GPUs, wide networks follow the autocast nevertheless:
+    there products take the time (docs/performance.md has the figures).
+
+    Args:
+        attend (Callable): See :func:`attend_in_windows`.
+        tokens (Tensor): Shape (W, P, C).
+        mask (Tensor, optional): Handed over.
+        narrow (bool): Of the network, see :func:`is_narrow`.
+
+    Returns:
+        Tensor: Shape (W, P, C).
+    """
+    if not narrow and tokens.device.type != 'cpu':
+        return attend(tokens, mask)
+    with without_autocast(tokens):
+        return attend(at_least_float32(tokens), mask)
