@@ -179,7 +179,7 @@ def test_means_by_attribute():
 
 
 def test_unknown_attribute():
-    with pytest.raises(ConfigError, match=r"'kind' .* they have: type\."):
+    with pytest.raises(ConfigError, match=r"'kind' .* They have type; group"):
         summarize_expressions(
             {'v/0': entry(1, type='static')}, ExpressionProtocol(('kind',))
         )

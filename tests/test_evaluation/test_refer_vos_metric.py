@@ -227,7 +227,14 @@ def test_means_by_attribute(tmp_path):
     )
     rows = json.loads(path.read_text())['per_expression']
     assert rows['video0/1']['attributes'] == {'type': 'dynamic'}
-    with pytest.raises(ConfigError, match='attribute'):
+    assert run(ReferVOSMetric(group_by=None), samples) == run(
+        ReferVOSMetric(), samples
+    )
+    with pytest.raises(ConfigError, match='They have type; group by one of'):
+        run(ReferVOSMetric(group_by='kind'), samples)
+    for sample in samples:
+        sample.pop('attributes')
+    with pytest.raises(ConfigError, match='none at all; group by nothing'):
         run(ReferVOSMetric(group_by='kind'), samples)
 
 

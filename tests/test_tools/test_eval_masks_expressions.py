@@ -249,7 +249,7 @@ def test_measures_and_groups(case, capsys):
     mean = (robust / lengths).sum() / len(case.truths)
     assert scores['R'] == pytest.approx(mean, abs=1e-12)
     case.out.unlink()
-    assert 'they have: type.' in case.error(capsys, '--group-by', 'kind')
+    assert 'They have type; group' in case.error(capsys, '--group-by', 'kind')
 
 
 def test_every_form_of_the_prediction_scores_the_same(case, tmp_path):

@@ -171,10 +171,12 @@ def _group(entries: Mapping[str, Entry], attribute: str) -> dict[str, Any]:
         known.update(attributes)
         groups.setdefault(attributes.get(attribute, 'none'), []).append(entry)
     if attribute not in known:
-        choice = ', '.join(sorted(known)) or 'none at all'
+        choice = 'none at all; group by nothing'
+        if known:
+            choice = f'{", ".join(sorted(known))}; group by one of these'
         raise ConfigError(
-            f'No expression has the attribute {attribute!r} to group by; '
-            f'they have: {choice}.',
+            f'No expression has the attribute {attribute!r} to group by. '
+            f'They have {choice}.',
             value=attribute,
         )
     means = {value: mean_scores(groups[value]) for value in sorted(groups)}

@@ -96,9 +96,9 @@ class ReferVOSMetric(BaseMetric):
             written by the main process. Defaults to None, no table.
         bound_th (float): Boundary tolerance as a fraction of the image
             diagonal. Defaults to 0.008, the value of DAVIS.
-        group_by (str | Sequence[str]): Attributes of expressions, such as
-            ``'type'``: reports the means of the expressions with each value
-            too, as ``type=static/J&F``. Defaults to none.
+        group_by (str | Sequence[str] | None): Attributes of expressions,
+            such as ``'type'``: reports the means of the expressions with
+            each value too, as ``type=static/J&F``. Defaults to none.
         robustness (bool): Whether to report ``R`` of ReVOS. All expressions
             of a video must arrive together: set ``group_by_video=True`` in
             the dataset. Defaults to False.
@@ -115,7 +115,7 @@ class ReferVOSMetric(BaseMetric):
         self,
         outfile: str | None = None,
         bound_th: float = BOUND_TH,
-        group_by: str | Sequence[str] = (),
+        group_by: str | Sequence[str] | None = (),
         robustness: bool = False,
         workers: int | None = None,
         **kwargs: Any,
@@ -123,8 +123,8 @@ class ReferVOSMetric(BaseMetric):
         super().__init__(**kwargs)
         self.outfile = outfile
         self.bound_th = bound_th
-        names = (group_by,) if isinstance(group_by, str) else tuple(group_by)
-        self.protocol = ExpressionProtocol(names, robustness)
+        names = [group_by] if isinstance(group_by, str) else group_by or ()
+        self.protocol = ExpressionProtocol(tuple(names), robustness)
         self.threads = ScoringThreads(workers)
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
