@@ -213,6 +213,8 @@ def test_what_swin_computes_in_float32(gpu, monkeypatch, backbone, narrow):
             watch(module, 'stream')
             mlp = module.ffn.layers if backbone == 'swin' else module.mlp
             watch(mlp, 'mlp')
+    patches = net.patch_embed
+    watch(patches.projection if backbone == 'swin' else patches.proj, 'stream')
     clips = torch.zeros(1, 2, 3, 64, 96).to(DEVICE)
     with autocast('bf16'), torch.no_grad():
         net(clips if backbone == 'video-swin' else clips[0])

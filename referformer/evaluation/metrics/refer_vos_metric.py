@@ -98,7 +98,7 @@ class ReferVOSMetric(BaseMetric):
             diagonal. Defaults to 0.008, the value of DAVIS.
         group_by (str | Sequence[str] | None): Attributes of expressions,
             such as ``'type'``: reports the means of the expressions with
-            each value too, as ``type=static/J&F``. Defaults to none.
+            each value too, as ``type=static/J&F``. Defaults to None.
         robustness (bool): Whether to report ``R`` of ReVOS. All expressions
             of a video must arrive together: set ``group_by_video=True`` in
             the dataset. Defaults to False.
@@ -115,7 +115,7 @@ class ReferVOSMetric(BaseMetric):
         self,
         outfile: str | None = None,
         bound_th: float = BOUND_TH,
-        group_by: str | Sequence[str] | None = (),
+        group_by: str | Sequence[str] | None = None,
         robustness: bool = False,
         workers: int | None = None,
         **kwargs: Any,
