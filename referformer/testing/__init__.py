@@ -11,6 +11,7 @@ from typing import Any
 
 _HOMES = {
     'DEMO_TEXTS': 'inputs',
+    'check_channels': 'trial',
     'demo_refer_inputs': 'inputs',
     'offline_model_cfg': 'models',
     'shrink_model_cfg': 'models',

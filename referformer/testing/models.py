@@ -299,7 +299,9 @@ def _without_pretrained(cfg: Any) -> None:
             _without_pretrained(value)
 
 
-def shrink_model_cfg(model_cfg: dict, num_layers: int = 1) -> dict:
+def shrink_model_cfg(
+    model_cfg: dict, num_layers: int = 1, backbone: bool = True
+) -> dict:
     """Shrink a model config so that it builds and steps on a CPU at once.
 
     Widths that several parts agree on stay, so that a component of your own
@@ -310,13 +312,14 @@ def shrink_model_cfg(model_cfg: dict, num_layers: int = 1) -> dict:
     Args:
         model_cfg (dict): The ``model`` of any config; not changed.
         num_layers (int): Encoder layers, and decoder layers.
+        backbone (bool): Whether to shrink the backbone.
 
     Returns:
         dict: The shrunken copy.
     """
     cfg = copy.deepcopy(model_cfg)
     _without_pretrained(cfg)
-    channels = _shrink_backbone(cfg['backbone'])
+    channels = _shrink_backbone(cfg['backbone']) if backbone else None
     if channels is not None:
         cfg['neck']['in_channels'] = channels[1:]
         inputs = list(cfg['pixel_decoder']['in_channels'])

@@ -32,6 +32,24 @@ class Trial(NamedTuple):
     clip: TrackDataSample
 
 
+def check_channels(cfg: Config) -> None:
+    """Run backbone and neck in their real size on a small picture.
+
+    :func:`try_config` shrinks the backbone, and gives the channels of what
+    remains to the parts behind it. So it cannot tell whether those of the
+    config fit.
+
+    Args:
+        cfg (Config): Config with ``model``.
+
+    Raises:
+        ConfigError: If the backbone gives other channels than expected.
+    """
+    model = MODELS.build(shrink_model_cfg(cfg.model, backbone=False)).eval()
+    with torch.no_grad():
+        model.extract_maps(torch.zeros(1, 1, 3, 64, 96))
+
+
 def try_config(cfg: Config, **inputs: Any) -> Trial:
     """Train a small model of a config for one step, then predict.
 

@@ -34,6 +34,20 @@ def test_the_command(capsys):
     assert 'masks predicted for a frame: (1, 128, 192)' in out
 
 
+def test_the_command_compares_channels(capsys):
+    """Of the backbone as it is; the trial has a smaller one that fits."""
+    main = script('misc/check_config').main
+    options = ['--cfg-options', 'model.backbone.depth=18']
+    with pytest.raises(ConfigError, match=r'model\.neck\.in_channels=\(128'):
+        main([str(CONFIG), *options])
+    options += [
+        'model.neck.in_channels=[128,256,512]',
+        'model.pixel_decoder.in_channels=[64,256,256,256]',
+    ]
+    main([str(CONFIG), *options])
+    assert 'loss_dice' in capsys.readouterr().out
+
+
 def test_the_command_names_what_is_wrong(tmp_path):
     options = ['--cfg-options', 'model.fusion.type=VisionLanguageFussion']
     with pytest.raises(ConfigError, match=r'model\.fusion.*Fussion'):

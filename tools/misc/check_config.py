@@ -20,13 +20,14 @@ def main(argv: list[str] | None = None) -> None:
 
     from mmengine.logging import MMLogger
 
-    from referformer.testing import try_config
+    from referformer.testing import check_channels, try_config
     from referformer.utils.launch import explain_config_errors, load_config
 
     # mmengine lists every initialised and every frozen parameter
     MMLogger.get_current_instance().setLevel('ERROR')
     cfg = load_config(args.config, args.cfg_options)
     with explain_config_errors(args.config, cfg):
+        check_channels(cfg)
         trial = try_config(cfg)
     for name, loss in trial.losses.items():
         print(f'{name:<16} {loss:.4f}')
